@@ -1,0 +1,51 @@
+"""Progress bars on the terminal: what `extract.progress.Progress` looks like to a person."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from extract.progress import Progress
+
+LOG_INTERVAL_SEC = 10.0  # without a terminal: one line at most this often, so that logs stay readable
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """Yield a `Progress` that draws a bar on standard error; a line every few seconds where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield _line_reporter(title)
+        return
+    bar = Bar(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[message]}"),
+        console=Console(stderr=True), transient=False,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(title, total=None, message="")
+
+        def report(done: int, total: int, message: str) -> None:
+            bar.update(task, completed=done, total=total, message=message)
+
+        yield report
+
+
+def _line_reporter(title: str) -> Progress:
+    started = time.monotonic()
+    last = started
+
+    def report(done: int, total: int, message: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < LOG_INTERVAL_SEC:
+            return
+        last = now
+        left = (now - started) * (total - done) / done if done else float("nan")
+        click.echo(f"{title}: {done}/{total} {message} ({left:.0f} s left)", err=True)
+
+    return report
