@@ -50,7 +50,10 @@ class LazyGroups(click.Group):
                 "what was finished before is intact"
             ) from error
         except KeyboardInterrupt:
-            click.echo("\nInterrupted: what was finished is intact; the same command goes on or starts over.", err=True)
+            click.echo(
+                "\nInterrupted: what was finished is intact; the same command goes on or starts over.",
+                err=True,
+            )
             ctx.exit(130)
 
 
