@@ -1,4 +1,4 @@
-"""The `synthlabel` command: finds the group that was asked for, and turns errors into sentences and exit codes."""
+"""The `synthlabel` command: finds the group that was asked for; errors become sentences and exit codes."""
 
 import errno
 import sys
