@@ -96,6 +96,10 @@ class ArchiveWriter:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def describe(self, **settings: Any) -> None:
+        """Add to the settings kept in `preparation.json`."""
+        self._preparation |= settings
+
     def __enter__(self) -> Self:
         self._replacing = replace_file(self.dest)
         self._handle = open(self._replacing.__enter__(), "wb")  # noqa: SIM115 - closed in __exit__
