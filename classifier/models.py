@@ -127,5 +127,5 @@ def _build_timm(
             ) from error
         raise ClassifierError(
             f"the published weights of {arch} could not be fetched ({type(error).__name__}): a network "
-            "connection to the model hub or a filled cache is needed; otherwise train without pretrained weights"
+            "connection to the model hub or a filled cache is needed; otherwise leave pretrained out"
         ) from error

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, TrainEvalCallback
 from fastai.callback.schedule import ParamScheduler, combined_cos
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
@@ -188,14 +188,13 @@ def _fit(
         lr=config.lr,
         splitter=_decayed_and_spared,
         wd_bn_bias=True,  # the splitter decides instead
-        cbs=[budget, validation, schedule],
-        default_cbs=True,
+        cbs=[TrainEvalCallback(), budget, validation, schedule],
+        default_cbs=False,  # fastai's recorder and progress bar have no reader here
     )
     learner.create_opt()
     learner.opt.set_hyper("wd", [config.weight_decay, 0.0])
     num_stretches = -(-config.steps // config.validate_every)
-    with learner.no_bar(), learner.no_logging():
-        learner.fit(num_stretches)
+    learner.fit(num_stretches)
     return pd.DataFrame(validation.rows)
 
 
