@@ -65,6 +65,14 @@ class Survey:
     threshold: float  # brightness above which a voxel is tissue
     window: tuple[float, float]  # brightness shown as black and as white
 
+    def aim(self, fov_mm: float) -> np.ndarray:
+        """(3,) where to center the field, RAS: on the tissue, or, if that is taller, so that its top is in.
+
+        A head with its neck is taller than a brain; the neck, not the vertex, then leaves the image.
+        """
+        too_tall = float(self.points_mm[:, 2].max()) * FIELD_MARGIN - fov_mm / 2
+        return self.center_mm + np.array([0.0, 0.0, max(too_tall, 0.0)])
+
     def field_mm(self, planes: Sequence[str]) -> float:
         """Side of the square that holds the tissue of every turned plane."""
         x, y, z = np.abs(self.points_mm).max(axis=0)
@@ -171,9 +179,10 @@ def _sample_plane(
     ticks = (np.arange(config.size) - (config.size - 1) / 2) * pixel_mm
     to_index = np.linalg.inv(affine)
     low, high = survey.window
+    center = survey.aim(fov_mm) if plane != "axial" else survey.center_mm
     for angle in config.angles_deg:
         normal, right, down = plane_axes(plane, angle)
-        middle = to_index[:3, :3] @ survey.center_mm + to_index[:3, 3]
+        middle = to_index[:3, :3] @ center + to_index[:3, 3]
         rows = np.multiply.outer(to_index[:3, :3] @ down, ticks)[:, :, None]  # (3, H, 1)
         columns = np.multiply.outer(to_index[:3, :3] @ right, ticks)[:, None, :]  # (3, 1, W)
         grid = middle[:, None, None] + rows + columns  # (3, H, W) voxel indices of the central plane
