@@ -58,7 +58,8 @@ class SubjectRule:
     def __post_init__(self) -> None:
         if (self.table is None) == (self.pattern is None):
             raise SettingsError(
-                "give either --subjects TABLE or --subject-pattern REGEX, so that images of one person stay on one "
+                "give either --subjects TABLE or --subject-pattern REGEX, so that images of one "
+                "person stay on one "
                 "side of a split (where each image is another person: --subject-pattern '.*')"
             )
         if self.table is None and (self.file_column or self.subject_column or self.label_column):
@@ -115,7 +116,9 @@ def build_image_archive(
             if isinstance(result, Unreadable):
                 unreadable.append(result)
             elif not unreadable or skip_unreadable:
-                writer.add_png(result, shape, ImageRecord(label=task.label, subject=task.subject, source=task.file))
+                writer.add_png(
+                    result, shape, ImageRecord(label=task.label, subject=task.subject, source=task.file)
+                )
                 counts[task.label] += 1
                 subjects.add(task.subject)
             if (number + 1) % REPORT_INTERVAL == 0 or number + 1 == len(tasks):
@@ -141,7 +144,9 @@ def prepare_image(path: Path, config: ImageConfig) -> np.ndarray:
         with Image.open(path) as opened:
             num_frames = getattr(opened, "n_frames", 1)
             if num_frames > 1:
-                raise ExtractError(f"{path}: expected one picture, got {num_frames} in one file; store them apart")
+                raise ExtractError(
+                    f"{path}: expected one picture, got {num_frames} in one file; store them apart"
+                )
             opened.load()
             picture = ImageOps.exif_transpose(opened)
             pixels = _to_uint8(path, picture, config.rgb)
@@ -149,7 +154,9 @@ def prepare_image(path: Path, config: ImageConfig) -> np.ndarray:
         raise
     except Exception as error:  # Pillow's readers raise almost anything on damaged files
         reason = str(error).strip() or type(error).__name__
-        raise ExtractError(f"{path}: expected a whole picture, got one that cannot be read ({reason})") from error
+        raise ExtractError(
+            f"{path}: expected a whole picture, got one that cannot be read ({reason})"
+        ) from error
     return _fit(pixels, config.size, config.fit)
 
 
@@ -169,7 +176,8 @@ def _plan(files: list[str], rule: SubjectRule) -> list[_Task]:
             parents = PurePosixPath(file).parts[:-1]
             if not parents:
                 raise ExtractError(
-                    f"{file}: expected a picture in a folder named by its class, got one directly in the source folder; "
+                    f"{file}: expected a picture in a folder named by its class, got one directly "
+                    "in the source folder; "
                     "sort the pictures into class folders, or give --subjects with --label-column"
                 )
             label = parents[0]

@@ -16,7 +16,9 @@ CAPTION = 15  # pixels for the line under a tile
 INK, PAPER, FAINT = (235, 235, 235), (24, 24, 27), (150, 150, 155)
 
 
-def contact_sheet(archive: Archive, *, columns: int = 10, rows_per_class: int = 2, seed: int = 0) -> Image.Image:
+def contact_sheet(
+    archive: Archive, *, columns: int = 10, rows_per_class: int = 2, seed: int = 0
+) -> Image.Image:
     """Draw sample images of each class, spread over subjects, with class, subject and plane beside them.
 
     Raises:
@@ -45,7 +47,12 @@ def contact_sheet(archive: Archive, *, columns: int = 10, rows_per_class: int = 
             x = GAP + (place % columns) * (tile + GAP)
             y = top + 26 + (place // columns) * (tile + CAPTION + GAP)
             sheet.paste(_tile(archive, int(row), tile), (x, y))
-            draw.text((x, y + tile + 1), _shorten(draw, _caption(archive, int(row)), tile, small_font), FAINT, small_font)
+            draw.text(
+                (x, y + tile + 1),
+                _shorten(draw, _caption(archive, int(row)), tile, small_font),
+                FAINT,
+                small_font,
+            )
     return sheet
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.archive import Archive, name_some
-from extract.errors import ExtractError
+from extract.archive import Archive
+from extract.errors import ExtractError, name_some
 from extract.progress import Progress, no_progress
 from extract.split import Split, find_duplicates, read_split
 
@@ -39,7 +39,9 @@ class Verification:
     split: Split | None = None
 
 
-def verify_archive(archive: Archive, split: Path | None = None, progress: Progress = no_progress) -> Verification:
+def verify_archive(
+    archive: Archive, split: Path | None = None, progress: Progress = no_progress
+) -> Verification:
     """Check every picture's hash and shape, duplicates, conflicting labels, and the split if given."""
     errors = _check_pictures(archive, progress)
     warnings: list[str] = []
@@ -48,12 +50,15 @@ def verify_archive(archive: Archive, split: Path | None = None, progress: Progre
     linked = [group for group in duplicates if len(set(archive.subjects[group].tolist())) > 1]
     if duplicates:
         warnings.append(
-            f"{len(duplicates)} groups of identical pictures, {len(linked)} of them across subjects; a split keeps "
+            f"{len(duplicates)} groups of identical pictures, {len(linked)} of them across "
+            "subjects; a split keeps "
             "linked subjects on one side"
         )
     num_blank = sum(_is_blank(archive, int(group[0])) for group in duplicates)
     if num_blank:
-        warnings.append(f"{num_blank} of these groups are of one gray level throughout: leave empty pictures out")
+        warnings.append(
+            f"{num_blank} of these groups are of one gray level throughout: leave empty pictures out"
+        )
     checked = None
     if split is not None:
         try:
@@ -87,7 +92,9 @@ def _check_pictures(archive: Archive, progress: Progress) -> list[str]:
         if (row + 1) % REPORT_INTERVAL == 0 or row + 1 == len(archive):
             progress(row + 1, len(archive), "checking pictures")
     if changed:
-        errors.insert(0, f"{len(changed)} pictures differ from the SHA-256 in manifest.csv: {name_some(changed)}")
+        errors.insert(
+            0, f"{len(changed)} pictures differ from the SHA-256 in manifest.csv: {name_some(changed)}"
+        )
     return errors
 
 
@@ -96,7 +103,9 @@ def _label_conflicts(archive: Archive, duplicates: list[np.ndarray]) -> list[str
     conflicts = [group for group in duplicates if len(set(archive.labels[group].tolist()) - {-1}) > 1]
     return [
         "identical pictures with different labels: "
-        + ", ".join(f"{archive.manifest['file'].iat[row]} ({archive.manifest['label'].iat[row]})" for row in group)
+        + ", ".join(
+            f"{archive.manifest['file'].iat[row]} ({archive.manifest['label'].iat[row]})" for row in group
+        )
         for group in conflicts
     ]
 
@@ -115,6 +124,4 @@ def _count_class(archive: Archive, name: str, chosen: np.ndarray) -> ClassCount:
         if subject:
             per_subject[str(subject)] += 1
     numbers = list(per_subject.values())
-    return ClassCount(
-        name, int(chosen.sum()), len(numbers), min(numbers, default=0), max(numbers, default=0)
-    )
+    return ClassCount(name, int(chosen.sum()), len(numbers), min(numbers, default=0), max(numbers, default=0))

@@ -27,7 +27,9 @@ def building_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--overwrite", is_flag=True, help="Replace an archive that is there."),
         click.option("--skip-unreadable", is_flag=True, help="Leave bad files out instead of stopping."),
-        click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes.  [default: one a core]"),
+        click.option(
+            "--workers", type=click.IntRange(min=1), default=None, help="Processes.  [default: one a core]"
+        ),
     ):
         function = option(function)
     return function
@@ -53,21 +55,50 @@ def phantom(out: Path, subjects: int, seed: int, voxel_mm: float, noise: float) 
 @click.option("--source", type=FOLDER, required=True, help="Folder of NRRD volumes.")
 @click.option("--dest", type=FILE, required=True, help="Archive to write (.zip).")
 @click.option("--size", type=int, default=256, show_default=True, help="Pixels a side, a power of two.")
-@click.option("--planes", default="sagittal,coronal", show_default=True, help="Some of sagittal,coronal,axial.")
-@click.option("--angles", default="0", show_default=True, metavar="DEG", help="start:stop:step (inclusive) or a,b,c.")
+@click.option(
+    "--planes", default="sagittal,coronal", show_default=True, help="Some of sagittal,coronal,axial."
+)
+@click.option(
+    "--angles", default="0", show_default=True, metavar="DEG", help="start:stop:step (inclusive) or a,b,c."
+)
 @click.option("--step-mm", type=float, default=None, help="Distance between slices.  [default: 3]")
-@click.option("--slices-per-plane", type=int, default=None, help="Slices at each angle, instead of --step-mm.")
-@click.option("--fov-mm", type=float, default=None, help="Side of the field.  [default: what the largest head needs]")
-@click.option("--noise-below", type=float, default=0.25, show_default=True,
-              help="A slice with less than this share of its plane's largest tissue area is noise.")
-@click.option("--noise-share", type=float, default=1.0, show_default=True, help="At most this share is noise.")
-@click.option("--subjects", type=FILE, default=None, help="CSV of file and subject_id.  [default: file names]")
+@click.option(
+    "--slices-per-plane", type=int, default=None, help="Slices at each angle, instead of --step-mm."
+)
+@click.option(
+    "--fov-mm", type=float, default=None, help="Side of the field.  [default: what the largest head needs]"
+)
+@click.option(
+    "--noise-below",
+    type=float,
+    default=0.25,
+    show_default=True,
+    help="A slice with less than this share of its plane's largest tissue area is noise.",
+)
+@click.option(
+    "--noise-share", type=float, default=1.0, show_default=True, help="At most this share is noise."
+)
+@click.option(
+    "--subjects", type=FILE, default=None, help="CSV of file and subject_id.  [default: file names]"
+)
 @click.option("--orientation", default=None, help="Three letters (RAS, LPS, ...) for headers that give none.")
 @building_options
-def volumes(  # fmt: skip
-    source: Path, dest: Path, size: int, planes: str, angles: str, step_mm: float | None,
-    slices_per_plane: int | None, fov_mm: float | None, noise_below: float, noise_share: float,
-    subjects: Path | None, orientation: str | None, workers: int | None, skip_unreadable: bool, overwrite: bool,
+def volumes(
+    source: Path,
+    dest: Path,
+    size: int,
+    planes: str,
+    angles: str,
+    step_mm: float | None,
+    slices_per_plane: int | None,
+    fov_mm: float | None,
+    noise_below: float,
+    noise_share: float,
+    subjects: Path | None,
+    orientation: str | None,
+    workers: int | None,
+    skip_unreadable: bool,
+    overwrite: bool,
 ) -> None:
     """Slice NRRD volumes into an archive; classes are the planes and noise."""
     from extract.planes import SliceConfig
@@ -99,19 +130,42 @@ def volumes(  # fmt: skip
 @click.option("--dest", type=FILE, required=True, help="Archive to write (.zip).")
 @click.option("--size", type=int, default=256, show_default=True, help="Pixels a side, a power of two.")
 @click.option("--subjects", type=FILE, default=None, help="CSV of files and subjects.")
-@click.option("--subject-pattern", default=None, metavar="REGEX",
-              help="Finds the subject in a file's path: the group `subject`, or all groups joined by -.")
-@click.option("--file-column", default=None, help="Column of file paths.  [default: file, path, ..., class/name]")
-@click.option("--subject-column", default=None, help="Column of subjects.  [default: subject_id, patient_key, ...]")
+@click.option(
+    "--subject-pattern",
+    default=None,
+    metavar="REGEX",
+    help="Finds the subject in a file's path: the group `subject`, or all groups joined by -.",
+)
+@click.option(
+    "--file-column", default=None, help="Column of file paths.  [default: file, path, ..., class/name]"
+)
+@click.option(
+    "--subject-column", default=None, help="Column of subjects.  [default: subject_id, patient_key, ...]"
+)
 @click.option("--label-column", default=None, help="Column of classes.  [default: the folder is the class]")
 @click.option("--rgb", is_flag=True, help="Keep color; otherwise gray.")
-@click.option("--fit", type=click.Choice(["pad", "crop", "squash"]), default="pad", show_default=True,
-              help="What to do with pictures that are not square.")
+@click.option(
+    "--fit",
+    type=click.Choice(["pad", "crop", "squash"]),
+    default="pad",
+    show_default=True,
+    help="What to do with pictures that are not square.",
+)
 @building_options
-def images(  # fmt: skip
-    source: Path, dest: Path, size: int, subjects: Path | None, subject_pattern: str | None,
-    file_column: str | None, subject_column: str | None, label_column: str | None, rgb: bool, fit: str,
-    workers: int | None, skip_unreadable: bool, overwrite: bool,
+def images(
+    source: Path,
+    dest: Path,
+    size: int,
+    subjects: Path | None,
+    subject_pattern: str | None,
+    file_column: str | None,
+    subject_column: str | None,
+    label_column: str | None,
+    rgb: bool,
+    fit: str,
+    workers: int | None,
+    skip_unreadable: bool,
+    overwrite: bool,
 ) -> None:
     """Bring a folder of pictures into an archive."""
     from extract.images import ImageConfig, SubjectRule, build_image_archive
@@ -130,17 +184,27 @@ def images(  # fmt: skip
 @click.option("--data", type=FILE, required=True, help="Archive to split.")
 @click.option("--dest", type=FILE, required=True, help="Split to write (.split.json).")
 @click.option("--folds", type=int, default=5, show_default=True, help="Outer folds over the subjects.")
-@click.option("--fractions", default="0.2,0.5,0.7", show_default=True, help="Labeled fractions; 1.0 is always there.")
-@click.option("--val-share", type=float, default=0.15, show_default=True, help="Of the subjects that are not tested.")
+@click.option(
+    "--fractions", default="0.2,0.5,0.7", show_default=True, help="Labeled fractions; 1.0 is always there."
+)
+@click.option(
+    "--val-share", type=float, default=0.15, show_default=True, help="Of the subjects that are not tested."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace a split that is there: results made with it lose their basis.")
-def split(data: Path, dest: Path, folds: int, fractions: str, val_share: float, seed: int, overwrite: bool) -> None:
+@click.option(
+    "--overwrite", is_flag=True, help="Replace a split that is there: results made with it lose their basis."
+)
+def split(
+    data: Path, dest: Path, folds: int, fractions: str, val_share: float, seed: int, overwrite: bool
+) -> None:
     """Split an archive's subjects, once, before anything is trained."""
     from extract.archive import open_archive
     from extract.split import make_split, write_split
 
     if dest.exists() and not overwrite:
-        raise ExtractError(f"{dest}: already exists and is left alone; choose another name or pass --overwrite")
+        raise ExtractError(
+            f"{dest}: already exists and is left alone; choose another name or pass --overwrite"
+        )
     numbers = parse_numbers(fractions, "--fractions")
     with open_archive(data) as archive:
         made = make_split(archive, num_folds=folds, fractions=numbers, val_share=val_share, seed=seed)
@@ -189,7 +253,9 @@ def verify(data: Path, split: Path | None) -> None:
     for warning in found.warnings:
         click.echo(f"note: {warning}")
     if found.errors:
-        raise ExtractError(f"{data}: {len(found.errors)} faults:" + "".join(f"\n  {error}" for error in found.errors))
+        raise ExtractError(
+            f"{data}: {len(found.errors)} faults:" + "".join(f"\n  {error}" for error in found.errors)
+        )
     checked = f"; {split.name}: {len(found.split.folds)} folds are sound" if split and found.split else ""
     click.echo(f"{data}: {found.num_images} pictures are sound{checked}")
 
@@ -206,9 +272,13 @@ def parse_angles(text: str) -> tuple[float, ...]:
         start, stop, step = (float(part) for part in text.split(":"))
         num = int((stop - start) / step + 1e-9) + 1
     except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise SettingsError(f"--angles must be start:stop:step such as -21:21:5 or a list, got {text!r}") from error
+        raise SettingsError(
+            f"--angles must be start:stop:step such as -21:21:5 or a list, got {text!r}"
+        ) from error
     if num < 1 or num > 1000:
-        raise SettingsError(f"--angles must give at least one angle on the way from start to stop, got {text!r}")
+        raise SettingsError(
+            f"--angles must give at least one angle on the way from start to stop, got {text!r}"
+        )
     return tuple(start + step * number for number in range(num))
 
 
@@ -228,10 +298,15 @@ def _describe_parts(split: "Split", archive: Any, fold: int) -> list[str]:
     chosen = split.folds[fold]
 
     def size(part: str, fraction: float) -> str:
-        return f"{len(split.subjects(fold, part, fraction))} ({len(split.rows(archive, fold, part, fraction))} images)"
+        num_images = len(split.rows(archive, fold, part, fraction))
+        return f"{len(split.subjects(fold, part, fraction))} ({num_images} images)"
 
     labeled = ", ".join(f"{fraction:g}: {size('train', fraction)}" for fraction in split.fractions)
-    return [f"test {size('test', 1.0)}", f"val {size('val', 1.0)}", f"train {len(chosen.train)}, labeled {labeled}"]
+    return [
+        f"test {size('test', 1.0)}",
+        f"val {size('val', 1.0)}",
+        f"train {len(chosen.train)}, labeled {labeled}",
+    ]
 
 
 def _print_summary(summary: "BuildSummary", what: str) -> None:
@@ -242,6 +317,7 @@ def _print_summary(summary: "BuildSummary", what: str) -> None:
     counts = ", ".join(f"{name} {count}" for name, count in summary.counts.items())
     left_out = f", {len(summary.unreadable)} left out" if summary.unreadable else ""
     click.echo(
-        f"{summary.dest}: {summary.num_images} images of {summary.num_subjects} subjects from {summary.num_files} "
+        f"{summary.dest}: {summary.num_images} images of {summary.num_subjects} subjects from "
+        f"{summary.num_files} "
         f"{what}{left_out} ({counts})"
     )
