@@ -53,9 +53,13 @@ def list_files(source: Path, suffixes: Sequence[str], what: str) -> tuple[list[s
         ExtractError: if there is no such folder, or nothing in it.
     """
     if not source.is_dir():
-        raise ExtractError(f"{source}: expected a folder of {what}, got {'a file' if source.exists() else 'nothing there'}")
+        raise ExtractError(
+            f"{source}: expected a folder of {what}, got {'a file' if source.exists() else 'nothing there'}"
+        )
     files = [path for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")]
     names = sorted(path.relative_to(source).as_posix() for path in files if path.suffix.lower() in suffixes)
     if not names:
-        raise ExtractError(f"{source}: expected {what} ({', '.join(suffixes)}), got none among {len(files)} files")
+        raise ExtractError(
+            f"{source}: expected {what} ({', '.join(suffixes)}), got none among {len(files)} files"
+        )
     return names, len(files) - len(names)

@@ -38,12 +38,15 @@ class SliceConfig:
 
     def __post_init__(self) -> None:
         if not self.planes or any(plane not in PLANES for plane in self.planes):
-            raise SettingsError(f"--planes must name some of {', '.join(PLANES)}, got {','.join(self.planes)!r}")
+            raise SettingsError(
+                f"--planes must name some of {', '.join(PLANES)}, got {','.join(self.planes)!r}"
+            )
         if len(set(self.planes)) < len(self.planes):
             raise SettingsError(f"--planes must name each plane once, got {','.join(self.planes)}")
         if not self.angles_deg or any(abs(angle) > 45 for angle in self.angles_deg):
             raise SettingsError(
-                f"--angles must be between -45 and 45 degrees (beyond them one plane is another), got {self.angles_deg}"
+                "--angles must be between -45 and 45 degrees (beyond them one plane is another), "
+                f"got {self.angles_deg}"
             )
         if self.size < 8 or self.size & (self.size - 1):
             raise SettingsError(f"--size must be a power of two of at least 8, got {self.size}")
@@ -65,9 +68,17 @@ class Survey:
     threshold: float  # brightness above which a voxel is tissue
     window: tuple[float, float]  # brightness shown as black and as white
 
+    def aim(self, fov_mm: float) -> np.ndarray:
+        """(3,) where to center the field, RAS: on the tissue, or, if that is taller, so that its top is in.
+
+        A head with its neck is taller than a brain; the neck, not the vertex, then leaves the image.
+        """
+        too_tall = float(self.points_mm[:, 2].max()) * FIELD_MARGIN - fov_mm / 2
+        return self.center_mm + np.array([0.0, 0.0, max(too_tall, 0.0)])
+
     def field_mm(self, planes: Sequence[str]) -> float:
         """Side of the square that holds the tissue of every turned plane."""
-        x, y, z = np.abs(self.points_mm).max(axis=0)
+        x, _, z = np.abs(self.points_mm).max(axis=0)
         reach = [z, float(np.hypot(self.points_mm[:, 0], self.points_mm[:, 1]).max())]
         if "axial" in planes:
             reach += [x, float(np.hypot(self.points_mm[:, 1], self.points_mm[:, 2]).max())]
@@ -94,6 +105,7 @@ def survey_volume(volume: Volume) -> Survey:
     """
     nonzero = volume.voxels[volume.voxels != 0]
     low, high = (float(value) for value in np.percentile(nonzero, WINDOW_PERCENTILES))
+    low = low if low < high else float(volume.voxels.min())  # a mask has one value beside its background
     if not low < high:
         raise ExtractError(f"{volume.name}: expected an image with contrast, got {low:g} nearly everywhere")
     threshold = otsu_threshold(volume.voxels, high)
@@ -139,7 +151,9 @@ def slice_volume(volume: Volume, survey: Survey, config: SliceConfig, fov_mm: fl
             if area <= MIN_AREA * largest:
                 continue
             label = NOISE if area < config.noise_below * largest else plane
-            slices.append(Slice(item.pixels, label, plane, item.angle_deg, item.slice_index, item.position_mm))
+            slices.append(
+                Slice(item.pixels, label, plane, item.angle_deg, item.slice_index, item.position_mm)
+            )
     return _limit_noise(slices, config.noise_share)
 
 
@@ -171,15 +185,18 @@ def _sample_plane(
     ticks = (np.arange(config.size) - (config.size - 1) / 2) * pixel_mm
     to_index = np.linalg.inv(affine)
     low, high = survey.window
+    center = survey.aim(fov_mm) if plane != "axial" else survey.center_mm
     for angle in config.angles_deg:
         normal, right, down = plane_axes(plane, angle)
-        middle = to_index[:3, :3] @ survey.center_mm + to_index[:3, 3]
+        middle = to_index[:3, :3] @ center + to_index[:3, 3]
         rows = np.multiply.outer(to_index[:3, :3] @ down, ticks)[:, :, None]  # (3, H, 1)
         columns = np.multiply.outer(to_index[:3, :3] @ right, ticks)[:, None, :]  # (3, 1, W)
         grid = middle[:, None, None] + rows + columns  # (3, H, W) voxel indices of the central plane
         step = (to_index[:3, :3] @ normal)[:, None, None]
         for index, position in enumerate(_positions(survey.points_mm @ normal, config)):
-            values = ndimage.map_coordinates(voxels, grid + position * step, order=1, mode="constant", prefilter=False)
+            values = ndimage.map_coordinates(
+                voxels, grid + position * step, order=1, mode="constant", prefilter=False
+            )
             area = float((values > survey.threshold).sum()) * pixel_mm**2
             pixels = np.clip((values - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
             yield area, Slice(pixels, plane, plane, angle, index, float(position))
@@ -215,6 +232,6 @@ def _limit_noise(slices: list[Slice], share: float) -> list[Slice]:
     allowed = len(noise) if share >= 1 else round(share / (1 - share) * num_others)
     if allowed >= len(noise):
         return slices
-    chosen = np.linspace(0, len(noise) - 1, allowed).round().astype(int) if allowed else []
+    chosen = np.linspace(0, len(noise) - 1, allowed).round().astype(int)  # (allowed,)
     kept = {noise[int(k)] for k in chosen}
     return [item for index, item in enumerate(slices) if item.label != NOISE or index in kept]

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from extract.archive import name_some
-from extract.errors import ExtractError, SettingsError
+from extract.errors import ExtractError, SettingsError, name_some
 
 FILE_COLUMNS = ("file", "path", "filename", "image")
 SUBJECT_COLUMNS = ("subject_id", "subject", "patient_key", "patient_id", "patient")
@@ -28,12 +27,17 @@ class SubjectTable:
             ExtractError: if the table does not list it.
         """
         if file not in self.subjects:
-            raise ExtractError(f"{self.path}: expected a row for {file}, got none; add it, or move the file away")
+            raise ExtractError(
+                f"{self.path}: expected a row for {file}, got none; add it, or move the file away"
+            )
         return self.subjects[file], None if self.labels is None else self.labels[file]
 
 
 def read_subject_table(
-    path: Path, file_column: str | None = None, subject_column: str | None = None, label_column: str | None = None
+    path: Path,
+    file_column: str | None = None,
+    subject_column: str | None = None,
+    label_column: str | None = None,
 ) -> SubjectTable:
     """Read a CSV table of files and subjects.
 
@@ -50,7 +54,11 @@ def read_subject_table(
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise ExtractError(f"{path}: expected a CSV table of files and subjects, got {error}") from error
-    if file_column is None and {"class", "name"} <= set(table.columns) and not set(FILE_COLUMNS) & set(table.columns):
+    if (
+        file_column is None
+        and {"class", "name"} <= set(table.columns)
+        and not set(FILE_COLUMNS) & set(table.columns)
+    ):
         files = table["class"] + "/" + table["name"]
     else:
         files = table[_pick(path, table, file_column, FILE_COLUMNS, "--file-column")]
@@ -61,7 +69,10 @@ def read_subject_table(
     for column in columns:
         empty = files[column.str.strip() == ""].tolist()
         if empty:
-            raise ExtractError(f"{path}: expected a value in column {column.name} of each row, got none for {name_some(empty)}")
+            raise ExtractError(
+                f"{path}: expected a value in column {column.name} of each row, got none for "
+                f"{name_some(empty)}"
+            )
     repeated = files[files.duplicated()].tolist()
     if repeated:
         raise ExtractError(f"{path}: expected one row a file, got several for {name_some(repeated)}")
@@ -81,7 +92,9 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise SettingsError(f"--subject-pattern must be a regular expression, got {pattern!r} ({error})") from error
+        raise SettingsError(
+            f"--subject-pattern must be a regular expression, got {pattern!r} ({error})"
+        ) from error
 
 
 def match_subject(pattern: re.Pattern[str], file: str) -> str:
@@ -92,10 +105,13 @@ def match_subject(pattern: re.Pattern[str], file: str) -> str:
     """
     match = pattern.search(file)
     named = match.groupdict().get("subject") if match else None
-    subject = named or ("-".join(group for group in match.groups() if group) or match.group(0) if match else "")
+    subject = named or (
+        "-".join(group for group in match.groups() if group) or match.group(0) if match else ""
+    )
     if not subject:
         raise ExtractError(
-            f"{file}: expected a path that --subject-pattern {pattern.pattern!r} matches, got one that it does not"
+            f"{file}: expected a path that --subject-pattern {pattern.pattern!r} matches, got one "
+            "that it does not"
         )
     return subject
 
@@ -105,4 +121,6 @@ def _pick(path: Path, table: pd.DataFrame, asked: str | None, known: tuple[str, 
         if column in table.columns:
             return str(column)
     wanted = asked if asked is not None else f"one of {', '.join(known)}"
-    raise ExtractError(f"{path}: expected the column {wanted}, got {', '.join(table.columns)}; name it with {flag}")
+    raise ExtractError(
+        f"{path}: expected the column {wanted}, got {', '.join(table.columns)}; name it with {flag}"
+    )

@@ -1,6 +1,5 @@
 """NRRD volumes brought to RAS by their header; the order of the array means nothing."""
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +70,11 @@ def read_volume(path: Path, orientation: str | None = None) -> Volume:
         voxels, header = nrrd.read(str(path))
     except FileNotFoundError as error:
         raise ExtractError(f"{path}: expected a NRRD file, got nothing there ({error})") from error
-    except (nrrd.NRRDError, zlib.error, OSError, EOFError, ValueError, KeyError, MemoryError) as error:
+    except Exception as error:  # on damaged files the reader raises almost anything, StopIteration included
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ExtractError(
-            f"{path}: expected a whole NRRD file, got one that is damaged or cut short ({reason}); copy it anew"
+            f"{path}: expected a whole NRRD file, got one that is damaged or cut short ({reason}); "
+            "copy it anew"
         ) from error
     _check_axes(path, voxels, header)
     affine = _affine(path, header, orientation)
@@ -89,7 +89,8 @@ def _check_axes(path: Path, voxels: np.ndarray, header: dict[str, Any]) -> None:
     kinds = " ".join(header.get("kinds", ())) or "not given"
     if voxels.ndim != 3:
         raise ExtractError(
-            f"{path}: expected 3 spatial axes, got {voxels.ndim} (kinds: {kinds}); store one 3-D volume a file"
+            f"{path}: expected 3 spatial axes, got {voxels.ndim} (kinds: {kinds}); store one 3-D "
+            "volume a file"
         )
     directions = header.get("space directions")
     if directions is not None:
@@ -106,7 +107,9 @@ def _affine(path: Path, header: dict[str, Any], orientation: str | None) -> np.n
     """(4, 4) from a voxel's index to mm in RAS."""
     units = [str(unit).lower() for unit in header.get("space units", header.get("units", ()))]
     if any(unit not in MILLIMETRES for unit in units):
-        raise ExtractError(f"{path}: expected space units of mm, got {units}; convert the volume to millimetres")
+        raise ExtractError(
+            f"{path}: expected space units of mm, got {units}; convert the volume to millimetres"
+        )
     signs = SPACE_SIGNS.get(str(header.get("space", "")).lower())
     directions = header.get("space directions")
     affine = np.eye(4)
@@ -123,12 +126,16 @@ def _affine(path: Path, header: dict[str, Any], orientation: str | None) -> np.n
             affine[axis, column] = sign * spacings[column]
     else:
         raise ExtractError(
-            f"{path}: expected a header that says where the axes run to (space and space directions), got space "
+            f"{path}: expected a header that says where the axes run to (space and space "
+            "directions), got space "
             f"{header.get('space', 'not given')!r} and space directions "
-            f"{'given' if directions is not None else 'not given'}; pass --orientation, for instance --orientation LPS"
+            f"{'given' if directions is not None else 'not given'}; pass --orientation, for "
+            "instance --orientation LPS"
         )
     if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise ExtractError(f"{path}: expected space directions along three different lines, got {affine[:3, :3].T.tolist()}")
+        raise ExtractError(
+            f"{path}: expected space directions along three different lines, got {affine[:3, :3].T.tolist()}"
+        )
     return affine
 
 
@@ -137,7 +144,9 @@ def _spacings(path: Path, header: dict[str, Any]) -> np.ndarray:
     if directions is not None:
         return np.linalg.norm(np.asarray(directions, float), axis=1)
     if spacings is None:
-        raise ExtractError(f"{path}: expected spacings or space directions in the header, got neither: mm are unknown")
+        raise ExtractError(
+            f"{path}: expected spacings or space directions in the header, got neither: mm are unknown"
+        )
     values = np.abs(np.asarray(spacings, float))
     if not np.isfinite(values).all() or not values.all():
         raise ExtractError(f"{path}: expected spacings above 0 mm, got {spacings}")

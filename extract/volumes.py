@@ -57,7 +57,10 @@ def build_volume_archive(
         ExtractError: if there are no volumes, a bad one, or one without a subject.
     """
     writer = ArchiveWriter(
-        dest, overwrite=overwrite, classes=[*config.planes, NOISE], preparation={"kind": "volumes", **asdict(config)}
+        dest,
+        overwrite=overwrite,
+        classes=[*config.planes, NOISE],
+        preparation={"kind": "volumes", **asdict(config)},
     )
     files, num_ignored = list_files(source, VOLUME_SUFFIXES, "NRRD volumes")
     subject_of = _name_subjects(files, subjects)
@@ -85,7 +88,13 @@ def build_volume_archive(
             progress(len(files) + number + 1, len(files) + len(fields), "slicing")
     num_subjects = len({subject_of[file] for file in fields})
     return BuildSummary(
-        dest, len(fields), sum(counts.values()), num_subjects, dict(sorted(counts.items())), tuple(unreadable), num_ignored
+        dest,
+        len(fields),
+        sum(counts.values()),
+        num_subjects,
+        dict(sorted(counts.items())),
+        tuple(unreadable),
+        num_ignored,
     )
 
 
