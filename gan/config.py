@@ -131,7 +131,7 @@ class TrainConfig:
     freezed: int | None = None  # layers of D that stay as they are
     fp32: bool = False
     precision: str | None = None  # fp32, bf16, fp16; None = fp32 on a CPU, fp16 on a GPU
-    nhwc: bool = False  # channels-last memory for half-precision blocks
+    nhwc: bool = False  # channels-last memory; always so on a CPU
     nobench: bool = False  # no cuDNN benchmark
     allow_tf32: bool = False
     workers: int = 3  # accepted for old command lines; images come from memory
@@ -227,9 +227,9 @@ class Recipe:
     channel_max: int
     latent_dim: int
     mapping_layers: int
-    num_fp16_res: int
+    num_fp16_res: int  # how many of the highest resolutions compute in low precision
     conv_clamp: float | None
-    low_precision: str  # dtype of the num_fp16_res highest resolutions
+    low_precision: str  # fp16 or bf16; fp32 where num_fp16_res is 0
     channels_last: bool
     d_architecture: str
     freeze_layers: int
@@ -287,7 +287,7 @@ def make_recipe(
         num_fp16_res=0 if precision == "fp32" else 4,
         conv_clamp=256.0 if precision == "fp16" else None,
         low_precision=precision,
-        channels_last=config.nhwc,
+        channels_last=config.nhwc or not on_gpu,  # on a CPU a fifth faster in float32
         d_architecture=preset.d_architecture,
         freeze_layers=config.freezed or 0,
         lr=preset.lr or (0.002 if resolution >= 1024 else 0.0025),
