@@ -3,7 +3,6 @@
 import dataclasses
 import typing
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,8 +15,8 @@ from gan.config import TrainConfig
 from semisup.arms import ARMS
 
 # What the engine sets itself, run by run; everything else of the two packages' settings may stand in a study.
-CLASSIFIER_SET_HERE = frozenset({"seed"})
-GAN_SET_HERE = frozenset({"data", "split", "fold", "outdir", "dry_run", "resume"})
+CLASSIFIER_SET_HERE = frozenset({"seed", "threads", "calibrate"})
+GAN_SET_HERE = frozenset({"data", "split", "fold", "outdir", "resume", "cond", "metrics", "gpus", "workers"})
 
 
 class Section(BaseModel):
@@ -76,7 +75,7 @@ def _section_from(settings: type, name: str, leave_out: frozenset[str], extra: d
         elif field.default_factory is not dataclasses.MISSING:
             default = Field(default_factory=field.default_factory)
         fields[field.name] = (hints[field.name], default)
-    return create_model(name, __base__=Section, **fields)
+    return create_model(name, __base__=Section, __module__=__name__, **fields)  # importable, so that it pickles
 
 
 ClassifierSection = _section_from(ClassifierConfig, "ClassifierSection", CLASSIFIER_SET_HERE, {})
@@ -126,6 +125,18 @@ class StudyConfig(Section):
     def needs_gan(self) -> bool:
         return any(ARMS[name].pool == "synthetic" for name in self.arms)
 
+    def classifier_config(self, seed: int) -> ClassifierConfig:
+        """The settings of one classifier training; calibration is left to the rounds."""
+        section = self.classifier.model_dump()  # type: ignore[attr-defined]
+        return ClassifierConfig(**section, seed=seed, threads=self.threads, calibrate=False)
+
+    def gan_config(self, fold: int, seed: int, outdir: Path) -> TrainConfig:
+        """The settings of a fold's generator: all its training images, no labels; goes on where it was stopped."""
+        section = self.gan.model_dump(exclude={"network", "seed"})  # type: ignore[attr-defined]
+        return TrainConfig(
+            **section, data=self.data, split=self.split, fold=fold, outdir=outdir, seed=seed, resume="auto"
+        )
+
 
 def load_study(path: Path) -> StudyConfig:
     """Read a study file; its relative paths are taken from the folder that it lies in.
@@ -146,7 +157,16 @@ def load_study(path: Path) -> StudyConfig:
         config = StudyConfig.model_validate(content)
     except ValidationError as error:
         raise SettingsError(f"{path}: {_in_words(error)}") from error
-    return _resolve_paths(config, path.parent.resolve())
+    config = _resolve_paths(config, path.parent.resolve())
+    for section, build in (
+        ("classifier", lambda: config.classifier_config(seed=0)),
+        ("gan", lambda: config.gan_config(fold=0, seed=0, outdir=path.parent)),
+    ):
+        try:
+            build()  # the packages know best what their settings allow
+        except SettingsError as error:
+            raise SettingsError(f"{path}: {section}: {error}") from error
+    return config
 
 
 def _resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
@@ -189,8 +209,3 @@ def _allowed_keys(place: tuple[int | str, ...]) -> list[str]:
 def _suggest(word: str, known: typing.Iterable[str]) -> str:
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-@cache
-def classifier_fields() -> frozenset[str]:
-    return frozenset(ClassifierSection.model_fields)

@@ -68,7 +68,8 @@ class RoundsResult(Generic[Model]):
 
     rounds: tuple[Round[Model], ...]
     best: Round[Model]
-    stopped: str  # "all rounds done", "nothing selected", ...
+    stopped: str  # why there are no more rounds
+    unused: PoolScores | None = None  # of the round that selected nothing
 
 
 def run_rounds(
@@ -108,7 +109,7 @@ def run_rounds(
         return Round(round_index, model, temperature, scores, after, before["ece"], after["ece"])
 
     rounds = [validated(0, teacher, None)]
-    stopped = "all rounds done"
+    stopped, unused = "all rounds done", None
     for round_index in range(1, num_rounds + 1):
         last = rounds[-1]
         progress(round_index - 1, f"round {round_index}: scoring the pool")
@@ -116,11 +117,11 @@ def run_rounds(
         probs = softmax(logits / last.temperature, axis=1)
         scores = PoolScores(softmax(logits, axis=1), probs, select(probs))
         if not len(scores.selection):
-            stopped = f"nothing selected in round {round_index}"
+            stopped, unused = f"nothing selected in round {round_index}", scores
             break
         progress(round_index - 1, f"round {round_index}: training on {len(scores.selection)} pseudo-labels")
         rounds.append(validated(round_index, train_student(scores.selection, round_index), scores))
-    return RoundsResult(tuple(rounds), best_round(rounds), stopped)
+    return RoundsResult(tuple(rounds), best_round(rounds), stopped, unused)
 
 
 def best_round(rounds: list[Round[Model]]) -> Round[Model]:
