@@ -190,7 +190,9 @@ def _check_against(config: StudyConfig, split: Split) -> tuple[int, ...]:
     return folds
 
 
-def _list_jobs(config: StudyConfig, archive: Archive, split: Split, folds: tuple[int, ...]) -> tuple[Job, ...]:
+def _list_jobs(
+    config: StudyConfig, archive: Archive, split: Split, folds: tuple[int, ...]
+) -> tuple[Job, ...]:
     data = {"archive": archive.sha256, "split": split.sha256, "threads": config.threads}
     gans: list[GanJob] = []
     pools: dict[int, PoolJob] = {}

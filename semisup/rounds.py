@@ -126,7 +126,9 @@ def run_rounds(
 
 def best_round(rounds: list[Round[Model]]) -> Round[Model]:
     """Highest balanced accuracy on real validation, then lowest NLL, then the earlier round."""
-    return max(rounds, key=lambda r: (r.val_metrics["balanced_accuracy"], -r.val_metrics["nll"], -r.round_index))
+    return max(
+        rounds, key=lambda r: (r.val_metrics["balanced_accuracy"], -r.val_metrics["nll"], -r.round_index)
+    )
 
 
 def mixing(num_labeled: int, num_pseudo: int, pseudo_share: float) -> tuple[int, float]:
