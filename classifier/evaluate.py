@@ -82,7 +82,7 @@ def auroc(scores: np.ndarray, is_positive: np.ndarray) -> float:
 
 
 def auprc(scores: np.ndarray, is_positive: np.ndarray) -> float:
-    """Average precision: precision at each threshold, weighted by the recall it adds; NaN without both kinds."""
+    """Average precision: precision at each threshold, weighted by the recall it adds; NaN as for `auroc`."""
     if is_positive.all() or not is_positive.any():
         return float("nan")
     order = np.argsort(-scores, kind="stable")
@@ -98,7 +98,7 @@ def reliability_bins(
     """Sort images by the confidence of their predicted class into bins of equal width over (0, 1].
 
     Returns:
-        Three (num_bins,) arrays: number of images, mean confidence and accuracy, the last two NaN where empty.
+        Three (num_bins,) arrays: number of images, mean confidence, accuracy; the last two NaN where empty.
     """
     confidence, is_right = probs.max(axis=1), probs.argmax(axis=1) == labels
     place = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
@@ -198,8 +198,8 @@ def refuse_seen_subjects(subjects: Sequence[str] | np.ndarray, seen: Sequence[st
     if shared:
         names = ", ".join(shared[:8]) + (f" and {len(shared) - 8} more" if len(shared) > 8 else "")
         raise ClassifierError(
-            f"{where} was trained on {len(shared)} of the subjects it would be evaluated on ({names}): the result "
-            "would be too good; evaluate on a part, or with a split, that keeps them out"
+            f"{where} was trained on {len(shared)} of the subjects it would be evaluated on ({names}): "
+            "the result would be too good; evaluate on a part, or with a split, that keeps them out"
         )
 
 

@@ -1,4 +1,4 @@
-"""A trained classifier, in memory and as a folder that anybody can load without executing anything from it."""
+"""A trained classifier, in memory and as a folder; loading one executes nothing from it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Classifier:
         return scale_logits(self.predict_logits(images), self.temperature)
 
     def save(self, run_dir: Path) -> None:
-        """Write model.safetensors, model.json and history.csv; the description comes last and completes the run."""
+        """Write model.safetensors, history.csv and, last, model.json, which completes the run."""
         run_dir = Path(run_dir)
         tensors = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()
@@ -122,7 +122,8 @@ def load_classifier(run_dir: Path) -> Classifier:
         train_subjects, val_subjects = description["subjects"]["train"], description["subjects"]["val"]
     except (KeyError, TypeError, ValueError) as error:
         raise ClassifierError(
-            f"{run_dir / DESCRIPTION}: an entry is missing or malformed ({error}); restore the file or train again"
+            f"{run_dir / DESCRIPTION}: an entry is missing or malformed ({error}); "
+            "restore the file or train again"
         ) from error
     model = build_model(config.arch, len(classes), preprocessing.channels, preprocessing.input_size)
     _load_weights(model, run_dir / WEIGHTS)
