@@ -90,10 +90,14 @@ def _section_from(
     )  # importable, so that it pickles
 
 
-ClassifierSection = _section_from(ClassifierConfig, "ClassifierSection", CLASSIFIER_SET_HERE, {})
-GanSection = _section_from(
-    TrainConfig, "GanSection", GAN_SET_HERE, {"network": (Path | dict[int, Path] | None, None)}
-)
+if typing.TYPE_CHECKING:  # their fields are known at run time alone
+    ClassifierSection = Any
+    GanSection = Any
+else:
+    ClassifierSection = _section_from(ClassifierConfig, "ClassifierSection", CLASSIFIER_SET_HERE, {})
+    GanSection = _section_from(
+        TrainConfig, "GanSection", GAN_SET_HERE, {"network": (Path | dict[int, Path] | None, None)}
+    )
 
 
 class StudyConfig(Section):
@@ -107,8 +111,8 @@ class StudyConfig(Section):
     fractions: Annotated[list[Fraction], Field(min_length=1), Listed] = [0.2, 0.5, 0.7]
     arms: Annotated[list[str], Field(min_length=1), Listed] = list(ARMS)
     primary: Primary
-    classifier: ClassifierSection = ClassifierSection()  # type: ignore[valid-type]
-    gan: GanSection = GanSection()  # type: ignore[valid-type]
+    classifier: ClassifierSection = ClassifierSection()
+    gan: GanSection = GanSection()
     pool: PoolConfig = PoolConfig()
     pseudo: PseudoConfig = PseudoConfig()
     threads: int = Field(
@@ -147,12 +151,12 @@ class StudyConfig(Section):
 
     def classifier_config(self, seed: int) -> ClassifierConfig:
         """The settings of one classifier training; calibration is left to the rounds."""
-        section = self.classifier.model_dump()  # type: ignore[attr-defined]
+        section = self.classifier.model_dump()
         return ClassifierConfig(**section, seed=seed, threads=self.threads, calibrate=False)
 
     def gan_config(self, fold: int, seed: int, outdir: Path) -> TrainConfig:
         """The settings of a fold's generator: all its training images, no labels; goes on where it was stopped."""
-        section = self.gan.model_dump(exclude={"network", "seed"})  # type: ignore[attr-defined]
+        section = self.gan.model_dump(exclude={"network", "seed"})
         return TrainConfig(
             **section, data=self.data, split=self.split, fold=fold, outdir=outdir, seed=seed, resume="auto"
         )
@@ -192,12 +196,12 @@ def load_study(path: Path) -> StudyConfig:
 
 
 def _resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
-    network = config.gan.network  # type: ignore[attr-defined]
+    network = config.gan.network
     if isinstance(network, dict):
         network = {fold: folder / file for fold, file in network.items()}
     elif network is not None:
         network = folder / network
-    gan = config.gan.model_copy(update={"network": network})  # type: ignore[attr-defined]
+    gan = config.gan.model_copy(update={"network": network})
     return config.model_copy(
         update={"data": folder / config.data, "split": folder / config.split, "gan": gan}
     )

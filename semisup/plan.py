@@ -138,7 +138,7 @@ def make_plan(config: StudyConfig) -> Plan:
     """
     from classifier.models import check_arch  # torch takes a second to import; a wrong study file should not
 
-    classifier = config.classifier  # type: ignore[attr-defined]
+    classifier = config.classifier
     with open_archive(config.data) as archive:
         split = read_split(config.split, archive)
         folds = _check_against(config, split)
@@ -214,9 +214,9 @@ def _list_jobs(
 def _generator_jobs(config: StudyConfig, fold: int, data: dict[str, Any]) -> tuple[GanJob | None, PoolJob]:
     pool = config.pool.model_dump()
     first_seed = derive_seed("pool", fold) % 2**30  # room for the seeds that follow
-    network = config.gan.network  # type: ignore[attr-defined]
+    network = config.gan.network
     if network is None:
-        section = config.gan.model_dump(mode="json", exclude={"network"})  # type: ignore[attr-defined]
+        section = config.gan.model_dump(mode="json", exclude={"network"})
         key = settings_key({"gan": section, "fold": fold, **data})
         gan = GanJob(key, fold, derive_seed("gan", section["seed"], fold))
         return gan, PoolJob(settings_key({"pool": pool, "gan": key}), fold, key, None, first_seed)
@@ -250,7 +250,7 @@ def _run_job(
             "fold": fold,
             "seed": seed,
             "fraction": fraction,
-            "classifier": config.classifier.model_dump(mode="json"),  # type: ignore[attr-defined]
+            "classifier": config.classifier.model_dump(mode="json"),
             "calibrate": config.pseudo.calibrate,
             **data,
             **more,

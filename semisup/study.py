@@ -161,8 +161,8 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "folds": list(plan.folds),
         "seeds": list(config.seeds),
         "primary": config.primary.model_dump(),
-        "classifier": config.classifier.model_dump(mode="json"),  # type: ignore[attr-defined]
-        "gan": config.gan.model_dump(mode="json"),  # type: ignore[attr-defined]
+        "classifier": config.classifier.model_dump(mode="json"),
+        "gan": config.gan.model_dump(mode="json"),
         "pool": config.pool.model_dump(),
         "pseudo": config.pseudo.model_dump(),
         "threads": config.threads,
@@ -193,7 +193,7 @@ def open_study(study_dir: Path) -> Plan:
 
 def _with_places(config: StudyConfig, content: dict[str, Any]) -> StudyConfig:
     """The copied study file names its data relative to where it lay; `study.json` knows the places."""
-    gan = config.gan.model_copy(update={"network": _network_place(content["gan"]["network"])})  # type: ignore[attr-defined]
+    gan = config.gan.model_copy(update={"network": _network_place(content["gan"]["network"])})
     places = {"data": Path(content["data"]), "split": Path(content["split"]), "gan": gan}
     return config.model_copy(update=places)
 
