@@ -160,6 +160,7 @@ class _Work:
         }
         self._total = sum(self._units.values())
         self._finished = 0
+        self._shares: dict[str, float] = {}  # of each running job
         self.num_performed = 0
         self.failures: list[tuple[str, str]] = []
 
@@ -180,7 +181,8 @@ class _Work:
         else:
             for fallen, cause in self.schedule.fail(job, verdict.text):
                 self._record(fallen, cause)
-        self.report({}, job.title)
+        self._shares.pop(job.key, None)
+        self.report({}, f"{job.title}: {verdict.state}")
 
     def _record(self, job: Job, cause: str) -> None:
         self._finished += self._units[job.key]
@@ -189,8 +191,9 @@ class _Work:
             record_failure(job, self.basis.study_dir, cause)
 
     def report(self, shares: dict[str, float], message: str) -> None:
-        """Tell the watcher; `shares` says how much of each running job is done."""
-        running = sum(self._units[key] * share for key, share in shares.items())
+        """Tell the watcher; `shares` says how much is done of jobs that are running."""
+        self._shares |= shares
+        running = sum(self._units[key] * share for key, share in self._shares.items())
         self._progress(int(self._finished + running), self._total, message)
 
 
