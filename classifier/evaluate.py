@@ -160,6 +160,7 @@ def subject_intervals(
 
     Images of one subject resemble each other; drawing images would make the interval too narrow. An image
     without a known subject counts as its own. Draws in which a metric is undefined do not count for it.
+    ECE has no interval here: it grows with every repeated image, so its draws lie above the measured value.
 
     Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69(3).
     """
@@ -169,11 +170,12 @@ def subject_intervals(
     num_subjects = int(owner.max()) + 1
     rows_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
     rng = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {name: [] for name in METRICS}
+    draws: dict[str, list[float]] = {name: [] for name in METRICS if name != "ece"}
     for _ in range(num_draws):
         rows = np.concatenate([rows_of[s] for s in rng.integers(num_subjects, size=num_subjects)])
-        for name, value in classification_metrics(probs[rows], labels[rows], num_classes).items():
-            draws[name].append(value)
+        measured = classification_metrics(probs[rows], labels[rows], num_classes)
+        for name, values in draws.items():
+            values.append(measured[name])
     tail = 100 * (1 - level) / 2
     return {name: _percentiles(np.array(values), tail) for name, values in draws.items()}
 

@@ -55,7 +55,11 @@ class Phantom:
 
 
 def write_phantoms(
-    out: Path, num_subjects: int, seed: int, config: PhantomConfig | None = None, progress: Progress = no_progress
+    out: Path,
+    num_subjects: int,
+    seed: int,
+    config: PhantomConfig | None = None,
+    progress: Progress = no_progress,
 ) -> list[Path]:
     """Write `phantom000.nrrd`, ... and `subjects.csv` into a folder; a seed always gives the same files.
 
@@ -71,7 +75,9 @@ def write_phantoms(
     writer.writerow(SUBJECT_COLUMNS)
     for number in range(num_subjects):
         name = f"phantom{number:03d}"
-        phantom = make_phantom(derive_seed("phantom", seed, number), STORED_ORDERS[number % len(STORED_ORDERS)], config)
+        phantom = make_phantom(
+            derive_seed("phantom", seed, number), STORED_ORDERS[number % len(STORED_ORDERS)], config
+        )
         paths.append(out / f"{name}.nrrd")
         write_volume(paths[-1], phantom)
         tilt = " ".join(f"{angle:.1f}" for angle in phantom.tilt_deg)
@@ -101,9 +107,13 @@ def make_phantom(seed: int, order: str, config: PhantomConfig) -> Phantom:
     grid_turn = rotation(*np.radians(rng.normal(0, 2.0, 3)))
     tilt_deg = rng.normal(0, config.tilt_deg, 3)
     shape = tuple(round(extent / config.voxel_mm) for extent in FIELD_MM)
-    steps = np.meshgrid(*[np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in shape], indexing="ij", sparse=True)
+    steps = np.meshgrid(
+        *[np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in shape], indexing="ij", sparse=True
+    )
     turn = (rotation(*np.radians(tilt_deg)).T @ grid_turn) * config.voxel_mm
-    points = [sum(np.float32(turn[row, k]) * steps[k] for k in range(3)) for row in range(3)]  # mm, in the head
+    points = [
+        sum(np.float32(turn[row, k]) * steps[k] for k in range(3)) for row in range(3)
+    ]  # mm, in the head
     intensity = _scan(_draw_head(points, rng, config), rng, config)
     directions = grid_turn.T * config.voxel_mm  # row k: the step of axis k
     origin = -np.array([(n - 1) / 2 for n in shape]) @ directions + rng.normal(0, 8.0, 3)
@@ -179,7 +189,9 @@ def _draw_head(points: list[np.ndarray], rng: np.random.Generator, config: Phant
     return image
 
 
-def _paint_outside(image: np.ndarray, points: list[np.ndarray], inside: np.ndarray, rng: np.random.Generator) -> None:
+def _paint_outside(
+    image: np.ndarray, points: list[np.ndarray], inside: np.ndarray, rng: np.random.Generator
+) -> None:
     """Scalp, skull, fluid, neck and face, from the outside in."""
     x, y, z = points
     mirrored = [np.abs(x), y, z]
@@ -211,7 +223,9 @@ def _paint_cerebrum(
 ) -> None:
     """Folded cortex around white matter: sulci are sheets where a random field changes its sign."""
     a = np.float32(config.asymmetry)
-    folds = (1 - a) * _waves(mirrored, rng, SULCUS_WAVELENGTH_MM, 14) + a * _waves(points, rng, SULCUS_WAVELENGTH_MM, 14)
+    folds = (1 - a) * _waves(mirrored, rng, SULCUS_WAVELENGTH_MM, 14) + a * _waves(
+        points, rng, SULCUS_WAVELENGTH_MM, 14
+    )
     reach = 15 + 5 * _waves(points, rng, 45, 6)  # how deep the sulci cut, mm
     gap = 0.3 + 0.03 * np.clip(6 - depth, 0, 6)  # they open towards the surface
     fissure_mm = 1.1 + 0.9 * (depth < 8)
@@ -271,7 +285,14 @@ def _scan(tissue: np.ndarray, rng: np.random.Generator, config: PhantomConfig) -
     ramps = [np.linspace(-1, 1, n, dtype=np.float32) for n in image.shape]
     a, b, c = np.meshgrid(*ramps, indexing="ij", sparse=True)
     slopes = rng.normal(0, 0.08, 6).astype(np.float32)
-    image *= np.exp(slopes[0] * a + slopes[1] * b + slopes[2] * c + slopes[3] * a * a + slopes[4] * b * c + slopes[5] * c * c)
+    image *= np.exp(
+        slopes[0] * a
+        + slopes[1] * b
+        + slopes[2] * c
+        + slopes[3] * a * a
+        + slopes[4] * b * c
+        + slopes[5] * c * c
+    )
     real = image + config.noise * rng.standard_normal(image.shape, dtype=np.float32)
     imaginary = config.noise * rng.standard_normal(image.shape, dtype=np.float32)
     return (np.hypot(real, imaginary) * rng.uniform(500, 1500)).astype(np.int16)

@@ -140,8 +140,9 @@ def _print_evaluation(evaluation: Evaluation) -> None:
         "(95 % intervals by subject)"
     )
     for name in SHOWN:
-        low, high = evaluation.intervals[name]
-        click.echo(f"  {name.replace('_', ' '):18s} {evaluation.metrics[name]:.3f}  [{low:.3f}, {high:.3f}]")
+        interval = evaluation.intervals.get(name)
+        shown = f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+        click.echo(f"  {name.replace('_', ' '):18s} {evaluation.metrics[name]:.3f}{shown}")
     if evaluation.missing_classes:
         click.echo(f"  no image of class {', '.join(evaluation.missing_classes)}: the means leave it out")
     if evaluation.part == "val":
