@@ -17,8 +17,8 @@ from extract.atomic import write_text
 from extract.errors import SynthlabelError
 from extract.progress import Progress, no_progress
 from semisup.folders import RECORDS
-from semisup.plan import Basis, GanJob, Job, Plan, PoolJob, RunJob
 from semisup.outcomes import record_failure, run_status
+from semisup.plan import Basis, GanJob, Job, Plan, PoolJob, RunJob
 from semisup.schedule import Schedule, units_of
 
 POLL_SEC = 0.5  # between two looks at what the workers say

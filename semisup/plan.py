@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extract.archive import Archive, file_sha256, open_archive
+from extract.archive import Archive, open_archive
 from extract.errors import SettingsError
 from extract.seeds import derive_seed
 from extract.split import Split, read_split
 from semisup.arms import ARMS, Arm
 from semisup.config import StudyConfig
 from semisup.errors import StudyError
+from semisup.guards import read_fit_snapshot
 
 FORMAT = "synthlabel-study-1"  # part of every hash: raised when the same settings would give other numbers
 
@@ -198,7 +199,7 @@ def _list_jobs(
     pools: dict[int, PoolJob] = {}
     if config.needs_gan:
         for fold in folds:
-            gan, pools[fold] = _generator_jobs(config, fold, data)
+            gan, pools[fold] = _generator_jobs(config, fold, split, data)
             gans += [gan] if gan else []
     runs: dict[str, RunJob] = {}
     for arm in sorted((ARMS[name] for name in config.arms), key=lambda arm: arm.pseudo_labels):
@@ -211,7 +212,9 @@ def _list_jobs(
     return (*gans, *pools.values(), *runs.values())
 
 
-def _generator_jobs(config: StudyConfig, fold: int, data: dict[str, Any]) -> tuple[GanJob | None, PoolJob]:
+def _generator_jobs(
+    config: StudyConfig, fold: int, split: Split, data: dict[str, Any]
+) -> tuple[GanJob | None, PoolJob]:
     pool = config.pool.model_dump()
     first_seed = derive_seed("pool", fold) % 2**30  # room for the seeds that follow
     network = config.gan.network
@@ -223,15 +226,11 @@ def _generator_jobs(config: StudyConfig, fold: int, data: dict[str, Any]) -> tup
     path = network.get(fold) if isinstance(network, dict) else network
     if path is None:
         raise SettingsError(f"gan.network: names no snapshot for fold {fold}; give one a fold")
-    snapshot = _check_network(path, fold)
-    key = settings_key({"pool": pool, "snapshot": snapshot, "fold": fold})
-    return None, PoolJob(key, fold, None, path, first_seed)
-
-
-def _check_network(path: Path, fold: int) -> str:
-    if not path.is_file():
+    if not path.exists():
         raise SettingsError(f"gan.network: expected a snapshot for fold {fold} at {path}, got nothing there")
-    return file_sha256(path)
+    snapshot = read_fit_snapshot(path, data["archive"], split, fold)
+    key = settings_key({"pool": pool, "snapshot": snapshot.sha256, "fold": fold})
+    return None, PoolJob(key, fold, None, snapshot.path, first_seed)
 
 
 def _run_job(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gan.snapshot import Snapshot, read_snapshot, refuse_overlap
 
 from classifier.data import ImageTable
 from extract.archive import Archive, open_archive
@@ -16,6 +15,7 @@ from extract.progress import Progress, no_progress
 from extract.split import Split
 from semisup.errors import StudyError
 from semisup.folders import RECORDS, read_json, write_json
+from semisup.guards import read_fit_snapshot
 from semisup.ledger import PoolIdentity
 from semisup.plan import Basis, GanJob, PoolJob, open_data
 
@@ -66,13 +66,13 @@ def synthetic_pool(basis: Basis, key: str, split: Split, fold: int) -> Pool:
                 f"{archive.path}: expected the archive that was generated ({made['archive_sha256'][:12]}...), got "
                 f"another ({archive.sha256[:12]}...); remove {folder} to generate it anew"
             )
-        snapshot = read_snapshot(_snapshot_path(basis, made))
+        network = basis.study_dir / made["network"]  # an absolute path stays itself
+        snapshot = read_fit_snapshot(network, basis.archive_sha256, split, fold)
         if snapshot.sha256 != made["snapshot_sha256"]:
             raise StudyError(
                 f"{snapshot.path}: expected the snapshot that the pool was drawn from "
                 f"({made['snapshot_sha256'][:12]}...), got another; remove {folder} to generate it anew"
             )
-        refuse_unfit_generator(snapshot, basis, split, fold)
         rows = np.arange(len(archive))
         return Pool(
             ImageTable(open_images(archive), rows),
@@ -83,22 +83,15 @@ def synthetic_pool(basis: Basis, key: str, split: Split, fold: int) -> Pool:
         )
 
 
-def refuse_unfit_generator(snapshot: Snapshot, basis: Basis, split: Split, fold: int) -> None:
-    """Refuse a generator that learned from anybody who judges: validation or test subjects of the fold."""
-    for part in ("test", "val"):  # the message names the part
-        subjects = split.subjects(fold, part)  # at fraction 1: all who validate at any fraction
-        refuse_overlap(snapshot, subjects, basis.archive_sha256, f"the {part} part of fold {fold}")
-
-
 def perform_gan(job: GanJob, basis: Basis, progress: Progress = no_progress) -> None:
     """Train a fold's generator in `gans/<key>/`, going on where an earlier attempt was stopped."""
     from gan.training import train
 
     folder = basis.study_dir / job.folder / job.key
     config = basis.config.gan_config(job.fold, job.seed, folder)
-    snapshot = read_snapshot(train(config, progress))
+    network = train(config, progress)
     with open_data(basis) as (_, split):
-        refuse_unfit_generator(snapshot, basis, split, job.fold)
+        snapshot = read_fit_snapshot(network, basis.archive_sha256, split, job.fold)
     write_json(
         folder / GAN_JSON,
         {
@@ -123,9 +116,8 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
     else:
         assert job.network is not None
         network = job.network
-    snapshot = read_snapshot(basis.study_dir / network)
     with open_data(basis) as (archive, split):
-        refuse_unfit_generator(snapshot, basis, split, job.fold)
+        snapshot = read_fit_snapshot(basis.study_dir / network, basis.archive_sha256, split, job.fold)
         if snapshot.image_shape != archive.image_shape:
             raise StudyError(
                 f"{snapshot.path}: expected a generator of images {archive.image_shape} (C, H, W) as in "
@@ -157,7 +149,3 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
             "first_seed": job.first_seed,
         },
     )
-
-
-def _snapshot_path(basis: Basis, made: dict[str, object]) -> Path:
-    return basis.study_dir / str(made["network"])  # an absolute path stays itself

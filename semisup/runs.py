@@ -25,9 +25,9 @@ from extract.split import Split
 from semisup.arms import ARMS
 from semisup.folders import MODEL_FOLDER, RUN_JSON, replace_folder, write_json
 from semisup.ledger import ledger_rows, write_ledger
+from semisup.outcomes import describe_run
 from semisup.plan import Basis, RunJob, open_data
 from semisup.pool import Pool, real_pool, synthetic_pool
-from semisup.outcomes import describe_run
 from semisup.rounds import Round, RoundsResult, mixing, run_rounds
 from semisup.select import Selection, select_confident
 

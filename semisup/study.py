@@ -17,8 +17,8 @@ from semisup.config import StudyConfig, load_study
 from semisup.errors import StudyError
 from semisup.execute import Outcome, execute, is_done, read_heartbeat
 from semisup.folders import STUDY_JSON, STUDY_YAML, read_json, remove_leftovers, write_json
-from semisup.plan import Plan, RunJob, make_plan
 from semisup.outcomes import read_run, run_status
+from semisup.plan import Plan, RunJob, make_plan
 
 OTHER_JOBS = "another generator or release"
 VERSIONED = ("synthlabel", "torch", "fastai", "timm", "numpy", "scipy", "pandas", "scikit-learn")

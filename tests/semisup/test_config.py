@@ -28,7 +28,9 @@ def test_paths_are_relative_to_the_study_file(write_study, tmp_path):
 
 
 def test_settings_reach_the_packages_they_are_for(write_study):
-    config = load_study(write_study(classifier={"steps": 7, "arch": "resnet18"}, gan={"kimg": 3, "cfg": "small"}))
+    config = load_study(
+        write_study(classifier={"steps": 7, "arch": "resnet18"}, gan={"kimg": 3, "cfg": "small"})
+    )
     classifier = config.classifier_config(seed=5)
     assert (classifier.steps, classifier.arch, classifier.seed, classifier.threads) == (7, "resnet18", 5, 1)
     assert not classifier.calibrate  # the rounds do that
@@ -41,7 +43,9 @@ def test_an_unknown_key_is_named_with_the_nearest_and_all_allowed_ones(write_stu
     assert "study.yaml: pseudo.treshold: unknown setting; did you mean 'threshold'?" in text
     assert "allowed here: threshold, rounds" in text
     assert "fractionss: unknown setting; did you mean 'fractions'?" in refusal(write_study, fractionss=[0.2])
-    assert "classifier.step: unknown setting; did you mean 'steps'?" in refusal(write_study, classifier={"step": 3})
+    assert "classifier.step: unknown setting; did you mean 'steps'?" in refusal(
+        write_study, classifier={"step": 3}
+    )
     assert "gan.kimgs: unknown setting; did you mean 'kimg'?" in refusal(write_study, gan={"kimgs": 3})
 
 
@@ -53,16 +57,25 @@ def test_what_the_engine_decides_itself_cannot_be_set(write_study, key):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"pseudo": {"threshold": 1.5}}, "pseudo.threshold: Input should be less than or equal to 1, got 1.5"),
+        (
+            {"pseudo": {"threshold": 1.5}},
+            "pseudo.threshold: Input should be less than or equal to 1, got 1.5",
+        ),
         ({"seeds": []}, "seeds: List should have at least 1 item"),
         ({"seeds": [1, 1]}, "seeds: names the same value twice"),
         ({"fractions": [0.4, 0]}, "fractions.1: Input should be greater than 0, got 0"),
         ({"name": ""}, "name: String should have at least 1 character"),
         ({"arms": ["supervised", "pseudo_reel"]}, "'pseudo_reel' is no arm; did you mean 'pseudo_real'?"),
         ({"arms": ["supervised_full", "pseudo_real"]}, "so 'supervised' must be listed"),
-        ({"primary": {"arm": "pseudo_gan_full", "fraction": 0.4}}, "primary.arm: 'pseudo_gan_full' is not among"),
+        (
+            {"primary": {"arm": "pseudo_gan_full", "fraction": 0.4}},
+            "primary.arm: 'pseudo_gan_full' is not among",
+        ),
         ({"primary": {"arm": "supervised", "fraction": 0.4}}, "arm and baseline are both 'supervised'"),
-        ({"primary": {"arm": "pseudo_real", "fraction": 0.3}}, "primary.fraction: 0.3 is not among the fractions (0.4)"),
+        (
+            {"primary": {"arm": "pseudo_real", "fraction": 0.3}},
+            "primary.fraction: 0.3 is not among the fractions (0.4)",
+        ),
         ({"primary": {"arm": "pseudo_real", "fraction": 0.4, "metric": "auc"}}, "primary.metric"),
         ({"classifier": {"steps": 0}}, "classifier: steps must be at least 1, got 0"),
         ({"gan": {"kimg": -1}}, "gan: --kimg must be at least 1"),
@@ -82,7 +95,12 @@ def test_a_missing_setting_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", "expected settings"), ("- 1\n", "expected settings"), ("a: [1", "expected a YAML file"), (None, "No such file")],
+    [
+        ("", "expected settings"),
+        ("- 1\n", "expected settings"),
+        ("a: [1", "expected a YAML file"),
+        (None, "No such file"),
+    ],
 )
 def test_what_is_no_study_file_is_refused(tmp_path, text, expected):
     path = tmp_path / "study.yaml"

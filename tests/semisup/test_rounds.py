@@ -36,7 +36,11 @@ def validation(num_right: int, confidence: float = 0.8) -> np.ndarray:
 def measures(probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     right = probs.argmax(axis=1) == labels
     nll = float(-np.log(probs[np.arange(len(labels)), labels]).mean())
-    return {"balanced_accuracy": float(right.mean()), "nll": nll, "ece": float(abs(probs.max(axis=1) - right).mean())}
+    return {
+        "balanced_accuracy": float(right.mean()),
+        "nll": nll,
+        "ece": float(abs(probs.max(axis=1) - right).mean()),
+    }
 
 
 def run(models, num_rounds=None, threshold=0.75, fit_temperature=None, order=None):
@@ -125,7 +129,10 @@ def test_a_round_that_selects_nothing_ends_the_loop_and_leaves_its_scores():
 
 
 def test_the_threshold_meets_calibrated_probabilities():
-    models = [Fake(logits_of([SURE, [0.999, 0.001]]), validation(2)), Fake(logits_of([SURE, SURE]), validation(2))]
+    models = [
+        Fake(logits_of([SURE, [0.999, 0.001]]), validation(2)),
+        Fake(logits_of([SURE, SURE]), validation(2)),
+    ]
     result, seen = run(models, fit_temperature=lambda logits, labels: 3.0)
     assert seen == [[(1, 0)]]  # 0.9 at temperature 3 is 0.675
     scores = result.rounds[1].scores
@@ -161,7 +168,9 @@ def test_pseudo_labels_count_no_more_than_their_share(num_labeled, num_pseudo, s
     counted = weight * num_pseudo / (weight * num_pseudo + repeats * num_labeled)
     if share < 1:
         assert counted <= share + 1e-9
-        if num_pseudo * (1 - share) > num_labeled * share:  # enough of them: the share is used up, but for rounding
+        if (
+            num_pseudo * (1 - share) > num_labeled * share
+        ):  # enough of them: the share is used up, but for rounding
             assert counted >= 0.75 * share
     else:
         assert (repeats, weight) == (1, 1.0)
