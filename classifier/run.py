@@ -1,0 +1,177 @@
+"""A trained classifier, in memory and as a folder that anybody can load without executing anything from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from classifier.calibration import scale_logits
+from classifier.config import ClassifierConfig
+from classifier.data import ImageTable
+from classifier.errors import ClassifierError
+from classifier.models import build_model
+from classifier.preprocess import Preprocessing
+from extract.atomic import replace_file, write_text
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION, HISTORY = "model.safetensors", "model.json", "history.csv"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the training images came from; empty where a classifier was trained on plain arrays."""
+
+    archive_sha256: str = ""
+    split_sha256: str = ""
+    fold: int | None = None
+    fraction: float | None = None
+
+
+class Classifier:
+    """A network with everything its use needs: classes, preprocessing, temperature, and whom it has seen."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: Sequence[str],
+        config: ClassifierConfig,
+        preprocessing: Preprocessing,
+        *,
+        temperature: float = 1.0,
+        history: pd.DataFrame | None = None,
+        train_subjects: Sequence[str] = (),
+        val_subjects: Sequence[str] = (),
+        provenance: Provenance | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.classes = tuple(classes)
+        self.config = config
+        self.preprocessing = preprocessing
+        self.temperature = temperature
+        self.history = pd.DataFrame() if history is None else history  # one row a look at the validation part
+        self.train_subjects = tuple(train_subjects)
+        self.val_subjects = tuple(val_subjects)  # chose the checkpoint and the temperature
+        self.provenance = provenance or Provenance()
+
+    def predict_logits(self, images: ImageTable, batch_size: int = 256) -> np.ndarray:
+        """Score every image: (N, C) float32 logits, uncalibrated, in the order of the table."""
+        self.model.eval()
+        device = next(self.model.parameters()).device
+        logits = np.empty((len(images), len(self.classes)), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                rows = np.arange(start, min(start + batch_size, len(images)))
+                batch = self.preprocessing.to_batch(images.gather(rows), device)
+                logits[rows] = self.model(batch).float().cpu().numpy()
+        return logits
+
+    def predict_probs(self, images: ImageTable) -> np.ndarray:
+        """Calibrated probabilities softmax(logits / temperature), (N, C) float64; rows sum to 1."""
+        return scale_logits(self.predict_logits(images), self.temperature)
+
+    def save(self, run_dir: Path) -> None:
+        """Write model.safetensors, model.json and history.csv; the description comes last and completes the run."""
+        run_dir = Path(run_dir)
+        tensors = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()
+        }
+        with replace_file(run_dir / WEIGHTS) as temporary:
+            save_file(tensors, temporary)
+        write_text(run_dir / HISTORY, self.history.to_csv(index=False))
+        write_text(run_dir / DESCRIPTION, json.dumps(self._description(), indent=2) + "\n")
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "arch": self.config.arch,
+            "classes": list(self.classes),
+            "preprocessing": self.preprocessing.to_json(),
+            "temperature": self.temperature,
+            **asdict(self.provenance),
+            "subjects": {"train": list(self.train_subjects), "val": list(self.val_subjects)},
+            "config": asdict(self.config),
+        }
+
+
+def load_classifier(run_dir: Path) -> Classifier:
+    """Read a classifier run back, on the CPU.
+
+    Raises:
+        ClassifierError: if a file is missing or damaged, or was written in a later format.
+    """
+    run_dir = Path(run_dir)
+    description = _read_description(run_dir / DESCRIPTION)
+    try:
+        preprocessing = Preprocessing.from_json(description["preprocessing"])
+        known = {field.name for field in fields(ClassifierConfig)}
+        config = ClassifierConfig(
+            **{key: value for key, value in description["config"].items() if key in known}
+        )
+        provenance = Provenance(**{field.name: description[field.name] for field in fields(Provenance)})
+        classes, temperature = list(description["classes"]), float(description["temperature"])
+        train_subjects, val_subjects = description["subjects"]["train"], description["subjects"]["val"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ClassifierError(
+            f"{run_dir / DESCRIPTION}: an entry is missing or malformed ({error}); restore the file or train again"
+        ) from error
+    model = build_model(config.arch, len(classes), preprocessing.channels, preprocessing.input_size)
+    _load_weights(model, run_dir / WEIGHTS)
+    history_path = run_dir / HISTORY
+    return Classifier(
+        model,
+        classes,
+        config,
+        preprocessing,
+        temperature=temperature,
+        history=pd.read_csv(history_path) if history_path.exists() else None,
+        train_subjects=train_subjects,
+        val_subjects=val_subjects,
+        provenance=provenance,
+    )
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ClassifierError(
+            f"{path} does not exist: give the folder of a finished `classifier train` run"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ClassifierError(
+            f"{path}: expected JSON, got something else ({error}); restore or train again"
+        ) from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        found = description.get("format") if isinstance(description, dict) else type(description).__name__
+        raise ClassifierError(
+            f"{path}: expected a classifier of format {FORMAT}, got {found}; update synthlabel"
+        )
+    return description
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise ClassifierError(f"{path} does not exist: the run is incomplete, train it again") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ClassifierError(
+            f"{path}: the weights cannot be read ({error}); restore the file or train again"
+        ) from error
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ClassifierError(
+            f"{path}: the weights do not fit the architecture in {DESCRIPTION} beside it; "
+            "the two files come from different runs"
+        ) from error

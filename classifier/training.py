@@ -1,0 +1,343 @@
+"""Train one classifier for an exact number of optimiser steps, to the same bits each time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from fastai.callback.core import Callback
+from fastai.callback.schedule import ParamScheduler, combined_cos
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner
+from fastai.optimizer import OptimWrapper
+from torch import Tensor, nn
+
+from classifier.augment import Augmentation, augment_batch
+from classifier.calibration import fit_temperature, scale_logits
+from classifier.config import ClassifierConfig
+from classifier.data import LabeledImages, shuffled_indices
+from classifier.errors import ClassifierError
+from classifier.evaluate import classification_metrics
+from classifier.losses import SoftCrossEntropyFlat
+from classifier.models import build_model, check_arch
+from classifier.preprocess import Preprocessing, fit_preprocessing
+from classifier.run import Classifier, Provenance
+from extract.errors import SettingsError
+from extract.progress import Progress, no_progress
+from extract.seeds import derive_seed
+
+PREDICT_BATCH = 256
+
+
+def train_classifier(
+    train: LabeledImages,
+    val: LabeledImages,
+    classes: Sequence[str],
+    config: ClassifierConfig,
+    *,
+    provenance: Provenance | None = None,
+    progress: Progress = no_progress,
+) -> Classifier:
+    """Train on `train` for exactly `config.steps` steps; choose checkpoint and temperature on `val`.
+
+    All chance (weights, order, augmentation, dropout) follows from `config.seed`, and torch's global
+    generator is left as it was. Images of weight 0 take no part at all, not even in the normalisation.
+
+    Args:
+        train: real or synthetic images with hard, soft or pseudo-labels.
+        val: real images with expert labels alone, of other subjects than the training images.
+        provenance: what to record about the source of the images.
+
+    Raises:
+        ClassifierError: if the validation part holds anything else, or a class has no training image.
+        SettingsError: if `config.arch` names no network.
+    """
+    check_arch(config.arch, config.pretrained)
+    if train.weights is not None:
+        train = train.subset(train.weights > 0)
+    targets = train.soft_labels(len(classes))  # (N, C)
+    _refuse_missing_classes(targets, classes)
+    _refuse_unfit_validation(train, val, classes)
+    device = _choose_device(config.device)
+    preprocessing = fit_preprocessing(train.images)
+    with _reproducible(config):
+        model = build_model(
+            config.arch,
+            len(classes),
+            preprocessing.channels,
+            preprocessing.input_size,
+            pretrained=config.pretrained,
+            seed=derive_seed(config.seed, "model"),
+        )
+        model.to(device)
+        history = _fit(model, train, targets, val, preprocessing, config, device, progress)
+    classifier = Classifier(
+        model.cpu(),
+        classes,
+        config,
+        preprocessing,
+        history=history,
+        train_subjects=_named(train.subjects),
+        val_subjects=_named(val.subjects),
+        provenance=provenance,
+    )
+    if config.calibrate:
+        classifier.temperature = fit_temperature(classifier.predict_logits(val.images), val.labels)
+    return classifier
+
+
+class TrainingBatches:
+    """The training side of fastai's loaders: an "epoch" is the stretch up to the next look at the validation part.
+
+    A batch is one gather of a whole index array, one conversion and one augmentation; no image is touched alone.
+    """
+
+    n_inp = 1  # of (images, targets, weights) only the first goes into the network
+
+    def __init__(
+        self,
+        images: LabeledImages,
+        targets: np.ndarray,
+        preprocessing: Preprocessing,
+        config: ClassifierConfig,
+        device: torch.device,
+    ) -> None:
+        self.device, self.bs = device, config.batch_size
+        self._images, self._preprocessing = images.images, preprocessing
+        self._targets = torch.from_numpy(targets).to(device)
+        self._weights = torch.from_numpy(_sample_weights(images, targets, config)).to(device)
+        self._augmentation = Augmentation(mirror=config.mirror) if config.augment else None
+        self._generator = torch.Generator().manual_seed(derive_seed(config.seed, "augment"))
+        self._order = shuffled_indices(
+            len(images), config.batch_size, config.steps, derive_seed(config.seed, "order")
+        )
+        self._left, self._stretch = config.steps, config.validate_every
+
+    def __len__(self) -> int:
+        """Steps of the coming stretch."""
+        return min(self._left, self._stretch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for _ in range(len(self)):
+            indices = next(self._order)
+            self._left -= 1
+            batch = self._preprocessing.to_batch(self._images.gather(indices), self.device)
+            if self._augmentation is not None:
+                batch = augment_batch(batch, self._augmentation, self._generator)
+            rows = torch.from_numpy(indices).to(self.device)
+            yield batch, self._targets[rows], self._weights[rows]
+
+
+class ValidationBatches:
+    """The validation side: all images in their order, as they are."""
+
+    n_inp = 1
+
+    def __init__(
+        self, images: LabeledImages, num_classes: int, preprocessing: Preprocessing, device: torch.device
+    ) -> None:
+        self.device, self.bs = device, PREDICT_BATCH
+        self._images, self._preprocessing = images.images, preprocessing
+        self._targets = torch.from_numpy(images.soft_labels(num_classes)).to(device)
+
+    def __len__(self) -> int:
+        return -(-len(self._images) // self.bs)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self._images), self.bs):
+            rows = np.arange(start, min(start + self.bs, len(self._images)))
+            yield self._preprocessing.to_batch(self._images.gather(rows), self.device), self._targets[rows]
+
+
+class StepBudget(Callback):
+    """Counts steps over all stretches, for the schedule and for whoever watches."""
+
+    order = -5  # after fastai's own counter, before its schedule
+
+    def __init__(self, num_steps: int, report: Progress) -> None:
+        self.num_steps, self.report, self.step = num_steps, report, 0
+        self.loss_sum = torch.zeros(())
+        self.message = ""
+
+    def before_batch(self) -> None:
+        self.learn.pct_train = self.step / self.num_steps
+
+    def after_batch(self) -> None:
+        if self.training:
+            self.step += 1
+            self.loss_sum = self.loss_sum + self.loss.detach().cpu()
+            self.report(self.step, self.num_steps, self.message)
+
+
+class RealValidation(Callback):
+    """Looks at the real validation part after each stretch, keeps the history and the best weights."""
+
+    order = 70
+
+    def __init__(self, labels: np.ndarray, num_classes: int, budget: StepBudget, keep: str) -> None:
+        self.labels, self.num_classes, self.budget, self.keep = labels, num_classes, budget, keep
+        self.rows: list[dict[str, float]] = []
+        self.best: tuple[float, float] | None = None
+        self.best_state: dict[str, Tensor] = {}
+        self.logits: list[Tensor] = []
+        self.started, self.seen_steps = time.monotonic(), 0
+
+    def before_validate(self) -> None:
+        self.logits = []
+
+    def after_pred(self) -> None:
+        if not self.training:
+            self.logits.append(self.pred.detach().float().cpu())
+
+    def after_validate(self) -> None:
+        logits = torch.cat(self.logits).numpy()
+        if not np.isfinite(logits).all():
+            raise ClassifierError(
+                f"the training diverged before step {self.budget.step} (the network's output is not finite): "
+                "use a smaller --lr"
+            )
+        measured = classification_metrics(scale_logits(logits, 1.0), self.labels, self.num_classes)
+        train_loss = float(self.budget.loss_sum) / (self.budget.step - self.seen_steps)
+        self.budget.loss_sum, self.seen_steps = torch.zeros(()), self.budget.step
+        self.rows.append({
+            "step": self.budget.step,
+            "train_loss": train_loss,
+            "val_nll": measured["nll"],
+            "val_accuracy": measured["accuracy"],
+            "val_balanced_accuracy": measured["balanced_accuracy"],
+            "seconds": round(time.monotonic() - self.started, 3),
+        })  # fmt: skip
+        self.budget.message = f"balanced accuracy {measured['balanced_accuracy']:.3f}"
+        standing = (measured["balanced_accuracy"], -measured["nll"])
+        if self.keep == "best" and (self.best is None or standing > self.best):
+            self.best = standing
+            self.best_state = {name: value.clone() for name, value in self.learn.model.state_dict().items()}
+
+    def after_fit(self) -> None:
+        if self.best_state:
+            self.learn.model.load_state_dict(self.best_state)
+
+
+def _fit(
+    model: nn.Module,
+    train: LabeledImages,
+    targets: np.ndarray,
+    val: LabeledImages,
+    preprocessing: Preprocessing,
+    config: ClassifierConfig,
+    device: torch.device,
+    progress: Progress,
+) -> pd.DataFrame:
+    loaders = DataLoaders(
+        TrainingBatches(train, targets, preprocessing, config, device),
+        ValidationBatches(val, targets.shape[1], preprocessing, device),
+        device=device,
+    )
+    budget = StepBudget(config.steps, progress)
+    validation = RealValidation(val.labels, targets.shape[1], budget, config.keep)
+    # One cycle (Smith 2018, arXiv:1803.09820): the rate rises and falls, the momentum mirrors it.
+    schedule = ParamScheduler({
+        "lr": combined_cos(config.warmup, config.lr / 25, config.lr, config.lr / 1e4),
+        "mom": combined_cos(config.warmup, 0.95, 0.85, 0.95),
+    })  # fmt: skip
+    learner = Learner(
+        loaders,
+        model,
+        loss_func=SoftCrossEntropyFlat(config.label_smoothing),
+        opt_func=partial(OptimWrapper, opt=torch.optim.AdamW, fused=True),
+        lr=config.lr,
+        splitter=_decayed_and_spared,
+        wd_bn_bias=True,  # the splitter decides instead
+        cbs=[budget, validation, schedule],
+        default_cbs=True,
+    )
+    learner.create_opt()
+    learner.opt.set_hyper("wd", [config.weight_decay, 0.0])
+    num_stretches = -(-config.steps // config.validate_every)
+    with learner.no_bar(), learner.no_logging():
+        learner.fit(num_stretches)
+    return pd.DataFrame(validation.rows)
+
+
+def _decayed_and_spared(model: nn.Module) -> list[list[nn.Parameter]]:
+    """Split parameters into those that decay (matrices, kernels) and those that do not (biases, norms)."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [[p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]]
+
+
+def _sample_weights(images: LabeledImages, targets: np.ndarray, config: ClassifierConfig) -> np.ndarray:
+    """(N,) float32 weights: the given ones, times the inverse frequency of the class where asked."""
+    weights = np.ones(len(images)) if images.weights is None else np.asarray(images.weights, dtype=np.float64)
+    if config.balance_classes:
+        frequency = (targets * weights[:, None]).sum(axis=0)  # (C,)
+        weights = weights * (targets @ (frequency.sum() / (targets.shape[1] * frequency)))
+    return weights.astype(np.float32)
+
+
+def _refuse_missing_classes(targets: np.ndarray, classes: Sequence[str]) -> None:
+    present = set(targets.argmax(axis=1).tolist())
+    missing = [name for number, name in enumerate(classes) if number not in present]
+    if missing:
+        raise ClassifierError(
+            f"no training image of class {', '.join(missing)}: every class must occur in training; "
+            "use a larger labeled fraction or another split"
+        )
+
+
+def _refuse_unfit_validation(train: LabeledImages, val: LabeledImages, classes: Sequence[str]) -> None:
+    if len(val) == 0:
+        raise ClassifierError("the validation part has no image: make a split with a larger --val-share")
+    num_synthetic, num_pseudo = int((val.origin != "real").sum()), int(val.is_pseudo.sum())
+    if num_synthetic or num_pseudo or val.has_soft_labels:
+        raise ClassifierError(
+            "validation accepts only real images with expert labels, got "
+            f"{num_synthetic} synthetic and {num_pseudo} pseudo-labelled images"
+            f"{' and soft labels' if val.has_soft_labels else ''}: leave them to the training part"
+        )
+    val.soft_labels(len(classes))  # refuses unlabeled images and unknown classes
+    if val.images.image_shape != train.images.image_shape:
+        raise ClassifierError(
+            f"validation images have shape {val.images.image_shape}, training images {train.images.image_shape}: "
+            "both must come from archives of one size"
+        )
+    shared = sorted((set(_named(train.subjects)) & set(_named(val.subjects))))
+    if shared:
+        raise ClassifierError(
+            f"{len(shared)} subjects are in training and in validation ({', '.join(shared[:8])}): "
+            "split by subject"
+        )
+
+
+def _named(subjects: np.ndarray) -> list[str]:
+    return sorted(set(map(str, subjects)) - {""})
+
+
+def _choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(f'device must be "auto", "cpu" or "cuda", got "{name}"') from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(f"device {name} was asked for, but torch sees no CUDA device: use --device cpu")
+    return device
+
+
+@contextmanager
+def _reproducible(config: ClassifierConfig) -> Iterator[None]:
+    """Seed torch's global generator (dropout draws from it) and set the threads; put both back afterwards."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(config.seed, "training"))
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

@@ -1,0 +1,24 @@
+"""The one error of this package, and how a stopped training says so."""
+
+from pathlib import Path
+
+from extract.errors import SynthlabelError
+
+
+class GanError(SynthlabelError):
+    """A snapshot, training state or run folder that cannot be used as it is, or a training that failed."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was stopped by a signal after its state was written.
+
+    A `KeyboardInterrupt`, so that no caller mistakes it for a failed training and goes on with the next one.
+    """
+
+    def __init__(self, signal_name: str, signal_number: int, run_dir: Path, kimg: float) -> None:
+        self.signal_number = signal_number
+        self.run_dir = run_dir
+        super().__init__(
+            f"stopped by {signal_name} at {kimg:.1f} kimg; the state is saved, and this goes on with it to the "
+            f"same result: synthlabel gan train --resume {run_dir}"
+        )

@@ -1,0 +1,75 @@
+"""Networks from plain settings, the settings that a snapshot records and can be rebuilt from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from extract.errors import SettingsError
+from gan.config import Recipe
+from vendor.stylegan2_ada import AugmentPipe, Discriminator, Generator
+
+LOW_PRECISION_DTYPES = {"fp32": torch.float16, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def network_settings(recipe: Recipe) -> dict[str, Any]:
+    """JSON-able settings of the three modules: `G`, `D`, and `augment` (None where there is none)."""
+    common = {
+        "channel_base": recipe.channel_base,
+        "channel_max": recipe.channel_max,
+        "num_fp16_res": recipe.num_fp16_res,
+        "conv_clamp": recipe.conv_clamp,
+        "low_precision": recipe.low_precision,
+    }
+    return {
+        "G": {
+            "z_dim": recipe.latent_dim,
+            "c_dim": recipe.c_dim,
+            "w_dim": recipe.latent_dim,
+            "img_resolution": recipe.resolution,
+            "img_channels": recipe.img_channels,
+            "num_mapping_layers": recipe.mapping_layers,
+            **common,
+        },
+        "D": {
+            "c_dim": recipe.c_dim,
+            "img_resolution": recipe.resolution,
+            "img_channels": recipe.img_channels,
+            "architecture": recipe.d_architecture,
+            "mbstd_group_size": recipe.mbstd_group,
+            "freeze_layers": recipe.freeze_layers,
+            **common,
+        },
+        "augment": None if recipe.augment_p is None else dict.fromkeys(recipe.augmentations, 1),
+    }
+
+
+def build_generator(settings: Mapping[str, Any], full_precision: bool = False) -> Generator:
+    """The generator of `settings["G"]`.
+
+    Args:
+        full_precision: keep every block in float32 (half precision is far slower than float32 on a CPU); the
+            clamp that half precision was trained with stays.
+    """
+    wanted = dict(settings["G"])
+    dtype = LOW_PRECISION_DTYPES[wanted.pop("low_precision", "fp32")]
+    if full_precision:
+        wanted["num_fp16_res"] = 0
+    return Generator(**wanted, low_precision_dtype=dtype)
+
+
+def build_discriminator(settings: Mapping[str, Any]) -> Discriminator:
+    wanted = dict(settings["D"])
+    dtype = LOW_PRECISION_DTYPES[wanted.pop("low_precision", "fp32")]
+    return Discriminator(**wanted, low_precision_dtype=dtype)
+
+
+def build_augment_pipe(settings: Mapping[str, Any]) -> AugmentPipe | None:
+    return None if settings["augment"] is None else AugmentPipe(**settings["augment"])
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `--device auto|cpu|cuda` means on this machine."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("--device=cuda: no CUDA device was found on this machine; use --device=cpu or auto")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
