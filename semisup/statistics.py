@@ -21,7 +21,7 @@ folds. tests/semisup/test_statistics.py shows by simulation that it covers 95 %.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -148,6 +148,7 @@ class Estimate:
     num_images: int
     num_seeds: int  # the smallest number of seeds that a fold has
     draws: np.ndarray  # (B,) widened draws, what the interval was read from
+    subject_draws: np.ndarray  # (B,) the same before widening: chance in the subjects alone
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,8 @@ class SubjectBootstrap:
 
     def estimate(self, arm: ArmDraws, metric: str = "balanced_accuracy") -> Estimate:
         """The metric of one arm with its interval, kept within [0, 1]."""
-        result = self._combine({arm_key: 1.0 for arm_key in ("arm",)}, {"arm": arm}, metric)
-        return _clipped(result)
+        result = self._combine({"arm": 1.0}, {"arm": arm}, metric)
+        return replace(result, low=max(0.0, result.low), high=min(1.0, result.high))
 
     def difference(self, arm: ArmDraws, baseline: ArmDraws, metric: str = "balanced_accuracy") -> Estimate:
         """The metric of `arm` minus that of `baseline`, over the folds and seeds that both have."""
@@ -229,8 +230,8 @@ class SubjectBootstrap:
             return np.asarray(total)
 
         value = float(signed("observed", seeds))
-        draws = signed("drawn", seeds)  # (B,)
-        subject_variance = float(np.var(draws))
+        subject_draws = signed("drawn", seeds)  # (B,)
+        subject_variance = float(np.var(subject_draws))
         training_variance, training_df = 0.0, 0
         for fold in folds:
             if len(seeds[fold]) > 1:
@@ -244,7 +245,7 @@ class SubjectBootstrap:
         spread = _spread(
             subject_variance, max(0.0, training_variance), max(1, len(subjects) - self.num_strata), training_df
         )
-        draws = _widen(draws, value, subject_variance, spread)
+        draws = _widen(subject_draws, value, subject_variance, spread)
 
         tail = (1 - CONFIDENCE) / 2
         low, high = np.quantile(draws, [tail, 1 - tail])
@@ -253,7 +254,7 @@ class SubjectBootstrap:
         num_images = sum(first.observed[fold, seeds[fold][0]].sum() for fold in folds)
         return Estimate(
             value, float(low), float(high), above, _two_sided(draws), len(subjects), round(float(num_images)),
-            min(len(chosen) for chosen in seeds.values()), draws,
+            min(len(chosen) for chosen in seeds.values()), draws, subject_draws,
         )  # fmt: skip
 
 
@@ -284,11 +285,6 @@ def _two_sided(draws: np.ndarray) -> float:
     return float(min(1.0, 2 * (min(num_low, num_high) + 1) / (len(draws) + 1)))
 
 
-def _clipped(result: Estimate) -> Estimate:
-    low, high = max(0.0, result.low), min(1.0, result.high)
-    return Estimate(**{**result.__dict__, "low": low, "high": high, "draws": np.clip(result.draws, 0, 1)})
-
-
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Adjust p-values for the number of comparisons, so that one false alarm in all has 5 %.
 
@@ -315,16 +311,15 @@ class LabelEquivalence:
     smallest: float  # the ends of the supervised curve, between which it can be read off
     largest: float
 
-    def describe(self) -> str:
-        """For instance "31 % of the labels [24 %, 48 %]"; ends that lie off the curve are said to be so."""
-        low, high = self._percent(self.low), self._percent(self.high)
-        return f"{self._percent(self.fraction)} of the labels [{low}, {high}]"
+    def describe(self) -> tuple[str, str]:
+        """For instance ("31 %", "[24 %, 48 %]"); what lies off the curve is said to be below or above it."""
+        return self._percent(self.fraction), f"[{self._percent(self.low)}, {self._percent(self.high)}]"
 
     def _percent(self, fraction: float) -> str:
         if fraction == -np.inf:
-            return f"below {100 * self.smallest:.0f} %"
+            return f"less than {100 * self.smallest:.0f} %"
         if fraction == np.inf:
-            return f"above {100 * self.largest:.0f} %"
+            return f"more than {100 * self.largest:.0f} %"
         return f"{100 * fraction:.0f} %"
 
 
