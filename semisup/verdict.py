@@ -110,7 +110,7 @@ def explain(
     ]
     half_width = (difference.high - difference.low) / 2
     if half_width == 0:
-        sentences.append("Both arms give the same predictions for every test image.")
+        sentences.append("Both arms score exactly the same for every subject.")
     elif classify(difference) == "no gain":
         sentences.append(
             f"The interval reaches {100 * half_width:.1f} points to either side: a smaller change than about that "

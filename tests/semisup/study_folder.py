@@ -46,9 +46,9 @@ def make_study(folder: Path, fake: FakeStudy = FakeStudy()) -> Path:  # noqa: B0
     for number, (arm, fraction, fold, seed) in enumerate(planned):
         rows = np.flatnonzero(folds == fake.folds.index(fold))
         gain = {"pseudo_gan_full": fake.gan_gain, "pseudo_real": fake.real_gain}.get(arm, 0.0)
-        seed_rng = np.random.default_rng([fold, seed, 1])
+        seed_rng = np.random.default_rng([fold, seed, ARMS.index(arm)])
         chance = 0.93 + 0.12 * np.log10(fraction) / np.log10(5) + gain + 0.05 * skill[rows]
-        chance = chance + 0.01 * seed_rng.standard_normal() + 0.06 * seed_rng.standard_normal(len(rows))
+        chance = chance + 0.01 * seed_rng.standard_normal() + 0.04 * seed_rng.standard_normal(len(rows))
         _write_run(folder / "runs" / f"{number:016x}", fake, arm, fraction, fold, seed,
                    files[rows], subjects[rows], labels[rows], luck[rows] < chance, pools[fold], data_sha, files)  # fmt: skip
     study = {
