@@ -1,0 +1,241 @@
+"""The study file: what it may say, and the sentence a wrong one is answered with."""
+
+import dataclasses
+import typing
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+
+from classifier.config import ClassifierConfig
+from extract.errors import SettingsError
+from gan.config import TrainConfig
+from semisup.arms import ARMS
+
+# What the engine sets itself, run by run; everything else of the two packages' settings may stand in a study.
+CLASSIFIER_SET_HERE = frozenset({"seed", "threads", "calibrate"})
+GAN_SET_HERE = frozenset({"data", "split", "fold", "outdir", "resume", "cond", "metrics", "gpus", "workers"})
+
+
+class Section(BaseModel):
+    """A part of the study file: unknown keys are errors, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def _unique(values: Any) -> Any:
+    if isinstance(values, list) and len({repr(value) for value in values}) < len(values):
+        raise ValueError("names the same value twice")
+    return values
+
+
+Listed = BeforeValidator(_unique)
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Primary(Section):
+    """The one comparison that the headline is about, named before the first run."""
+
+    arm: str
+    baseline: str = "supervised"
+    fraction: Fraction
+    metric: Literal["balanced_accuracy", "accuracy", "macro_f1"] = "balanced_accuracy"
+
+
+class PoolConfig(Section):
+    """The synthetic images to choose from."""
+
+    num_images: int = Field(default=2000, ge=1)
+    truncation_psi: float = Field(default=1.0, ge=0, le=1)
+
+
+class PseudoConfig(Section):
+    """The pseudo-label rounds; the defaults are the seed project's loop, calibrated and weighted."""
+
+    threshold: float = Field(default=0.75, gt=0, le=1)  # calibrated probability to reach
+    rounds: int = Field(default=2, ge=0)  # students after the supervised model
+    calibrate: bool = True  # temperature fitted on the real validation part, each round
+    max_per_class: int | None = Field(default=None, ge=1)  # images a predicted class and round; none = all
+    # Most that pseudo-labeled images may count in the loss, as a share of all; 1 = plain concatenation.
+    pseudo_share: float = Field(default=0.5, gt=0, le=1)
+
+
+def _section_from(
+    settings: type, name: str, leave_out: frozenset[str], extra: dict[str, Any]
+) -> type[Section]:
+    """A section with the fields of another package's settings dataclass, less what the engine sets itself."""
+    hints = typing.get_type_hints(settings)
+    fields: dict[str, Any] = dict(extra)
+    for field in dataclasses.fields(settings):
+        if field.name in leave_out:
+            continue
+        default: Any = ...
+        if field.default is not dataclasses.MISSING:
+            default = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            default = Field(default_factory=field.default_factory)
+        fields[field.name] = (hints[field.name], default)
+    return create_model(
+        name, __base__=Section, __module__=__name__, **fields
+    )  # importable, so that it pickles
+
+
+if typing.TYPE_CHECKING:  # their fields are known at run time alone
+    ClassifierSection = Any
+    GanSection = Any
+else:
+    ClassifierSection = _section_from(ClassifierConfig, "ClassifierSection", CLASSIFIER_SET_HERE, {})
+    GanSection = _section_from(
+        TrainConfig, "GanSection", GAN_SET_HERE, {"network": (Path | dict[int, Path] | None, None)}
+    )
+
+
+class StudyConfig(Section):
+    """A whole study file."""
+
+    name: str = Field(min_length=1, pattern=r"^[^/\\\n]+$")
+    data: Path  # archive, relative to the study file
+    split: Path
+    folds: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Listed] = "all"
+    seeds: Annotated[list[int], Field(min_length=1), Listed] = [0, 1, 2]
+    fractions: Annotated[list[Fraction], Field(min_length=1), Listed] = [0.2, 0.5, 0.7]
+    arms: Annotated[list[str], Field(min_length=1), Listed] = list(ARMS)
+    primary: Primary
+    classifier: ClassifierSection = ClassifierSection()
+    gan: GanSection = GanSection()
+    pool: PoolConfig = PoolConfig()
+    pseudo: PseudoConfig = PseudoConfig()
+    threads: int = Field(
+        default=1, ge=1
+    )  # torch threads a process; part of the plan, for it moves last digits
+
+    @model_validator(mode="after")
+    def _check_arms(self) -> "StudyConfig":
+        for name in self.arms:
+            if name not in ARMS:
+                raise ValueError(
+                    f"arms: {name!r} is no arm{_suggest(name, ARMS)}; known arms: {', '.join(ARMS)}"
+                )
+        if any(ARMS[name].pseudo_labels for name in self.arms) and "supervised" not in self.arms:
+            raise ValueError(
+                "arms: pseudo-label arms start from the supervised model, so 'supervised' must be listed"
+            )
+        for role in ("arm", "baseline"):
+            name = getattr(self.primary, role)
+            if name not in self.arms:
+                raise ValueError(f"primary.{role}: {name!r} is not among the arms ({', '.join(self.arms)})")
+        if self.primary.arm == self.primary.baseline:
+            raise ValueError(
+                f"primary: arm and baseline are both {self.primary.arm!r}; name two arms to compare"
+            )
+        if self.primary.fraction not in self.fractions:
+            raise ValueError(f"primary.fraction: {self.primary.fraction:g} is not among the fractions "
+                             f"({', '.join(f'{f:g}' for f in self.fractions)})")  # fmt: skip
+        if not ARMS[self.primary.arm].fits(self.primary.fraction):
+            raise ValueError(f"primary: {self.primary.arm} has no images without labels at fraction 1")
+        return self
+
+    @property
+    def needs_gan(self) -> bool:
+        return any(ARMS[name].pool == "synthetic" for name in self.arms)
+
+    def classifier_config(self, seed: int) -> ClassifierConfig:
+        """The settings of one classifier training; calibration is left to the rounds."""
+        section = self.classifier.model_dump()
+        return ClassifierConfig(**section, seed=seed, threads=self.threads, calibrate=False)
+
+    def gan_config(self, fold: int, seed: int, outdir: Path) -> TrainConfig:
+        """The settings of a fold's generator: all its training images, no labels; goes on where it was stopped."""
+        section = self.gan.model_dump(exclude={"network", "seed"})
+        return TrainConfig(
+            **section, data=self.data, split=self.split, fold=fold, outdir=outdir, seed=seed, resume="auto"
+        )
+
+
+def load_study(path: Path) -> StudyConfig:
+    """Read a study file; its relative paths are taken from the folder that it lies in.
+
+    Raises:
+        SettingsError: one sentence that names the file, the key and what is allowed there.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot read the study file: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: expected a YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(
+            f"{path}: expected settings such as 'name: my-study', one a line; the file has none"
+        )
+    try:
+        config = StudyConfig.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_in_words(error)}") from error
+    config = _resolve_paths(config, path.parent.resolve())
+    for section, build in (
+        ("classifier", lambda: config.classifier_config(seed=0)),
+        ("gan", lambda: config.gan_config(fold=0, seed=0, outdir=path.parent)),
+    ):
+        try:
+            build()  # the packages know best what their settings allow
+        except SettingsError as error:
+            raise SettingsError(f"{path}: {section}: {error}") from error
+    return config
+
+
+def _resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
+    network = config.gan.network
+    if isinstance(network, dict):
+        network = {fold: folder / file for fold, file in network.items()}
+    elif network is not None:
+        network = folder / network
+    gan = config.gan.model_copy(update={"network": network})
+    return config.model_copy(
+        update={"data": folder / config.data, "split": folder / config.split, "gan": gan}
+    )
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first problem in one sentence, with the key's path, and the places of the others."""
+    first, *others = error.errors()
+    place = ".".join(str(part) for part in first["loc"] if part not in ("all", "list[constrained-int]"))
+    if first["type"] == "extra_forbidden":
+        allowed = _allowed_keys(first["loc"][:-1])
+        key = str(first["loc"][-1])
+        sentence = f"{place}: unknown setting{_suggest(key, allowed)}; allowed here: {', '.join(allowed)}"
+    elif first["type"] == "missing":
+        sentence = f"{place}: this setting is required and missing"
+    elif first["type"] in ("value_error", "assertion_error"):
+        reason = str(first["ctx"]["error"])
+        sentence = f"{place}: {reason}" if place else reason
+    else:
+        sentence = f"{place}: {first['msg']}, got {first['input']!r}"
+    if others:
+        sentence += (
+            f" (and {len(others)} more: {', '.join(sorted({str(o['loc'][0]) for o in others if o['loc']}))})"
+        )
+    return sentence
+
+
+def _allowed_keys(place: tuple[int | str, ...]) -> list[str]:
+    section: Any = StudyConfig
+    for part in place:
+        section = section.model_fields[str(part)].annotation
+    return list(section.model_fields)
+
+
+def _suggest(word: str, known: typing.Iterable[str]) -> str:
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

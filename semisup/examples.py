@@ -1,0 +1,283 @@
+"""Pictures for the report: what was pseudo-labelled, what was passed over, and GAN samples beside real images.
+
+All are drawn at random with a fixed seed, not picked: a page of the most confident images would flatter.
+"""
+
+import base64
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from extract.archive import Archive, open_archive
+from extract.errors import ExtractError
+from extract.png import encode_png
+from extract.seeds import derive_seed
+from extract.split import PARTS, Split, read_split
+from semisup.records import FinishedRun, StudyRecords
+from semisup.select import SELECTED
+
+MAX_SIDE = 96  # pixels; larger images are shrunk, so that the page stays small
+NUM_PER_CLASS, NUM_REJECTED, NUM_SAMPLES = 8, 8, 24
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image in the page itself."""
+
+    uri: str
+    caption: str
+    is_wrong: bool = False  # a pseudo-label that a withheld label contradicts
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Some of the images that got one pseudo-label."""
+
+    name: str
+    num_selected: int
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class ExampleRound:
+    """One round of one run: examples by predicted class, and of what was passed over."""
+
+    round_index: int
+    rows: tuple[ClassRow, ...]
+    num_rejected: int
+    rejected: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of one arm, or the sentence that says why there are none."""
+
+    arm: str
+    title: str
+    rounds: tuple[ExampleRound, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """As many random real images as random synthetic ones, or why there are none."""
+
+    real: tuple[Picture, ...] = ()
+    synthetic: tuple[Picture, ...] = ()
+    caption: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class PartSheet:
+    """One part of one fold: how many subjects and images, and images by class."""
+
+    fold: int
+    part: str
+    num_subjects: int
+    num_images: int
+    per_class: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DataSheet:
+    """What the study was made of, or why it cannot be told."""
+
+    parts: tuple[PartSheet, ...] = ()
+    num_images: int = 0
+    num_subjects: int = 0
+    image_shape: tuple[int, ...] = ()
+    linked: tuple[str, ...] = ()  # groups of subjects kept together because they share a picture
+    problem: str = ""
+
+
+class Shelf:
+    """The archives of a study by their hash; one that is missing or was replaced is reported, never guessed."""
+
+    def __init__(self, records: StudyRecords) -> None:
+        self._records = records
+        self._stack = ExitStack()
+        self._opened: dict[str, Archive] = {}
+        self._problems: dict[str, str] = {}
+        study = records.study
+        self._open("data", records.study_dir / str(study.get("data", "")), str(study.get("archive_sha256", "")))
+        for path in sorted(records.study_dir.glob("pools/*/synthetic.zip")):
+            self._open(path.parent.name, path, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def data(self) -> Archive | None:
+        """The archive of real images."""
+        return self._opened.get(str(self._records.study.get("archive_sha256", "")))
+
+    @property
+    def data_problem(self) -> str:
+        """Why there is no archive of real images."""
+        return self._problems.get("data", "")
+
+    def find(self, sha256: str) -> Archive | None:
+        """An archive by the hash that the ledger names."""
+        return self._opened.get(sha256)
+
+    def split(self) -> tuple[Split | None, str]:
+        """The study's split, or why it is not there."""
+        if self.data is None:
+            return None, self.data_problem
+        path = self._records.study_dir / str(self._records.study.get("split", ""))
+        try:
+            return read_split(path, self.data), ""
+        except (ExtractError, OSError) as error:
+            return None, str(error)
+
+    def _open(self, name: str, path: Path, wanted: str | None) -> None:
+        try:
+            archive = self._stack.enter_context(open_archive(path))
+        except (ExtractError, OSError) as error:
+            self._problems[name] = str(error)
+            return
+        if wanted and archive.sha256 != wanted:
+            self._problems[name] = (
+                f"{path}: expected the archive that the study used ({wanted[:12]}...), got another "
+                f"({archive.sha256[:12]}...)"
+            )
+            return
+        self._opened[archive.sha256] = archive
+
+
+def find_examples(records: StudyRecords, runs: Sequence[FinishedRun], shelf: Shelf) -> Examples | None:
+    """Examples of the first of an arm's runs that has a ledger; None for an arm without a pool."""
+    for run in runs:
+        ledger = run.read_ledger()
+        if ledger is None or ledger.empty:
+            continue
+        title = f"{run.arm} at {100 * run.fraction:.3g} %, fold {run.fold}, seed {run.seed}"
+        archive = shelf.find(str(ledger["archive_sha256"].iat[0]))
+        if archive is None:
+            problem = shelf.data_problem if run.arm == "pseudo_real" else "the archive of its pool is not in pools/"
+            return Examples(run.arm, title, problem=problem or "the archive of its pool was not found")
+        numbers = {name: row for row, name in enumerate(archive.manifest["file"])}
+        rounds = tuple(
+            _example_round(int(index), rows, archive, numbers, records.classes, run)
+            for index, rows in ledger.groupby("round_index")
+        )
+        return Examples(run.arm, title, rounds)
+    return None
+
+
+def _example_round(
+    index: int, ledger: pd.DataFrame, archive: Archive, numbers: dict[str, int], classes: Sequence[str], run: FinishedRun
+) -> ExampleRound:
+    is_selected = (ledger["decision"] == SELECTED).to_numpy()
+    predicted = ledger["predicted"].to_numpy()
+
+    def pictures(chosen: np.ndarray, count: int, *key: object) -> tuple[Picture, ...]:
+        taken = _draw(np.flatnonzero(chosen), count, run.arm, run.fold, run.seed, index, *key)
+        rows = ledger.iloc[taken].sort_values("confidence", ascending=False, kind="stable")
+        return tuple(_ledger_picture(row, archive, numbers, classes, not key) for row in rows.to_dict("records"))
+
+    rows = tuple(
+        ClassRow(name, int((is_selected & (predicted == k)).sum()), pictures(is_selected & (predicted == k), NUM_PER_CLASS, k))
+        for k, name in enumerate(classes)
+    )
+    return ExampleRound(index, rows, int((~is_selected).sum()), pictures(~is_selected, NUM_REJECTED))
+
+
+def _ledger_picture(
+    row: dict[str, Any], archive: Archive, numbers: dict[str, int], classes: Sequence[str], names_class: bool
+) -> Picture:
+    number = numbers[row["image"]]
+    caption = f"{100 * row['confidence']:.0f} %"
+    if names_class:
+        caption = f"{classes[row['predicted']]} {caption}"
+    label = int(archive.labels[number])
+    is_wrong = 0 <= label < len(classes) and archive.classes == tuple(classes) and label != row["predicted"]
+    if is_wrong:
+        caption += f" (is {classes[label]})"
+    return Picture(to_uri(archive.read_image(number)), caption, is_wrong)
+
+
+def find_samples(records: StudyRecords, shelf: Shelf) -> Samples | None:
+    """Random real training images of the first fold with a pool beside as many random images of that pool."""
+    for run in records.runs:
+        if "gan" not in run.arm:
+            continue
+        ledger = run.read_ledger()
+        if ledger is None or ledger.empty:
+            continue
+        pool = shelf.find(str(ledger["archive_sha256"].iat[0]))
+        if pool is None:
+            return Samples(problem="The archive of synthetic images is not in pools/ any more.")
+        if shelf.data is None:
+            return Samples(problem=shelf.data_problem)
+        split, _ = shelf.split()
+        rows = np.arange(len(shelf.data)) if split is None else split.rows(shelf.data, run.fold, "train")
+        count = min(NUM_SAMPLES, len(rows), len(pool))
+        real = _draw(rows, count, "real samples", run.fold)
+        synthetic = _draw(np.arange(len(pool)), count, "synthetic samples", run.fold)
+        psi = pool.manifest["truncation_psi"].iat[0]
+        return Samples(
+            tuple(Picture(to_uri(shelf.data.read_image(i)), "") for i in real),
+            tuple(Picture(to_uri(pool.read_image(i)), "") for i in synthetic),
+            f"{count} of {len(rows):,} real training images and {count} of {len(pool):,} synthetic images "
+            f"(truncation psi {psi}), fold {run.fold}, drawn at random without regard to class.",
+        )
+    return None
+
+
+def describe_data(records: StudyRecords, shelf: Shelf) -> DataSheet:
+    """Subjects and images of every part, by class."""
+    if shelf.data is None:
+        return DataSheet(problem=shelf.data_problem)
+    archive = shelf.data
+    sheet = {
+        "num_images": len(archive),
+        "num_subjects": len(np.unique(archive.subjects)),
+        "image_shape": archive.image_shape,
+    }
+    split, problem = shelf.split()
+    if split is None:
+        return DataSheet(**sheet, problem=problem)
+    folds = [fold for fold in records.study.get("folds", range(len(split.folds))) if fold < len(split.folds)]
+    return DataSheet(
+        **sheet,
+        parts=tuple(_part_sheet(archive, split, fold, part) for fold in folds for part in PARTS),
+        linked=tuple(", ".join(group) for group in getattr(split, "linked_subjects", ())),
+    )
+
+
+def _part_sheet(archive: Archive, split: Split, fold: int, part: str) -> PartSheet:
+    rows = split.rows(archive, fold, part)
+    labels = archive.labels[rows]
+    per_class = np.bincount(labels[labels >= 0], minlength=len(archive.classes))
+    return PartSheet(fold, part, len(np.unique(archive.subjects[rows])), len(rows), tuple(int(n) for n in per_class))
+
+
+def _draw(rows: np.ndarray, count: int, *key: object) -> np.ndarray:
+    rng = np.random.default_rng(derive_seed("report examples", *key))
+    return np.sort(rng.choice(rows, size=min(count, len(rows)), replace=False)) if len(rows) else rows
+
+
+def to_uri(image: np.ndarray) -> str:
+    """A (C, H, W) uint8 image as a data URI, shrunk to at most MAX_SIDE pixels."""
+    pixels = np.ascontiguousarray(image.transpose(1, 2, 0))  # (H, W, C)
+    side = max(pixels.shape[:2])
+    if side > MAX_SIDE:
+        size = tuple(max(1, round(length * MAX_SIDE / side)) for length in (pixels.shape[1], pixels.shape[0]))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    data = encode_png(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")

@@ -1,0 +1,233 @@
+"""The report's figures as inline SVG: accuracy against labels, differences, confusion and reliability.
+
+Percent on every axis; colours are those of Okabe & Ito, which colour-blind readers can tell apart, and every
+arm has a marker of its own besides. Text stays text, so that figures are sharp and can be searched.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from semisup.summary import BASELINE, CEILING, ArmResult, Summary
+from semisup.verdict import METRIC_PHRASES
+
+INK, GRID, PALE = "#1d2733", "#dfe4ea", "#8793a1"
+STYLES = {  # colour, marker
+    BASELINE: ("#4d5966", "o"),
+    CEILING: ("#4d5966", "_"),
+    "pseudo_real": ("#009e73", "s"),
+    "pseudo_gan_full": ("#0072b2", "D"),
+}
+SPARE_STYLES = (("#d55e00", "^"), ("#cc79a7", "v"), ("#e69f00", "P"), ("#56b4e9", "X"))
+RC = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.parse_math": False,  # a class may be called "$x$"
+    "text.color": INK,
+    "axes.edgecolor": PALE,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "legend.frameon": False,
+}
+WIDTH_IN = 9.6
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What a reliability diagram shows of one arm; the arrays are (num_bins,), NaN where a bin is empty."""
+
+    title: str
+    count: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    ece: float
+
+
+def label_curve(summary: Summary) -> str:
+    """The metric of every arm against the share of labels, with 95 % intervals and the ceiling."""
+    with matplotlib.rc_context({**RC, "svg.hashsalt": "curve"}):
+        figure = Figure(figsize=(WIDTH_IN, 3.9), layout="constrained")
+        ax = figure.add_subplot()
+        ceiling = next((result for result in summary.arms if result.arm == CEILING), None)
+        if ceiling:
+            _draw_ceiling(ax, ceiling, summary.metric)
+        arms = list(dict.fromkeys(result.arm for result in summary.arms if result.arm != CEILING))
+        for index, arm in enumerate(arms):
+            results = [result for result in summary.arms if result.arm == arm]
+            _draw_curve(ax, results, summary.metric, 1.2 * (index - (len(arms) - 1) / 2))
+        fractions = sorted({100 * result.fraction for result in summary.arms})
+        ax.set_xticks(fractions, [f"{value:.3g} %" for value in fractions])
+        ax.set_xlim(min(fractions) - 8, max(fractions) + 6)
+        ax.set_xlabel("labels used in training (share of the training subjects)")
+        ax.set_ylabel(f"{METRIC_PHRASES.get(summary.metric, summary.metric)} on the test part (%)")
+        ax.grid(axis="y", color=GRID, linewidth=0.8)
+        ax.set_axisbelow(True)
+        ax.legend(loc="lower right", ncols=1, handlelength=1.6)
+        return _to_svg(figure, "Accuracy against the share of labels, with 95 % intervals")
+
+
+def _draw_ceiling(ax: Axes, ceiling: ArmResult, metric: str) -> None:
+    estimate = ceiling.estimates[metric]
+    ax.axhspan(100 * estimate.low, 100 * estimate.high, color="#f1f3f5", zorder=0)
+    ax.axhline(
+        100 * estimate.value, color=PALE, linestyle=(0, (5, 3)), linewidth=1.2, label=f"{CEILING} (ceiling)", zorder=1
+    )
+
+
+def _draw_curve(ax: Axes, results: Sequence[ArmResult], metric: str, shift: float) -> None:
+    color, marker = arm_style(results[0].arm)
+    estimates = [result.estimates[metric] for result in results]
+    x = np.array([100 * result.fraction for result in results]) + shift
+    y = np.array([100 * e.value for e in estimates])
+    errors = np.array([[100 * (e.value - e.low), 100 * (e.high - e.value)] for e in estimates]).T.clip(min=0)
+    ax.errorbar(
+        x, y, yerr=errors, color=color, marker=marker, markersize=5.5, linewidth=1.6, elinewidth=1.3, capsize=3,
+        linestyle="-", label=results[0].arm,
+    )  # fmt: skip
+
+
+def difference_forest(summary: Summary) -> str:
+    """Every paired difference as a point with its interval about the line "no difference"."""
+    comparisons = summary.comparisons
+    with matplotlib.rc_context({**RC, "svg.hashsalt": "forest"}):
+        figure = Figure(figsize=(WIDTH_IN, 0.75 + 0.3 * max(2, len(comparisons))), layout="constrained")
+        ax = figure.add_subplot()
+        ax.axvline(0, color=INK, linewidth=1)
+        for row, comparison in enumerate(comparisons):
+            difference = comparison.difference
+            color, marker = arm_style(comparison.arm)
+            ends = [100 * difference.low, 100 * difference.high]
+            width = 2.8 if comparison.is_primary else 1.5
+            ax.plot(ends, [row, row], color=color, linewidth=width, solid_capstyle="butt")
+            ax.plot([100 * difference.value], [row], color=color, marker=marker, markersize=6)
+        names = [
+            f"{c.arm} - {c.baseline}, {100 * c.fraction:.3g} %" + ("  (primary)" if c.is_primary else "")
+            for c in comparisons
+        ]
+        ax.set_yticks(range(len(names)), names)
+        for label, comparison in zip(ax.get_yticklabels(), comparisons, strict=True):
+            label.set_fontweight("bold" if comparison.is_primary else "normal")
+        ax.set_ylim(len(names) - 0.4, -0.6)
+        reach = max([0.5] + [100 * abs(end) for c in comparisons for end in (c.difference.low, c.difference.high)])
+        ax.set_xlim(-1.08 * reach, 1.08 * reach)
+        words = METRIC_PHRASES.get(summary.metric, summary.metric)
+        ax.set_xlabel(f"difference in {words} (points, 95 % interval): left of 0 worse, right of 0 better")
+        ax.grid(axis="x", color=GRID, linewidth=0.8)
+        ax.set_axisbelow(True)
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+        return _to_svg(figure, "Paired differences between arms with 95 % intervals")
+
+
+def confusion_matrices(results: Sequence[ArmResult], classes: Sequence[str]) -> str:
+    """Row-normalised confusion matrices side by side; each row is a true class and sums to 100 %."""
+    names = [_shorten(name) for name in classes]
+    with matplotlib.rc_context({**RC, "svg.hashsalt": "confusion"}):
+        columns = min(4, len(results))
+        rows = -(-len(results) // columns)
+        side = min(WIDTH_IN / columns, 3.2)
+        figure = Figure(figsize=(WIDTH_IN, rows * (side * 0.92 + 0.35)), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for place, ax in enumerate(axes.flat):
+            if place >= len(results):
+                ax.axis("off")
+                continue
+            result = results[place]
+            _draw_confusion(ax, result.confusion, names if place % columns == 0 else [""] * len(names), names)
+            ax.set_title(f"{result.arm}, {100 * result.fraction:.3g} %")
+            if place % columns == 0:
+                ax.set_ylabel("true class")
+            ax.set_xlabel("predicted class")
+        return _to_svg(figure, "Confusion matrices, in percent of each true class")
+
+
+def _draw_confusion(ax: Axes, confusion: np.ndarray, row_names: Sequence[str], names: Sequence[str]) -> None:
+    totals = confusion.sum(axis=1, keepdims=True)
+    share = np.divide(100 * confusion, totals, out=np.zeros_like(confusion, dtype=float), where=totals > 0)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=130)
+    size = 9 if len(names) <= 5 else 7
+    for (row, column), value in np.ndenumerate(share):
+        color = "white" if value > 75 else INK
+        weight = "bold" if row == column else "normal"
+        ax.text(
+            column, row, f"{value:.0f}", ha="center", va="center", color=color, fontsize=size, fontweight=weight
+        )  # fmt: skip
+    turn = 0 if max(len(name) for name in names) <= 9 and len(names) <= 4 else 35
+    ax.set_xticks(range(len(names)), names, rotation=turn, ha="center" if turn == 0 else "right")
+    ax.set_yticks(range(len(names)), row_names)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def reliability_diagrams(items: Sequence[Reliability]) -> str:
+    """Accuracy against confidence; on the diagonal a model is as often right as it says."""
+    with matplotlib.rc_context({**RC, "svg.hashsalt": "reliability"}):
+        columns = min(4, len(items))
+        rows = -(-len(items) // columns)
+        figure = Figure(figsize=(WIDTH_IN, rows * 2.75), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for place, ax in enumerate(axes.flat):
+            if place >= len(items):
+                ax.axis("off")
+                continue
+            item = items[place]
+            ax.plot([0, 100], [0, 100], color=PALE, linewidth=1, linestyle=(0, (4, 3)))
+            shown = item.count > 0
+            area = 12 + 160 * item.count[shown] / max(1, item.count.max())
+            ax.plot(100 * item.confidence[shown], 100 * item.accuracy[shown], color="#0072b2", linewidth=1.2)
+            ax.scatter(
+                100 * item.confidence[shown], 100 * item.accuracy[shown], s=area, color="#0072b2", alpha=0.75, linewidths=0
+            )  # fmt: skip
+            ax.set_title(item.title)
+            ax.text(4, 92, f"ECE {100 * item.ece:.1f} %", fontsize=9)
+            ax.set_xlim(0, 103)
+            ax.set_ylim(0, 103)
+            ax.set_aspect("equal")
+            ax.grid(color=GRID, linewidth=0.8)
+            ax.set_axisbelow(True)
+            ax.set_xlabel("confidence (%)")
+            if place % columns == 0:
+                ax.set_ylabel("right (%)")
+        return _to_svg(figure, "Reliability diagrams: share of right predictions against confidence")
+
+
+def arm_style(arm: str) -> tuple[str, str]:
+    """Colour and marker of an arm, the same in every figure and run."""
+    if arm in STYLES:
+        return STYLES[arm]
+    return SPARE_STYLES[sum(map(ord, arm)) % len(SPARE_STYLES)]
+
+
+def _shorten(name: str, length: int = 16) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def _to_svg(figure: Figure, description: str) -> str:
+    """The figure as an <svg> element fit for a page that holds several: no header, no ids but those in use."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'<!--.*?-->\s*', "", text, flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", text, count=1)
+    text = re.sub(r'<svg ([^>]*?)height="[^"]*" ([^>]*?)width="[^"]*"', r"<svg \1\2", text, count=1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)

@@ -1,0 +1,270 @@
+"""From a study file to the list of jobs: which generators, pools and classifier runs it needs, and in which order.
+
+Every job is named by the hash of the settings that determine its result. What two jobs share (a supervised
+model that is round 0 of three arms, a generator that serves all seeds of a fold) is therefore made once.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extract.archive import Archive, open_archive
+from extract.errors import SettingsError
+from extract.seeds import derive_seed
+from extract.split import Split, read_split
+from semisup.arms import ARMS, Arm
+from semisup.config import StudyConfig
+from semisup.errors import StudyError
+from semisup.guards import read_fit_snapshot
+
+FORMAT = "synthlabel-study-1"  # part of every hash: raised when the same settings would give other numbers
+
+
+@dataclass(frozen=True)
+class GanJob:
+    """A generator to train on the training part of a fold, without labels."""
+
+    key: str
+    fold: int
+    seed: int
+
+    needs: tuple[str, ...] = ()
+    kind = "gan"
+    folder = "gans"
+
+    @property
+    def title(self) -> str:
+        return f"generator of fold {self.fold}"
+
+
+@dataclass(frozen=True)
+class PoolJob:
+    """Synthetic images to draw from a generator."""
+
+    key: str
+    fold: int
+    gan_key: str | None  # trained by this study, or
+    network: Path | None  # a snapshot that was there before
+    first_seed: int
+
+    kind = "pool"
+    folder = "pools"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.gan_key,) if self.gan_key else ()
+
+    @property
+    def title(self) -> str:
+        return f"synthetic images of fold {self.fold}"
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """One arm at one fold, seed and fraction."""
+
+    key: str
+    arm: str
+    fold: int
+    seed: int
+    fraction: float
+    classifier_seed: int
+    teacher_key: str | None  # the supervised run whose model is round 0
+    pool_key: str | None
+    settings: dict[str, Any]  # all that the key hashes
+
+    kind = "run"
+    folder = "runs"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(key for key in (self.teacher_key, self.pool_key) if key)
+
+    @property
+    def title(self) -> str:
+        return f"{self.arm} at {self.fraction:.0%} of the labels, fold {self.fold}, seed {self.seed}"
+
+
+Job = GanJob | PoolJob | RunJob
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What every job of a study needs to know beside itself."""
+
+    config: StudyConfig
+    study_dir: Path
+    classes: tuple[str, ...]
+    archive_sha256: str
+    split_sha256: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study resolved against its data: nothing in it is left to choose."""
+
+    config: StudyConfig
+    classes: tuple[str, ...]
+    archive_sha256: str
+    split_sha256: str
+    folds: tuple[int, ...]
+    jobs: tuple[Job, ...]  # each after all that it needs
+
+    def basis(self, study_dir: Path) -> Basis:
+        return Basis(self.config, study_dir, self.classes, self.archive_sha256, self.split_sha256)
+
+    @property
+    def runs(self) -> tuple[RunJob, ...]:
+        return tuple(job for job in self.jobs if isinstance(job, RunJob))
+
+    @property
+    def num_trainings(self) -> int:
+        """Classifier trainings at most; a run ends earlier where a round selects nothing."""
+        return sum(self.trainings_of(run) for run in self.runs)
+
+    def trainings_of(self, run: RunJob) -> int:
+        return self.config.pseudo.rounds if run.teacher_key else 1
+
+
+def make_plan(config: StudyConfig) -> Plan:
+    """Check a study against its archive and split, and list its jobs.
+
+    Raises:
+        SettingsError: for a fold, fraction or network that does not exist, before any work.
+        ExtractError, GanError: for an archive, split or snapshot that cannot be used.
+    """
+    from classifier.models import check_arch  # torch takes a second to import; a wrong study file should not
+
+    classifier = config.classifier
+    with open_archive(config.data) as archive:
+        split = read_split(config.split, archive)
+        folds = _check_against(config, split)
+        check_arch(classifier.arch, classifier.pretrained)
+        jobs = _list_jobs(config, archive, split, folds)
+        return Plan(config, archive.classes, archive.sha256, split.sha256, folds, jobs)
+
+
+@contextmanager
+def open_data(basis: Basis) -> Iterator[tuple[Archive, Split]]:
+    """Open a study's archive and split.
+
+    Raises:
+        StudyError: if either is not the file that the study was planned with.
+    """
+    with open_archive(basis.config.data) as archive:
+        split = read_split(basis.config.split, archive)
+        for what, now, then in (
+            (basis.config.data, archive.sha256, basis.archive_sha256),
+            (basis.config.split, split.sha256, basis.split_sha256),
+        ):
+            if now != then:
+                raise StudyError(
+                    f"{what}: expected the file that the study was planned with ({then[:12]}...), got another "
+                    f"({now[:12]}...); put the old file back, or start a new study in another --outdir"
+                )
+        yield archive, split
+
+
+def settings_key(settings: dict[str, Any]) -> str:
+    """Name a job by what determines its result: 16 hex digits."""
+    text = json.dumps({"format": FORMAT, **settings}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _check_against(config: StudyConfig, split: Split) -> tuple[int, ...]:
+    folds = tuple(range(len(split.folds))) if config.folds == "all" else tuple(sorted(config.folds))
+    for fold in folds:
+        if fold >= len(split.folds):
+            raise SettingsError(
+                f"folds: {fold} does not exist, {config.split} has folds 0 to {len(split.folds) - 1}"
+            )
+    for fraction in config.fractions:
+        if fraction not in split.fractions:
+            raise SettingsError(
+                f"fractions: {fraction:g} does not exist, {config.split} has "
+                f"{', '.join(f'{known:g}' for known in split.fractions)}; make a split with this fraction or choose another"
+            )
+    return folds
+
+
+def _list_jobs(
+    config: StudyConfig, archive: Archive, split: Split, folds: tuple[int, ...]
+) -> tuple[Job, ...]:
+    data = {"archive": archive.sha256, "split": split.sha256, "threads": config.threads}
+    gans: list[GanJob] = []
+    pools: dict[int, PoolJob] = {}
+    if config.needs_gan:
+        for fold in folds:
+            gan, pools[fold] = _generator_jobs(config, fold, split, data)
+            gans += [gan] if gan else []
+    runs: dict[str, RunJob] = {}
+    for arm in sorted((ARMS[name] for name in config.arms), key=lambda arm: arm.pseudo_labels):
+        for seed in config.seeds:  # a first seed of everything is done before a second of anything
+            for fold in folds:
+                for fraction in sorted(config.fractions) if arm.uses_fraction else (1.0,):
+                    if arm.fits(fraction):
+                        run = _run_job(config, arm, fold, seed, fraction, pools.get(fold), data)
+                        runs[run.key] = run
+    return (*gans, *pools.values(), *runs.values())
+
+
+def _generator_jobs(
+    config: StudyConfig, fold: int, split: Split, data: dict[str, Any]
+) -> tuple[GanJob | None, PoolJob]:
+    pool = config.pool.model_dump()
+    first_seed = derive_seed("pool", fold) % 2**30  # room for the seeds that follow
+    network = config.gan.network
+    if network is None:
+        section = config.gan.model_dump(mode="json", exclude={"network"})
+        key = settings_key({"gan": section, "fold": fold, **data})
+        gan = GanJob(key, fold, derive_seed("gan", section["seed"], fold))
+        return gan, PoolJob(settings_key({"pool": pool, "gan": key}), fold, key, None, first_seed)
+    path = network.get(fold) if isinstance(network, dict) else network
+    if path is None:
+        raise SettingsError(f"gan.network: names no snapshot for fold {fold}; give one a fold")
+    if not path.exists():
+        raise SettingsError(f"gan.network: expected a snapshot for fold {fold} at {path}, got nothing there")
+    snapshot = read_fit_snapshot(path, data["archive"], split, fold)
+    key = settings_key({"pool": pool, "snapshot": snapshot.sha256, "fold": fold})
+    return None, PoolJob(key, fold, None, snapshot.path, first_seed)
+
+
+def _run_job(
+    config: StudyConfig,
+    arm: Arm,
+    fold: int,
+    seed: int,
+    fraction: float,
+    pool: PoolJob | None,
+    data: dict[str, Any],
+) -> RunJob:
+    def settings_of(name: str, **more: Any) -> dict[str, Any]:
+        # `supervised` at fraction 1 and `supervised_full` are the same training, and so are their seeds.
+        return {
+            "arm": name,
+            "fold": fold,
+            "seed": seed,
+            "fraction": fraction,
+            "classifier": config.classifier.model_dump(mode="json"),
+            "calibrate": config.pseudo.calibrate,
+            **data,
+            **more,
+        }
+
+    # One seed for every arm and round: two models of a pair then differ by their data alone.
+    classifier_seed = derive_seed("classifier", seed, fold, fraction)
+    if not arm.pseudo_labels:
+        settings = settings_of(arm.name)
+        return RunJob(
+            settings_key(settings), arm.name, fold, seed, fraction, classifier_seed, None, None, settings
+        )
+    teacher = settings_key(settings_of("supervised"))
+    pool_key = pool.key if pool and arm.pool == "synthetic" else None
+    settings = settings_of(arm.name, pseudo=config.pseudo.model_dump(), teacher=teacher, pool=pool_key)
+    return RunJob(
+        settings_key(settings), arm.name, fold, seed, fraction, classifier_seed, teacher, pool_key, settings
+    )

@@ -1,0 +1,151 @@
+"""A study folder as it is read for the report: its plan, its finished runs, what failed and what is missing."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from semisup.errors import StudyError
+from semisup.folders import RUN_JSON, STUDY_JSON, read_json
+from semisup.statistics import RunCounts, count_predictions
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One run with its test predictions."""
+
+    folder: Path
+    info: dict[str, Any]  # run.json
+    files: np.ndarray  # (T,) str
+    subjects: np.ndarray  # (T,) str
+    labels: np.ndarray  # (T,) int64
+    probs: np.ndarray  # (T, C)
+    counts: RunCounts
+
+    @property
+    def arm(self) -> str:
+        return self.info["arm"]
+
+    @property
+    def fold(self) -> int:
+        return self.info["fold"]
+
+    @property
+    def seed(self) -> int:
+        return self.info["seed"]
+
+    @property
+    def fraction(self) -> float:
+        """Share of labels; whatever stands there, `supervised_full` has them all."""
+        return 1.0 if self.arm == "supervised_full" else float(self.info["fraction"])
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        return self.info.get("rounds") or []
+
+    def read_ledger(self) -> pd.DataFrame | None:
+        """The run's ledger; None for an arm without a pool."""
+        path = self.folder / "ledger.parquet"
+        return pd.read_parquet(path) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class StudyRecords:
+    """Everything that a study folder says."""
+
+    study_dir: Path
+    study: dict[str, Any]  # study.json
+    runs: tuple[FinishedRun, ...]  # ordered by arm as planned, fraction, fold, seed
+    failures: tuple[tuple[str, str], ...]  # what failed, and the cause
+    missing: tuple[str, ...]  # planned runs that have left nothing yet
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(str(name) for name in self.study["classes"])
+
+    def select(self, arm: str, fraction: float) -> list[FinishedRun]:
+        """The runs of one arm at one fraction."""
+        return [run for run in self.runs if run.arm == arm and np.isclose(run.fraction, fraction)]
+
+
+def read_records(study_dir: Path) -> StudyRecords:
+    """Read a study folder and check that its runs can be compared.
+
+    Raises:
+        StudyError: if a file is missing or damaged, or runs of one fold were tested on different images.
+    """
+    study = read_json(study_dir / STUDY_JSON)
+    if not study.get("classes"):
+        raise StudyError(f"{study_dir / STUDY_JSON}: expected the list 'classes', got none; run the study anew")
+    runs, failures, seen = [], [], set()
+    for path in sorted((study_dir / "runs").glob(f"[!.]*/{RUN_JSON}")):
+        info = read_json(path)
+        try:
+            seen.add(_identity(info))
+            if info["status"] == "done":
+                runs.append(_read_run(path.parent, info, len(study["classes"])))
+            else:
+                failures.append((run_title(info), str(info.get("error") or "no cause was recorded")))
+        except KeyError as error:
+            raise StudyError(f"{path}: expected the key {error}, got none; remove this folder and run again") from error
+    missing = [run_title(info) for info in study.get("runs", []) if _identity(info) not in seen]
+    failures += _read_job_failures(study_dir)
+    order = {arm: index for index, arm in enumerate(study.get("arms", []))}
+    runs.sort(key=lambda run: (order.get(run.arm, len(order)), run.arm, run.fraction, run.fold, run.seed))
+    _check_same_tests(runs)
+    return StudyRecords(study_dir, study, tuple(runs), tuple(failures), tuple(missing))
+
+
+def run_title(info: dict[str, Any]) -> str:
+    """For instance "pseudo_real at 20 %, fold 0, seed 1"."""
+    return f"{info['arm']} at {100 * info['fraction']:.3g} %, fold {info['fold']}, seed {info['seed']}"
+
+
+def _identity(info: dict[str, Any]) -> tuple[str, int, int, float]:
+    return info["arm"], info["fold"], info["seed"], float(info["fraction"])
+
+
+def _read_run(folder: Path, info: dict[str, Any], num_classes: int) -> FinishedRun:
+    path = folder / "predictions.parquet"
+    wanted = ["file", "subject", "label", *(f"p_{k}" for k in range(num_classes))]
+    try:
+        table = pd.read_parquet(path)
+        probs = table[wanted[3:]].to_numpy(float)  # (T, C)
+        files, subjects = table["file"].to_numpy(str), table["subject"].to_numpy(str)
+        labels = table["label"].to_numpy(np.int64)
+        counts = count_predictions(info["fold"], info["seed"], subjects, labels, probs.argmax(axis=1), num_classes)
+    except (OSError, ValueError, KeyError) as error:
+        detail = " ".join(str(error).split())
+        raise StudyError(
+            f"{path}: expected a table with the columns {', '.join(wanted)}, got: {detail}; "
+            "remove this run's folder and run the study again"
+        ) from error
+    return FinishedRun(folder, info, files, subjects, labels, probs, counts)
+
+
+def _read_job_failures(study_dir: Path) -> list[tuple[str, str]]:
+    """Causes that the engine left for generators and pools: `failed.json` with `title` and `error`."""
+    found = []
+    for path in sorted(study_dir.glob("*/*/failed.json")):
+        try:
+            info = json.loads(path.read_text(encoding="utf-8"))
+            found.append((str(info.get("title", path.parent.name)), str(info.get("error", "no cause was recorded"))))
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{path}: expected JSON, got {error}; remove it and run the study again") from error
+    return found
+
+
+def _check_same_tests(runs: Sequence[FinishedRun]) -> None:
+    """A difference is paired only if every run of a fold was tested on the same images."""
+    first: dict[int, FinishedRun] = {}
+    for run in runs:
+        other = first.setdefault(run.fold, run)
+        if len(run.files) != len(other.files) or set(run.files) != set(other.files):
+            raise StudyError(
+                f"{run.folder}: expected the test images of {other.folder.name} (both are fold {run.fold}), got "
+                f"{len(set(run.files) ^ set(other.files))} that only one of them has; such runs cannot be compared"
+            )

@@ -1,0 +1,195 @@
+"""`report.html`: the verdict in words first, then everything it rests on, in one file that needs no network."""
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from extract.atomic import write_text
+from semisup.arms import ARMS
+from semisup.examples import Examples, Shelf, describe_data, find_examples, find_samples
+from semisup.records import StudyRecords, read_records
+from semisup.statistics import MIN_SEEDS, MIN_TEST_SUBJECTS
+from semisup.summary import BASELINE, CEILING, RIVAL, ArmResult, RoundResult, Summary, summarize, write_results
+from semisup.verdict import METRIC_PHRASES, percent, points
+
+REPORT_HTML = "report.html"
+NUM_BINS = 10  # of the reliability diagrams
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """Where the report is, and what it says first."""
+
+    path: Path
+    verdict: str
+
+
+def write_report(study_dir: Path) -> ReportSummary:
+    """Write `report.html`, `results.json` and `results.csv` into a study folder.
+
+    Every finished run is used; what failed or is missing is listed. Archives are needed for the example
+    pictures and the data sheet alone: without them the report says so.
+
+    Raises:
+        StudyError: if the folder is no study, or a file in it is damaged.
+    """
+    study_dir = Path(study_dir)
+    records = read_records(study_dir)
+    summary = summarize(records)
+    write_results(summary, study_dir)
+    path = study_dir / REPORT_HTML
+    write_text(path, render(records, summary))
+    return ReportSummary(path, summary.verdict.headline)
+
+
+def render(records: StudyRecords, summary: Summary) -> str:
+    """The whole page as text."""
+    with Shelf(records) as shelf:
+        context = {
+            "s": summary,
+            "study": records.study,
+            "metric": METRIC_PHRASES.get(summary.metric, summary.metric),
+            "texts": {**{name: arm.text for name, arm in ARMS.items()}, **records.study.get("arm_texts", {})},
+            "fraction": primary_fraction(summary),
+            "figures": _figures(records, summary),
+            "rounds": _rounds_by_arm(summary),
+            "examples": _all_examples(records, summary, shelf),
+            "samples": find_samples(records, shelf),
+            "data": describe_data(records, shelf),
+            "command": _command_text(records.study.get("command")),
+            "settings": _settings(records.study),
+            "limits": {"seeds": MIN_SEEDS, "subjects": MIN_TEST_SUBJECTS},
+            "names": {"baseline": BASELINE, "ceiling": CEILING, "rival": RIVAL},
+        }
+    return _environment().get_template("report.html.j2").render(context)
+
+
+def primary_fraction(summary: Summary) -> float:
+    """The share of labels that the headline is about; the smallest where there is no headline."""
+    if summary.primary:
+        return summary.primary.fraction
+    planned = (summary.study.get("primary") or {}).get("fraction")
+    known = [result.fraction for result in summary.arms if result.arm != CEILING]
+    return float(planned if planned is not None else min(known, default=1.0))
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        points=points, percent=percent, share=_share, count=_count, duration=_duration, p=_p_value, number=_number
+    )
+    return environment
+
+
+# Numbers as people read them ----------------------------------------------------------------------
+
+
+def _share(value: float | None) -> str:
+    """0.7825 -> "78.2": percent without the sign, a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _count(value: float | None) -> str:
+    """Counts that may be means over runs: "1,204" or "38.3"."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:,.1f}"
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _command_text(command: Any) -> str:
+    if isinstance(command, str):
+        return command
+    return shlex.join(str(part) for part in command) if command else ""
+
+
+# Parts of the page --------------------------------------------------------------------------------
+
+
+def _at_primary(summary: Summary) -> list[ArmResult]:
+    """The arms at the fraction of the headline, and the ceiling."""
+    fraction = primary_fraction(summary)
+    return [r for r in summary.arms if r.arm == CEILING or math.isclose(r.fraction, fraction)]
+
+
+def _figures(records: StudyRecords, summary: Summary) -> dict[str, Markup]:
+    """The figures by name; made by this program from numbers and escaped names, so they are marked as safe."""
+    from semisup import figures  # matplotlib takes a while to load
+
+    if not summary.arms:
+        return {}
+    chosen = _at_primary(summary) or list(summary.arms)
+    made = {
+        "curve": figures.label_curve(summary),
+        "confusion": figures.confusion_matrices(chosen, summary.classes),
+        "reliability": figures.reliability_diagrams([_reliability(records, result) for result in chosen]),
+    }
+    if summary.comparisons:
+        made["forest"] = figures.difference_forest(summary)
+    return {name: Markup(text) for name, text in made.items()}  # noqa: S704
+
+
+def _reliability(records: StudyRecords, result: ArmResult) -> Any:
+    from classifier.evaluate import expected_calibration_error, reliability_bins
+    from semisup.figures import Reliability
+
+    runs = records.select(result.arm, result.fraction)
+    probs = np.concatenate([run.probs for run in runs])  # (N, C)
+    labels = np.concatenate([run.labels for run in runs])
+    bins = reliability_bins(probs, labels, NUM_BINS)
+    ece = expected_calibration_error(probs, labels, NUM_BINS)
+    return Reliability(f"{result.arm}, {100 * result.fraction:.3g} %", *bins, ece)
+
+
+def _rounds_by_arm(summary: Summary) -> list[tuple[str, float, list[RoundResult]]]:
+    """Rounds in groups of one arm and fraction, those of the headline's fraction first."""
+    fraction = primary_fraction(summary)
+    cells = list(dict.fromkeys((r.arm, r.fraction) for r in summary.rounds))
+    cells.sort(key=lambda cell: not math.isclose(cell[1], fraction))  # stable
+    return [(arm, f, [r for r in summary.rounds if (r.arm, r.fraction) == (arm, f)]) for arm, f in cells]
+
+
+def _all_examples(records: StudyRecords, summary: Summary, shelf: Shelf) -> list[Examples]:
+    fraction = primary_fraction(summary)
+    arms = dict.fromkeys(run.arm for run in records.runs)
+    found = [find_examples(records, records.select(arm, fraction), shelf) for arm in arms]
+    return [examples for examples in found if examples]
+
+
+def _settings(study: dict[str, Any]) -> list[tuple[str, str]]:
+    """Sections of the study file, one line each, without what was left at "none"."""
+    lines: list[tuple[str, str]] = []
+    for section in ("classifier", "gan", "pool", "pseudo"):
+        values: dict[str, Any] = study.get(section) or {}
+        shown: Sequence[str] = [f"{key} {value}" for key, value in values.items() if value is not None]
+        if shown:
+            lines.append((section, ", ".join(shown)))
+    return lines

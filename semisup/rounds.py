@@ -1,0 +1,148 @@
+"""The pseudo-label rounds: a loop over functions that are passed in, so that its laws can be tested with fakes.
+
+Teacher trained on the labeled images -> temperature fitted on the real validation part -> pool scored ->
+selection -> student trained from scratch on labeled + selected -> real validation; the student is the next
+teacher. Every round selects anew from the whole pool, so labels may change or leave. The best round by real
+validation is kept, round 0 (no pseudo-labels at all) included: synthetic data may lose.
+
+Source: self-training as in Lee 2013, "Pseudo-Label"; students from scratch as in Xie et al. 2020,
+"Self-training with Noisy Student", arXiv:1911.04252; calibration of Guo et al. 2017, arXiv:1706.04599.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from scipy.special import softmax
+
+from semisup.select import Selection, coverage, is_alarming
+
+Model = TypeVar("Model")
+Rule = Callable[[np.ndarray], Selection]  # (N, C) calibrated probabilities of the pool -> selection
+Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]  # probs (N, C), labels (N,)
+FitTemperature = Callable[[np.ndarray, np.ndarray], float]  # logits (N, C), labels (N,)
+
+
+@dataclass(frozen=True)
+class PoolScores:
+    """What a teacher said about every image of the pool."""
+
+    raw_probs: np.ndarray  # (N, C)
+    probs: np.ndarray  # (N, C), after calibration
+    selection: Selection
+
+
+@dataclass(frozen=True)
+class Round(Generic[Model]):
+    """One trained model, what it was trained on beyond the labeled images, and its real validation."""
+
+    round_index: int  # 0 = labeled images alone
+    model: Model
+    temperature: float
+    scores: PoolScores | None  # by the model of the round before; none in round 0
+    val_metrics: dict[str, float]  # calibrated
+    ece_before: float
+    ece_after: float
+
+    @property
+    def num_selected(self) -> int:
+        return len(self.scores.selection) if self.scores else 0
+
+    @property
+    def pool_size(self) -> int:
+        return len(self.scores.probs) if self.scores else 0
+
+    @property
+    def coverage(self) -> float:
+        return coverage(self.scores.selection, self.pool_size) if self.scores else 0.0
+
+    @property
+    def is_alarming(self) -> bool:
+        return is_alarming(self.coverage)
+
+
+@dataclass(frozen=True)
+class RoundsResult(Generic[Model]):
+    """All rounds of a run, why they ended, and the one to keep."""
+
+    rounds: tuple[Round[Model], ...]
+    best: Round[Model]
+    stopped: str  # why there are no more rounds
+    unused: PoolScores | None = None  # of the round that selected nothing
+
+
+def run_rounds(
+    teacher: Model,
+    num_rounds: int,
+    *,
+    val_logits: Callable[[Model], np.ndarray],
+    val_labels: np.ndarray,
+    pool_logits: Callable[[Model], np.ndarray],
+    select: Rule,
+    train_student: Callable[[Selection, int], Model],
+    fit_temperature: FitTemperature | None,
+    metrics: Metrics,
+    progress: Callable[[int, str], None] = lambda done, message: None,
+) -> RoundsResult[Model]:
+    """Run the loop and keep the round that is best on the real validation part.
+
+    Args:
+        teacher: round 0, trained on the labeled images alone.
+        num_rounds: students to train after it; 0 keeps the teacher.
+        val_logits: gives the (V, C) logits of the real validation images.
+        pool_logits: gives the (N, C) logits of the pool, in pool order.
+        train_student: trains a model from scratch on the labeled images and a selection; also takes the round.
+        fit_temperature: calibration; None leaves the probabilities as they are.
+        metrics: must give `balanced_accuracy`, `nll` and `ece`.
+
+    Returns:
+        Every round with its record. Where nothing is selected the loop ends early: a student
+        trained on the labeled images alone would be the teacher again.
+    """
+
+    def validated(round_index: int, model: Model, scores: PoolScores | None) -> Round[Model]:
+        logits = val_logits(model)
+        temperature = fit_temperature(logits, val_labels) if fit_temperature else 1.0
+        after = metrics(softmax(logits / temperature, axis=1), val_labels)
+        before = metrics(softmax(logits, axis=1), val_labels)
+        return Round(round_index, model, temperature, scores, after, before["ece"], after["ece"])
+
+    rounds = [validated(0, teacher, None)]
+    stopped, unused = "all rounds done", None
+    for round_index in range(1, num_rounds + 1):
+        last = rounds[-1]
+        progress(round_index - 1, f"round {round_index}: scoring the pool")
+        logits = pool_logits(last.model).astype(np.float64)  # (N, C)
+        probs = softmax(logits / last.temperature, axis=1)
+        scores = PoolScores(softmax(logits, axis=1), probs, select(probs))
+        if not len(scores.selection):
+            stopped, unused = f"nothing selected in round {round_index}", scores
+            break
+        progress(round_index - 1, f"round {round_index}: training on {len(scores.selection)} pseudo-labels")
+        rounds.append(validated(round_index, train_student(scores.selection, round_index), scores))
+    return RoundsResult(tuple(rounds), best_round(rounds), stopped, unused)
+
+
+def best_round(rounds: list[Round[Model]]) -> Round[Model]:
+    """Highest balanced accuracy on real validation, then lowest NLL, then the earlier round."""
+    return max(
+        rounds, key=lambda r: (r.val_metrics["balanced_accuracy"], -r.val_metrics["nll"], -r.round_index)
+    )
+
+
+def mixing(num_labeled: int, num_pseudo: int, pseudo_share: float) -> tuple[int, float]:
+    """How often to repeat each labeled image, and what one pseudo-labeled image weighs.
+
+    Pseudo-labeled images together then count at most `pseudo_share` of the training set. Few labeled
+    images are repeated rather than the pool merely weighted down: with weights alone a batch of 64 would
+    hold one or two images that matter.
+
+    Returns:
+        (repeats, weight): repeats >= 1, weight in (0, 1].
+    """
+    if pseudo_share >= 1.0 or not num_pseudo:
+        return 1, 1.0
+    wanted = num_pseudo * (1 - pseudo_share) / pseudo_share  # labeled images to balance the pseudo-labeled
+    repeats = max(1, round(wanted / num_labeled))
+    return repeats, min(1.0, repeats * num_labeled / wanted)

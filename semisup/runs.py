@@ -1,0 +1,272 @@
+"""One run of a study: one arm at one fold, seed and fraction, from the archives to a finished run folder."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from classifier.calibration import fit_temperature
+from classifier.data import LabeledImages, real_part
+from classifier.evaluate import classification_metrics
+from classifier.run import Classifier, Provenance, load_classifier
+from classifier.training import train_classifier
+from extract.archive import Archive, file_sha256
+from extract.atomic import replace_file
+from extract.cache import open_images
+from extract.progress import Progress, no_progress
+from extract.split import Split
+from semisup.arms import ARMS
+from semisup.folders import MODEL_FOLDER, RUN_JSON, replace_folder, write_json
+from semisup.ledger import ledger_rows, write_ledger
+from semisup.outcomes import describe_run
+from semisup.plan import Basis, RunJob, open_data
+from semisup.pool import Pool, real_pool, synthetic_pool
+from semisup.rounds import Round, RoundsResult, mixing, run_rounds
+from semisup.select import Selection, select_confident
+
+RULE = "confident"  # fixed threshold, cap a class
+
+
+class SealedTest:
+    """The test part of a run: closed until the best round is chosen, and every opening counted."""
+
+    def __init__(self, load: Callable[[], LabeledImages]) -> None:
+        self._load = load
+        self.openings = 0
+
+    def open(self) -> LabeledImages:
+        self.openings += 1
+        return self._load()
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run works on; the rows of the archive that carry no label here are in `pool` alone."""
+
+    classes: tuple[str, ...]
+    labeled: LabeledImages
+    val: LabeledImages
+    test: SealedTest
+    test_files: np.ndarray  # (T,) str
+    pool: Pool | None
+
+
+@contextmanager
+def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
+    """Open a run's archives, checked against the plan and against each other.
+
+    Raises:
+        StudyError: if the data are not those of the plan.
+        GanError: if the pool's generator saw a validation or test subject.
+    """
+    with open_data(basis) as (archive, split):
+        images = open_images(archive)
+        part = partial(real_part, archive, images, split, job.fold)
+        rows = split.rows(archive, job.fold, "test")
+        yield RunData(
+            archive.classes,
+            part("train", job.fraction),
+            part("val", job.fraction),
+            SealedTest(partial(part, "test")),
+            archive.manifest["file"].to_numpy(str)[rows],
+            _open_pool(job, basis, archive, images, split),
+        )
+
+
+def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, split: Split) -> Pool | None:
+    match ARMS[job.arm].pool:
+        case "real":
+            return real_pool(archive, images, split, job.fold, job.fraction)
+        case "synthetic":
+            assert job.pool_key is not None
+            return synthetic_pool(basis, job.pool_key, split, job.fold)
+    return None
+
+
+def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> None:
+    """Train, choose the best round by real validation, open the test part once, and leave `runs/<key>/`."""
+    started = time.monotonic()
+    with (
+        opened_run_data(job, basis) as data,
+        replace_folder(basis.study_dir / job.folder / job.key) as folder,
+    ):
+        models = _Models(folder, job, basis, data, progress)
+        result = run_rounds(
+            models.teacher(),
+            basis.config.pseudo.rounds if data.pool else 0,
+            val_logits=lambda model: model.predict_logits(data.val.images),
+            val_labels=data.val.labels,
+            pool_logits=lambda model: model.predict_logits(data.pool.images),  # type: ignore[union-attr]
+            select=partial(
+                select_confident,
+                threshold=basis.config.pseudo.threshold,
+                max_per_class=basis.config.pseudo.max_per_class,
+            ),
+            train_student=models.student,
+            fit_temperature=fit_temperature if basis.config.pseudo.calibrate else None,
+            metrics=partial(classification_metrics, num_classes=len(data.classes)),
+        )
+        if data.pool:
+            _write_ledger(result, data.pool, models, basis, folder)
+        best = result.best.model
+        best.temperature = result.best.temperature
+        test_metrics = _predict_test(best, data, folder)
+        models.keep(result.best)
+        write_json(
+            folder / RUN_JSON,
+            {
+                **describe_run(job),
+                "status": "done",
+                "error": None,
+                "best_round": result.best.round_index,
+                "stopped": result.stopped,
+                "test_metrics": test_metrics,
+                "val_metrics": result.best.val_metrics,
+                "temperature": result.best.temperature,
+                "num_labeled_images": len(data.labeled),
+                "num_labeled_subjects": len(np.unique(data.labeled.subjects)),
+                "num_val_images": len(data.val),
+                "num_val_subjects": len(np.unique(data.val.subjects)),
+                "num_test_images": len(data.test_files),
+                "steps_per_training": basis.config.classifier_config(0).steps,
+                "trainings": len(
+                    result.rounds
+                ),  # that the result may rest on; round 0 is shared between arms
+                "trainings_here": models.num_trained,
+                "seconds": round(time.monotonic() - started, 3),
+                "test_openings": data.test.openings,
+                "rounds": [_describe_round(done, data, basis) for done in result.rounds],
+            },
+        )
+
+
+class _Models:
+    """Makes a run's models, keeps each on disk until the best is known, and knows their hashes."""
+
+    def __init__(self, folder: Path, job: RunJob, basis: Basis, data: RunData, progress: Progress) -> None:
+        self._folder, self._job, self._basis, self._data = folder, job, basis, data
+        self._progress = progress
+        self._config = basis.config.classifier_config(job.classifier_seed)
+        self._total = self._config.steps * max(1, basis.config.pseudo.rounds if job.teacher_key else 1)
+        self._provenance = Provenance(basis.archive_sha256, basis.split_sha256, job.fold, job.fraction)
+        self.num_trained = 0
+        self.sha256: dict[int, str] = {}
+        self.mixing: dict[int, tuple[int, float]] = {0: (1, 1.0)}
+
+    def teacher(self) -> Classifier:
+        """Round 0: the supervised model, trained here or taken from the supervised run of the same pair."""
+        if self._job.teacher_key is None:
+            return self._trained(self._data.labeled, 0)
+        saved = self._basis.study_dir / self._job.folder / self._job.teacher_key / MODEL_FOLDER
+        model = load_classifier(saved)
+        self._save(model, 0)
+        return model
+
+    def student(self, selection: Selection, round_index: int) -> Classifier:
+        """From scratch on the labeled images and a selection, with the seed of the teacher."""
+        pool, labeled = self._data.pool, self._data.labeled
+        assert pool is not None
+        repeats, weight = mixing(len(labeled), len(selection), self._basis.config.pseudo.pseudo_share)
+        self.mixing[round_index] = repeats, weight
+        repeated = labeled.subset(np.tile(np.arange(len(labeled)), repeats))  # rows by reference
+        pseudo = LabeledImages(
+            images=pool.images.subset(selection.indices),
+            labels=selection.labels.astype(np.int64),
+            subjects=pool.subjects[selection.indices],
+            origin=np.full(len(selection), pool.origin),
+            is_pseudo=np.ones(len(selection), dtype=bool),
+            weights=np.full(len(selection), weight),
+        )
+        return self._trained(LabeledImages.concat([repeated, pseudo]), round_index)
+
+    def keep(self, best: Round[Classifier]) -> None:
+        """Leave the best round's model (with its temperature) in the run folder, and no other."""
+        shutil.rmtree(self._folder / "rounds")
+        best.model.save(self._folder / MODEL_FOLDER)
+
+    def _trained(self, images: LabeledImages, round_index: int) -> Classifier:
+        before = self.num_trained * self._config.steps
+
+        def report(done: int, total: int, message: str) -> None:
+            self._progress(before + done * self._config.steps // max(total, 1), self._total, message)
+
+        model = train_classifier(
+            images,
+            self._data.val,
+            self._data.classes,
+            self._config,
+            provenance=self._provenance,
+            progress=report,
+        )
+        self.num_trained += 1
+        self._save(model, round_index)
+        return model
+
+    def _save(self, model: Classifier, round_index: int) -> None:
+        folder = self._folder / "rounds" / str(round_index)
+        model.save(folder)
+        self.sha256[round_index] = file_sha256(folder / "model.safetensors")
+
+
+def _predict_test(model: Classifier, data: RunData, folder: Path) -> dict[str, float]:
+    test = data.test.open()
+    probs = model.predict_probs(test.images)  # (T, C)
+    table = pd.DataFrame({"file": data.test_files, "subject": test.subjects, "label": test.labels})
+    for k in range(len(data.classes)):
+        table[f"p_{k}"] = probs[:, k].astype(np.float64)
+    with replace_file(folder / "predictions.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+    return classification_metrics(probs, test.labels, len(data.classes))
+
+
+def _write_ledger(
+    result: RoundsResult[Classifier], pool: Pool, models: _Models, basis: Basis, folder: Path
+) -> None:
+    scored = [(done.round_index, done.scores) for done in result.rounds if done.scores]
+    if result.unused:
+        scored.append((len(result.rounds), result.unused))
+    tables = [
+        ledger_rows(
+            pool.identity,
+            scores,
+            round_index=round_index,
+            teacher_sha256=models.sha256[round_index - 1],
+            rule=RULE,
+            threshold=basis.config.pseudo.threshold,
+            weight=models.mixing.get(round_index, (1, 0.0))[1],
+        )
+        for round_index, scores in scored
+    ]
+    if tables:
+        write_ledger(tables, folder / "ledger.parquet")
+
+
+def _describe_round(done: Round[Classifier], data: RunData, basis: Basis) -> dict[str, Any]:
+    selection = done.scores.selection if done.scores else None
+    labels = selection.labels if selection else np.zeros(0, dtype=np.int64)
+    oracle = None
+    if selection and data.pool and data.pool.withheld_labels is not None:
+        oracle = float((data.pool.withheld_labels[selection.indices] == labels).mean())
+    return {
+        "round_index": done.round_index,
+        "pool_size": done.pool_size,
+        "num_selected": done.num_selected,
+        "coverage": done.coverage,
+        "per_class_selected": np.bincount(labels, minlength=len(data.classes)).tolist(),
+        "threshold": basis.config.pseudo.threshold if selection else None,
+        "val_balanced_accuracy": done.val_metrics["balanced_accuracy"],
+        "val_nll": done.val_metrics["nll"],
+        "ece_before": done.ece_before,
+        "ece_after": done.ece_after,
+        "temperature": done.temperature,
+        "num_train_images": len(data.labeled) + done.num_selected,
+        "alarm": done.is_alarming,
+        "oracle_accuracy": oracle,
+    }

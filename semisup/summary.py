@@ -1,0 +1,450 @@
+"""All numbers of a study in one record: what the report shows, and `results.json` and `results.csv` keep."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extract.atomic import write_text
+from semisup.records import FinishedRun, StudyRecords
+from semisup.statistics import (
+    METRICS,
+    NUM_DRAWS,
+    ArmDraws,
+    Estimate,
+    LabelEquivalence,
+    SubjectBootstrap,
+    class_strata,
+    holm,
+    label_equivalence,
+    recall_per_class,
+)
+from semisup.verdict import (
+    Verdict,
+    alarm_sentence,
+    compare_with_rival,
+    decide,
+    describe_ceiling,
+    describe_equivalence,
+    describe_kept_rounds,
+    explain,
+    percent,
+    unequal_budget,
+)
+
+BASELINE, CEILING, RIVAL = "supervised", "supervised_full", "pseudo_real"
+MEAN_METRICS = ("auroc", "mcc", "ece", "nll")  # shown as the mean over runs, without an interval
+Cell = tuple[str, float]  # arm, fraction
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm at one fraction."""
+
+    arm: str
+    fraction: float
+    estimates: dict[str, Estimate]  # by metric
+    means: dict[str, float]  # test metrics without interval, mean over runs
+    recall: tuple[float, ...]  # sensitivity by class
+    confusion: np.ndarray  # (C, C) images, seeds averaged, folds pooled
+    num_runs: int
+    best_rounds: tuple[int, ...]
+    num_labeled_images: float  # mean over folds
+    num_labeled_subjects: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One paired difference, `arm` minus `baseline` at one fraction."""
+
+    arm: str
+    baseline: str
+    fraction: float
+    difference: Estimate
+    p_holm: float | None  # None for the primary comparison, which needs no correction
+    is_primary: bool
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """One round of one arm at one fraction, over its runs."""
+
+    arm: str
+    fraction: float
+    round_index: int
+    num_runs: int
+    num_kept: int  # runs in which this round was the best on real validation
+    pool_size: float
+    num_selected: float
+    coverages: tuple[float, ...]
+    per_class_selected: tuple[float, ...]  # mean over runs
+    threshold: float | None
+    val_balanced_accuracy: float
+    ece_before: float
+    ece_after: float
+    temperature: float
+    num_train_images: float
+    oracle_accuracy: float | None
+    has_alarm: bool
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one arm at one fraction cost."""
+
+    arm: str
+    fraction: float
+    num_runs: int
+    trainings: int
+    steps_per_training: tuple[int, ...]
+    steps: int
+    seconds: float
+    test_openings: tuple[int, ...]  # distinct counts over the runs; 1 is the only honest one
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything the report says in numbers."""
+
+    name: str
+    classes: tuple[str, ...]
+    metric: str
+    primary: Comparison | None
+    verdict: Verdict
+    arms: tuple[ArmResult, ...]
+    comparisons: tuple[Comparison, ...]
+    equivalences: dict[Cell, LabelEquivalence]
+    rounds: tuple[RoundResult, ...]
+    budgets: tuple[Budget, ...]
+    warnings: tuple[str, ...]
+    failures: tuple[tuple[str, str], ...]
+    missing: tuple[str, ...]
+    num_subjects: int
+    num_draws: int
+    study: dict[str, Any] = field(repr=False)
+
+    def find(self, arm: str, fraction: float) -> ArmResult | None:
+        """One arm at one fraction, if it has a finished run."""
+        return next((r for r in self.arms if r.arm == arm and math.isclose(r.fraction, fraction)), None)
+
+    def compare(self, arm: str, baseline: str, fraction: float) -> Comparison | None:
+        """One paired difference, if both arms have finished runs in common."""
+        found = (c for c in self.comparisons if (c.arm, c.baseline) == (arm, baseline))
+        return next((c for c in found if math.isclose(c.fraction, fraction)), None)
+
+
+def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
+    """Compute every number of the report from a study's records."""
+    primary = _primary_of(records.study)
+    metric = primary["metric"]
+    groups = {cell: list(runs) for cell, runs in groupby(records.runs, key=lambda run: (run.arm, run.fraction))}
+    strata = class_strata([run.counts for run in records.runs])
+    boot = SubjectBootstrap(strata, num_draws=num_draws)
+    draws = {cell: boot.draw([run.counts for run in runs]) for cell, runs in groups.items()}
+    arms = tuple(_arm_result(runs, boot, draws[cell]) for cell, runs in groups.items())
+    comparisons = _compare_all(draws, boot, primary)
+    equivalences = _equivalences(draws, boot, metric, comparisons)
+    rounds = tuple(result for runs in groups.values() for result in _round_results(runs))
+    budgets = tuple(_budget(runs) for runs in groups.values())
+    summary = Summary(
+        name=str(records.study.get("name", records.study_dir.name)),
+        classes=records.classes,
+        metric=metric,
+        primary=next((c for c in comparisons if c.is_primary), None),
+        verdict=Verdict("no headline", ""),
+        arms=arms,
+        comparisons=comparisons,
+        equivalences=equivalences,
+        rounds=rounds,
+        budgets=budgets,
+        warnings=tuple(_warnings(records, rounds, budgets)),
+        failures=records.failures,
+        missing=records.missing,
+        num_subjects=len(strata),
+        num_draws=num_draws,
+        study=records.study,
+    )
+    return Summary(**{**summary.__dict__, "verdict": _verdict(summary, primary)})
+
+
+def _primary_of(study: dict[str, Any]) -> dict[str, Any]:
+    smallest = min(study.get("fractions") or [1.0])
+    default = {"arm": "pseudo_gan_full", "baseline": BASELINE, "fraction": smallest, "metric": "balanced_accuracy"}
+    return {**default, **(study.get("primary") or {})}
+
+
+def _arm_result(runs: Sequence[FinishedRun], boot: SubjectBootstrap, draws: ArmDraws) -> ArmResult:
+    confusion = pooled_confusion(runs)
+    return ArmResult(
+        arm=runs[0].arm,
+        fraction=runs[0].fraction,
+        estimates={metric: boot.estimate(draws, metric) for metric in METRICS},
+        means={name: _mean([run.info["test_metrics"].get(name) for run in runs]) for name in MEAN_METRICS},
+        recall=tuple(float(value) for value in recall_per_class(confusion)),
+        confusion=confusion,
+        num_runs=len(runs),
+        best_rounds=tuple(int(run.info.get("best_round") or 0) for run in runs),
+        num_labeled_images=_mean([run.info.get("num_labeled_images") for run in runs]),
+        num_labeled_subjects=_mean([run.info.get("num_labeled_subjects") for run in runs]),
+    )
+
+
+def pooled_confusion(runs: Sequence[FinishedRun]) -> np.ndarray:
+    """(C, C) test images by truth and prediction: seeds averaged, folds added up."""
+    folds = sorted({run.fold for run in runs})
+    by_fold = [[run.counts.counts.sum(axis=0) for run in runs if run.fold == fold] for fold in folds]
+    return np.sum([np.mean(matrices, axis=0) for matrices in by_fold], axis=0)
+
+
+def _compare_all(
+    draws: dict[Cell, ArmDraws], boot: SubjectBootstrap, primary: dict[str, Any]
+) -> tuple[Comparison, ...]:
+    """Every arm with the baseline, the GAN with its rival, and the primary; Holm over all but the primary."""
+    wanted = [(arm, BASELINE, fraction) for arm, fraction in draws if arm not in (BASELINE, CEILING)]
+    wanted += [(arm, RIVAL, fraction) for arm, fraction in draws if "gan" in arm]
+    chosen = (primary["arm"], primary["baseline"], float(primary["fraction"]))
+    if chosen not in wanted:
+        wanted.insert(0, chosen)
+    found = []
+    for arm, baseline, fraction in wanted:
+        pair = draws.get((arm, fraction)), draws.get((baseline, fraction))
+        if CEILING in (arm, baseline):
+            pair = tuple(
+                draws.get((name, 1.0 if name == CEILING else fraction)) for name in (arm, baseline)
+            )  # type: ignore[assignment]
+        if pair[0] and pair[1] and pair[0].keys & pair[1].keys:
+            difference = boot.difference(pair[0], pair[1], primary["metric"])
+            found.append(((arm, baseline, fraction), difference))
+    others = [index for index, (names, _) in enumerate(found) if names != chosen]
+    adjusted = dict(zip(others, holm([found[index][1].p_value for index in others]), strict=True))
+    return tuple(
+        Comparison(*names, difference, float(adjusted[index]) if index in adjusted else None, names == chosen)
+        for index, (names, difference) in enumerate(found)
+    )
+
+
+def _equivalences(
+    draws: dict[Cell, ArmDraws], boot: SubjectBootstrap, metric: str, comparisons: Sequence[Comparison]
+) -> dict[Cell, LabelEquivalence]:
+    """Read every arm that was compared with the baseline off the supervised curve.
+
+    The arm's draws are the curve's own at its fraction plus the difference's, so that label equivalence and
+    the paired difference never contradict each other.
+    """
+    points = {fraction: draws[arm, fraction] for arm, fraction in draws if arm == BASELINE}
+    if (CEILING, 1.0) in draws:
+        points.setdefault(1.0, draws[CEILING, 1.0])
+    if len(points) < 2:
+        return {}
+    fractions = sorted(points)
+    curve = {fraction: boot.estimate(points[fraction], metric) for fraction in fractions}
+    values = np.array([curve[fraction].value for fraction in fractions])
+    drawn = np.stack([curve[fraction].subject_draws for fraction in fractions], axis=1)  # (B, m)
+    found = {}
+    for comparison in comparisons:
+        if comparison.baseline == BASELINE and comparison.fraction in curve:
+            start = curve[comparison.fraction]
+            found[comparison.arm, comparison.fraction] = label_equivalence(
+                fractions,
+                values,
+                drawn,
+                start.value + comparison.difference.value,
+                start.subject_draws + comparison.difference.draws,
+            )
+    return found
+
+
+def _round_results(runs: Sequence[FinishedRun]) -> list[RoundResult]:
+    if not any(len(run.rounds) > 1 for run in runs):
+        return []  # an arm without a pool has round 0 alone
+    entries = [(entry, run) for run in runs for entry in run.rounds]
+    results = []
+    for index in sorted({entry["round_index"] for entry, _ in entries}):
+        chosen = [entry for entry, _ in entries if entry["round_index"] == index]
+        per_class = [_by_class(entry["per_class_selected"], runs[0]) for entry in chosen]
+        oracle = [entry.get("oracle_accuracy") for entry in chosen if entry.get("oracle_accuracy") is not None]
+        results.append(
+            RoundResult(
+                arm=runs[0].arm,
+                fraction=runs[0].fraction,
+                round_index=index,
+                num_runs=len(chosen),
+                num_kept=sum(int(run.info.get("best_round") or 0) == index for run in runs),
+                pool_size=_mean([entry["pool_size"] for entry in chosen]),
+                num_selected=_mean([entry["num_selected"] for entry in chosen]),
+                coverages=tuple(float(entry["coverage"] or 0) for entry in chosen),
+                per_class_selected=tuple(np.mean(per_class, axis=0)),
+                threshold=next((entry["threshold"] for entry in chosen if entry["threshold"] is not None), None),
+                val_balanced_accuracy=_mean([entry["val_balanced_accuracy"] for entry in chosen]),
+                ece_before=_mean([entry["ece_before"] for entry in chosen]),
+                ece_after=_mean([entry["ece_after"] for entry in chosen]),
+                temperature=_mean([entry["temperature"] for entry in chosen]),
+                num_train_images=_mean([entry["num_train_images"] for entry in chosen]),
+                oracle_accuracy=_mean(oracle) if oracle else None,
+                has_alarm=any(entry.get("alarm") for entry in chosen),
+            )
+        )
+    return results
+
+
+def _by_class(counts: Any, run: FinishedRun) -> list[float]:
+    num_classes = run.probs.shape[1]
+    values = list(counts.values()) if isinstance(counts, dict) else list(counts or [])
+    return [float(value) for value in values] or [0.0] * num_classes
+
+
+def _budget(runs: Sequence[FinishedRun]) -> Budget:
+    steps = [int(run.info["steps_per_training"]) for run in runs]
+    trainings = [int(run.info["trainings"]) for run in runs]
+    return Budget(
+        arm=runs[0].arm,
+        fraction=runs[0].fraction,
+        num_runs=len(runs),
+        trainings=sum(trainings),
+        steps_per_training=tuple(sorted(set(steps))),
+        steps=sum(a * b for a, b in zip(steps, trainings, strict=True)),
+        seconds=sum(float(run.info.get("seconds") or 0) for run in runs),
+        test_openings=tuple(sorted({int(run.info["test_openings"]) for run in runs})),
+    )
+
+
+def _warnings(records: StudyRecords, rounds: Sequence[RoundResult], budgets: Sequence[Budget]) -> list[str]:
+    found = [
+        alarm_sentence(r.arm, r.fraction, r.round_index, r.coverages) for r in rounds if r.has_alarm and r.coverages
+    ]
+    steps = {f"{b.arm} at {percent(b.fraction)}": max(b.steps_per_training) for b in budgets}
+    unequal = unequal_budget(steps)
+    if unequal:
+        found.append(unequal)
+    opened = [b for b in budgets if b.test_openings != (1,)]
+    found += [
+        f"{b.arm} at {percent(b.fraction)}: the test part was opened {max(b.test_openings)} times in a run instead of "
+        "once, so its numbers may be chosen ones."
+        for b in opened
+    ]
+    if records.failures:
+        found.append(f"{len(records.failures)} of the study's jobs failed; see the section on failed runs.")
+    if records.missing:
+        found.append(f"{len(records.missing)} planned runs are not there yet; the same command goes on with them.")
+    return found
+
+
+def _verdict(summary: Summary, primary: dict[str, Any]) -> Verdict:
+    arm, baseline, fraction = primary["arm"], primary["baseline"], float(primary["fraction"])
+    difference = summary.primary.difference if summary.primary else None
+    verdict = decide(difference, arm, baseline, fraction, summary.metric)
+    arm_result = summary.find(arm, 1.0 if arm == CEILING else fraction)
+    base_result = summary.find(baseline, 1.0 if baseline == CEILING else fraction)
+    details: list[str | None] = []
+    if difference and arm_result and base_result:
+        arm_value, base_value = arm_result.estimates[summary.metric], base_result.estimates[summary.metric]
+        details += explain(difference, base_value, arm_value, arm, baseline, summary.metric)
+        ceiling = summary.find(CEILING, 1.0)
+        details.append(describe_ceiling(ceiling.estimates[summary.metric] if ceiling else None, base_value, arm_value))
+        rival = summary.compare(arm, RIVAL, fraction) if arm != RIVAL and baseline != RIVAL else None
+        if verdict.kind != "no headline":
+            details.append(compare_with_rival(rival.difference if rival else None, arm, RIVAL, fraction))
+            details.append(describe_equivalence(summary.equivalences.get((arm, fraction)), arm, fraction))
+        details.append(describe_kept_rounds(arm_result.best_rounds, arm))
+    return Verdict(verdict.kind, verdict.headline, tuple(text for text in details if text))
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [float(value) for value in values if value is not None]
+    return float(np.mean(known)) if known else math.nan
+
+
+# results.json and results.csv ---------------------------------------------------------------------
+
+
+def write_results(summary: Summary, folder: Path) -> tuple[Path, Path]:
+    """Write `results.json` (everything) and `results.csv` (one row an arm, fraction and metric)."""
+    json_path, csv_path = folder / "results.json", folder / "results.csv"
+    write_text(json_path, json.dumps(_plain(_json_content(summary)), indent=1, ensure_ascii=False) + "\n")
+    write_text(csv_path, _csv_text(summary))
+    return json_path, csv_path
+
+
+def _json_content(summary: Summary) -> dict[str, Any]:
+    return {
+        "name": summary.name,
+        "metric": summary.metric,
+        "verdict": asdict(summary.verdict),
+        "num_test_subjects": summary.num_subjects,
+        "num_draws": summary.num_draws,
+        "arms": [
+            {**_fields(result, leave_out=("estimates",)),
+             "estimates": {name: _estimate(value) for name, value in result.estimates.items()}}
+            for result in summary.arms
+        ],
+        "comparisons": [
+            {**_fields(c, leave_out=("difference",)), "difference": _estimate(c.difference)} for c in summary.comparisons
+        ],
+        "label_equivalence": [
+            {"arm": arm, "fraction": fraction, "equivalent": found[0], "interval": found[1]}
+            for (arm, fraction), e in summary.equivalences.items()
+            for found in [e.describe()]
+        ],
+        "rounds": [asdict(result) for result in summary.rounds],
+        "budget": [asdict(result) for result in summary.budgets],
+        "warnings": summary.warnings,
+        "failures": [{"what": what, "cause": cause} for what, cause in summary.failures],
+        "missing": summary.missing,
+    }  # fmt: skip
+
+
+def _fields(record: Any, leave_out: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in leave_out}
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return _fields(estimate, leave_out=("draws", "subject_draws"))
+
+
+def _plain(value: Any) -> Any:
+    """The same as JSON knows it: numpy to Python, NaN and infinity to null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+CSV_COLUMNS = (
+    "arm", "fraction", "metric", "value", "low", "high", "num_runs", "num_seeds", "num_subjects", "num_images",
+    "difference_to_supervised", "difference_low", "difference_high", "p_value", "p_holm",
+)  # fmt: skip
+
+
+def _csv_text(summary: Summary) -> str:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for result in summary.arms:
+        for metric, e in result.estimates.items():
+            row: list[Any] = [
+                result.arm, result.fraction, metric, e.value, e.low, e.high,
+                result.num_runs, e.num_seeds, e.num_subjects, e.num_images,
+            ]  # fmt: skip
+            found = summary.compare(result.arm, BASELINE, result.fraction) if metric == summary.metric else None
+            if found:
+                d = found.difference
+                row += [d.value, d.low, d.high, d.p_value, "" if found.p_holm is None else found.p_holm]
+            writer.writerow(row + [""] * (len(CSV_COLUMNS) - len(row)))
+        for name, value in result.means.items():
+            row = [result.arm, result.fraction, name, "" if math.isnan(value) else value, "", "", result.num_runs]
+            writer.writerow(row + [""] * (len(CSV_COLUMNS) - len(row)))
+    return table.getvalue()

@@ -1,0 +1,189 @@
+"""The comparison in words: gain, no gain, harm, or no headline. Pure functions of the numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from semisup.statistics import MIN_SEEDS, MIN_TEST_SUBJECTS, Estimate, LabelEquivalence
+
+Kind = Literal["gain", "no gain", "harm", "no headline"]
+
+ARM_PHRASES = {
+    "supervised": "labels alone",
+    "supervised_full": "all labels",
+    "pseudo_real": "pseudo-labels on real images",
+    "pseudo_gan_full": "pseudo-labels on synthetic images",
+}
+METRIC_PHRASES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_f1": "macro-F1"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study says, most important first."""
+
+    kind: Kind
+    headline: str
+    details: tuple[str, ...] = ()
+
+
+def arm_phrase(arm: str) -> str:
+    """What an arm adds, in words; its own name where there are none."""
+    return ARM_PHRASES.get(arm, arm)
+
+
+def percent(fraction: float) -> str:
+    """0.2 -> "20 %"."""
+    return f"{100 * fraction:.3g} %"
+
+
+def points(share: float) -> str:
+    """0.0312 -> "+3.1" (percentage points); what rounds to zero has no minus sign."""
+    rounded = round(100 * share, 1)
+    return f"{rounded:+.1f}" if rounded else "0.0"
+
+
+def interval(estimate: Estimate) -> str:
+    """"[-0.8, +0.9]", in points."""
+    return f"[{points(estimate.low)}, {points(estimate.high)}]"
+
+
+def classify(difference: Estimate) -> Kind:
+    """Gain, no gain or harm: by which side of zero the whole interval lies on."""
+    if difference.low > 0:
+        return "gain"
+    if difference.high < 0:
+        return "harm"
+    return "no gain"
+
+
+def missing_for_headline(difference: Estimate) -> list[str]:
+    """Why a comparison is too small for a headline; empty where it is not."""
+    reasons = []
+    if difference.num_seeds < MIN_SEEDS:
+        reasons.append(f"{_count(difference.num_seeds, 'seed')} ({MIN_SEEDS} are needed)")
+    if difference.num_subjects < MIN_TEST_SUBJECTS:
+        reasons.append(f"{_count(difference.num_subjects, 'test subject')} ({MIN_TEST_SUBJECTS} are needed)")
+    return reasons
+
+
+def decide(difference: Estimate | None, arm: str, baseline: str, fraction: float, metric: str) -> Verdict:
+    """The headline of the one comparison that was named before the first run.
+
+    Args:
+        difference: `arm` minus `baseline`; None if a run of either is missing at this fraction.
+    """
+    if difference is None:
+        return Verdict(
+            "no headline",
+            f"Warning: no headline, because the comparison named in the plan ({arm} with {baseline} at "
+            f"{percent(fraction)} of the labels) has no pair of finished runs.",
+        )
+    words = METRIC_PHRASES.get(metric, metric)
+    reasons = missing_for_headline(difference)
+    if reasons:
+        return Verdict(
+            "no headline",
+            f"Warning: no headline, because the comparison rests on {' and '.join(reasons)}. As a hint and no more: "
+            f"at {percent(fraction)} of the labels, {_changed(difference, arm, baseline, words)}.",
+        )
+    kind = classify(difference)
+    sentence = f"at {percent(fraction)} of the labels, {_changed(difference, arm, baseline, words)}."
+    return Verdict(kind, f"{kind.capitalize()}: {sentence}")
+
+
+def _changed(difference: Estimate, arm: str, baseline: str, words: str) -> str:
+    return (
+        f"adding {arm_phrase(arm)} changes {words} by {points(difference.value)} points against "
+        f"{arm_phrase(baseline)}, 95 % interval {interval(difference)}"
+    )
+
+
+def explain(
+    difference: Estimate, baseline_value: Estimate, arm_value: Estimate, arm: str, baseline: str, metric: str
+) -> list[str]:
+    """What the headline rests on, and what a study of this size could have seen."""
+    words = METRIC_PHRASES.get(metric, metric)
+    sentences = [
+        f"{words[0].upper()}{words[1:]} is {100 * baseline_value.value:.1f} % with {arm_phrase(baseline)} and "
+        f"{100 * arm_value.value:.1f} % with {arm_phrase(arm)}, on {difference.num_images:,} test images of "
+        f"{_count(difference.num_subjects, 'subject')} with {_count(difference.num_seeds, 'seed')}."
+    ]
+    half_width = (difference.high - difference.low) / 2
+    if half_width == 0:
+        sentences.append("Both arms score exactly the same for every subject.")
+    elif classify(difference) == "no gain":
+        sentences.append(
+            f"The interval reaches {100 * half_width:.1f} points to either side: a smaller change than about that "
+            "cannot be told from chance with this many subjects and seeds."
+        )
+    return sentences
+
+
+def compare_with_rival(difference: Estimate | None, arm: str, rival: str, fraction: float) -> str | None:
+    """Whether synthetic images do more than the real images whose labels were withheld, in the same loop."""
+    if difference is None:
+        return None
+    result = {
+        "gain": f"{arm} is better than its rival without a GAN, {rival}",
+        "harm": f"{arm} is worse than its rival without a GAN, {rival}",
+        "no gain": f"{arm} is not better than its rival without a GAN, {rival}",
+    }[classify(difference)]
+    return (
+        f"At {percent(fraction)} of the labels {result}: {points(difference.value)} points, 95 % interval "
+        f"{interval(difference)}."
+    )
+
+
+def describe_ceiling(ceiling: Estimate | None, baseline: Estimate, arm: Estimate) -> str | None:
+    """How much there was to win: what the same classifier reaches with every label."""
+    if ceiling is None:
+        return None
+    room = ceiling.value - baseline.value
+    sentence = f"With all labels the same classifier reaches {100 * ceiling.value:.1f} %"
+    if room <= 0.005:
+        return f"{sentence}: there was no room to improve, so this study cannot tell whether pseudo-labels help."
+    share = (arm.value - baseline.value) / room
+    won = f"{100 * share:.0f} % of it was won" if share > 0 else "none of it was won"
+    return f"{sentence}, so {100 * room:.1f} points were there to win; {won}."
+
+
+def describe_equivalence(equivalence: LabelEquivalence | None, arm: str, fraction: float) -> str | None:
+    """ "20 % of the labels with ... performs like 31 % of the labels alone [24 %, 48 %]"."""
+    if equivalence is None:
+        return None
+    found, bounds = equivalence.describe()
+    return (
+        f"Label equivalence: {percent(fraction)} of the labels with {arm_phrase(arm)} performs like {found} of the "
+        f"labels alone, 95 % interval {bounds}."
+    )
+
+
+def describe_kept_rounds(best_rounds: Sequence[int], arm: str) -> str | None:
+    """How often real validation preferred the model without pseudo-labels."""
+    dropped = sum(best == 0 for best in best_rounds)
+    if not dropped:
+        return None
+    return (
+        f"In {dropped} of {_count(len(best_rounds), 'run')} of {arm}, real validation preferred round 0, the model "
+        "without pseudo-labels, and that was kept."
+    )
+
+
+def alarm_sentence(arm: str, fraction: float, round_index: int, coverages: Sequence[float]) -> str:
+    """The alarm for a threshold that selects nearly everything."""
+    return (
+        f"{arm} at {percent(fraction)}, round {round_index}: up to {percent(max(coverages))} of the pool passed in "
+        f"{_count(len(coverages), 'run')}; a threshold that nearly everything passes selects nothing."
+    )
+
+
+def unequal_budget(steps: Mapping[str, int]) -> str | None:
+    """A warning where arms were trained with different numbers of optimiser steps."""
+    if len(set(steps.values())) <= 1:
+        return None
+    listed = ", ".join(f"{arm} {count:,}" for arm, count in steps.items())
+    return f"Arms were not trained equally long, so they are not comparable: steps a training are {listed}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
