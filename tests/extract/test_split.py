@@ -264,8 +264,8 @@ def test_what_is_no_split_is_refused(archive, tmp_path):
 
 
 @given(
-    labels=st.lists(st.text("abc", min_size=1, max_size=4), min_size=4, max_size=20),
-    num_folds=st.integers(2, 4),
+    labels=st.lists(st.text("ab", min_size=1, max_size=4), min_size=4, max_size=20),
+    num_folds=st.integers(2, 3),
     val_share=st.floats(0.05, 0.6),
     seed=st.integers(0, 5),
     twins=st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=3),
