@@ -100,7 +100,9 @@ def write_volume(path: Path, phantom: Phantom) -> None:
     with replace_file(path) as temporary:
         nrrd.write(str(temporary), phantom.voxels, header, compression_level=3)
         head, data = temporary.read_bytes().split(b"\n\n", 1)
-        lines = [line for line in head.split(b"\n") if not line.startswith(b"#")]  # one of them tells the time
+        lines = [
+            line for line in head.split(b"\n") if not line.startswith(b"#")
+        ]  # one of them tells the time
         temporary.write_bytes(b"\n".join(lines) + b"\n\n" + data)
 
 

@@ -32,7 +32,13 @@ def test_folders_become_classes_and_the_pattern_finds_the_subject(source, tmp_pa
         assert archive.classes == ("ill", "well") and archive.image_shape == (1, 16, 16)
         assert archive.manifest["source"].tolist()[:2] == ["ill/p0_a.png", "ill/p0_b.png"]
         assert archive.subjects.tolist()[:2] == ["p0", "p0"]
-        assert archive.preparation == {"kind": "images", "size": 16, "rgb": False, "fit": "pad", "left_out": []}
+        assert archive.preparation == {
+            "kind": "images",
+            "size": 16,
+            "rgb": False,
+            "fit": "pad",
+            "left_out": [],
+        }
 
 
 @pytest.mark.parametrize(
@@ -46,7 +52,9 @@ def test_patterns_use_the_named_group_or_all_groups_or_everything(source, tmp_pa
 
 
 def test_a_picture_that_the_pattern_does_not_match_is_refused(source, tmp_path):
-    with pytest.raises(ExtractError, match=r"ill/p0_a\.png: expected a path that --subject-pattern '\(q\)' matches"):
+    with pytest.raises(
+        ExtractError, match=r"ill/p0_a\.png: expected a path that --subject-pattern '\(q\)' matches"
+    ):
         build_image_archive(source, tmp_path / "a.zip", SMALL, SubjectRule(pattern="(q)"))
 
 
@@ -71,7 +79,10 @@ def test_a_table_of_class_and_name_gives_subjects_and_finer_classes(source, tmp_
 
 def test_columns_can_be_named(source, tmp_path):
     table = _table(source, tmp_path / "t.csv", "where,who", lambda file: f"{file.as_posix()},{file.stem[:2]}")
-    with pytest.raises(ExtractError, match=r"expected the column one of file, path.*got where, who; name it with --file-column"):
+    with pytest.raises(
+        ExtractError,
+        match=r"expected the column one of file, path.*got where, who; name it with --file-column",
+    ):
         build_image_archive(source, tmp_path / "a.zip", SMALL, SubjectRule(table))
     build_image_archive(
         source, tmp_path / "a.zip", SMALL, SubjectRule(table, file_column="where", subject_column="who")
@@ -120,7 +131,9 @@ def damaged(source) -> Path:
 
 
 def test_unreadable_pictures_are_listed_and_nothing_is_written(damaged, tmp_path):
-    with pytest.raises(ExtractError, match="2 of 13 pictures cannot be used, so nothing was written") as caught:
+    with pytest.raises(
+        ExtractError, match="2 of 13 pictures cannot be used, so nothing was written"
+    ) as caught:
         build_image_archive(damaged, tmp_path / "a.zip", SMALL, PATTERN)
     assert "p0_a.png: expected a whole picture" in str(caught.value) and "p10_c.jpg" in str(caught.value)
     assert "--skip-unreadable" in str(caught.value)
@@ -213,7 +226,11 @@ def test_sixteen_bits_are_windowed_to_their_own_range(tmp_path):
     pixels = prepare_image(saved(tmp_path, Image.fromarray(values)), SMALL)
     assert pixels.min() == 0 and pixels.max() == 255
     assert np.abs(pixels.astype(float).ravel() - np.linspace(0, 255, 256)).max() < 3
-    assert prepare_image(saved(tmp_path, Image.fromarray(values)), ImageConfig(16, rgb=True)).shape == (16, 16, 3)
+    assert prepare_image(saved(tmp_path, Image.fromarray(values)), ImageConfig(16, rgb=True)).shape == (
+        16,
+        16,
+        3,
+    )
 
 
 def test_several_pictures_in_a_file_are_refused(tmp_path):
@@ -228,7 +245,9 @@ def test_shrinking_averages(tmp_path):
     assert np.ptp(prepare_image(saved(tmp_path, Image.fromarray(checker)), SMALL)) == 0
 
 
-@pytest.mark.parametrize(("settings", "message"), [({"size": 100}, "--size"), ({"fit": "bend"}, "--fit must be one of")])
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"size": 100}, "--size"), ({"fit": "bend"}, "--fit must be one of")]
+)
 def test_settings_outside_their_range_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
         ImageConfig(**settings)

@@ -21,13 +21,17 @@ def test_the_same_seed_writes_the_same_files(tmp_path):
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     write_phantoms(tmp_path / "c", 1, 8, COARSE)
-    assert (tmp_path / "c" / "phantom000.nrrd").read_bytes() != (tmp_path / "a" / "phantom000.nrrd").read_bytes()
+    assert (tmp_path / "c" / "phantom000.nrrd").read_bytes() != (
+        tmp_path / "a" / "phantom000.nrrd"
+    ).read_bytes()
 
 
 def test_more_subjects_leave_the_first_ones_as_they_are(tmp_path):
     write_phantoms(tmp_path / "a", 1, 7, COARSE)
     write_phantoms(tmp_path / "b", 2, 7, COARSE)
-    assert (tmp_path / "a" / "phantom000.nrrd").read_bytes() == (tmp_path / "b" / "phantom000.nrrd").read_bytes()
+    assert (tmp_path / "a" / "phantom000.nrrd").read_bytes() == (
+        tmp_path / "b" / "phantom000.nrrd"
+    ).read_bytes()
 
 
 def test_the_table_lists_files_and_stored_orders(tmp_path):

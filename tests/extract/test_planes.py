@@ -40,7 +40,11 @@ def marked(plane: str) -> np.ndarray:
 
 def place(image: np.ndarray, rank: int) -> tuple[int, int]:
     """Where the ball is whose brightness is the rank-th of the image: (row, column) relative to the center."""
-    levels = np.unique(image[np.isin(image, [v for v, n in zip(*np.unique(image, return_counts=True), strict=True) if n > 12])])
+    levels = np.unique(
+        image[
+            np.isin(image, [v for v, n in zip(*np.unique(image, return_counts=True), strict=True) if n > 12])
+        ]
+    )
     rows, columns = np.nonzero(image == levels[rank])
     return round(rows.mean() - 31.5), round(columns.mean() - 31.5)
 
@@ -72,7 +76,9 @@ def test_plane_axes_are_orthonormal_and_turn_by_the_angle(plane):
     assert turned[still] == pytest.approx(straight[still])
 
 
-@pytest.mark.parametrize(("plane", "angle"), [("sagittal", 0), ("sagittal", 21), ("coronal", -14), ("axial", 8)])
+@pytest.mark.parametrize(
+    ("plane", "angle"), [("sagittal", 0), ("sagittal", 21), ("coronal", -14), ("axial", 8)]
+)
 @pytest.mark.parametrize("order", ["LAS", "PSR"])
 def test_an_independent_resampler_gives_the_same_slice(tmp_path, plane, angle, order):
     turn = rotation(0.05, -0.03, 0.08)
@@ -91,7 +97,9 @@ def test_an_independent_resampler_gives_the_same_slice(tmp_path, plane, angle, o
     grid.SetOrigin((corner * to_lps).tolist())
     third = np.cross(right * to_lps, down * to_lps)
     grid.SetDirection(np.stack([right * to_lps, down * to_lps, third], axis=1).ravel().tolist())
-    other = sitk.Resample(sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkFloat32), grid, sitk.Transform(), sitk.sitkLinear)
+    other = sitk.Resample(
+        sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkFloat32), grid, sitk.Transform(), sitk.sitkLinear
+    )
     low, high = survey.window
     expected = np.clip((sitk.GetArrayFromImage(other)[0] - low) * 255 / (high - low), 0, 255)
     close = np.abs(item.pixels - expected) <= 1
@@ -113,7 +121,9 @@ def test_millimetres_stay_square_whatever_the_voxels_are():
     a, b, c = np.meshgrid(np.arange(40) - 19.5, np.arange(20) - 9.5, np.arange(10) - 4.5, indexing="ij")
     inside = (a * 2) ** 2 + (b * 4) ** 2 + (c * 8) ** 2 < 30**2  # a ball of 30 mm radius
     for plane in ("sagittal", "coronal", "axial"):
-        found = slices_of(np.where(inside, 200.0, 0.0), (2.0, 4.0, 8.0), 100.0, planes=(plane,), slices_per_plane=1)
+        found = slices_of(
+            np.where(inside, 200.0, 0.0), (2.0, 4.0, 8.0), 100.0, planes=(plane,), slices_per_plane=1
+        )
         mask = found[0].pixels > 127
         height, width = (np.ptp(np.nonzero(mask)[axis]) + 1 for axis in (0, 1))
         assert height * 100 / 64 == pytest.approx(60, abs=9) and width * 100 / 64 == pytest.approx(60, abs=9)
@@ -131,7 +141,9 @@ def test_noise_is_what_shows_little_tissue_at_any_depth(depth):
     assert areas[noise].max() <= areas[~noise].min() * 1.15
     assert areas[noise].max() < 0.28 * areas.max() and areas[~noise].min() > 0.15 * areas.max()
     positions = np.array([item.position_mm for item in found])
-    assert set(np.flatnonzero(noise)) == set(np.flatnonzero(np.abs(positions) > np.abs(positions[~noise]).max()))
+    assert set(np.flatnonzero(noise)) == set(
+        np.flatnonzero(np.abs(positions) > np.abs(positions[~noise]).max())
+    )
     # An ellipsoid's cross-section falls below a quarter beyond sqrt(3)/2 of its half-length.
     assert np.abs(positions[~noise]).max() == pytest.approx(64 * np.sqrt(0.75), abs=max(6, spacing[0]))
 
@@ -189,7 +201,9 @@ def test_a_field_too_small_for_the_head_keeps_its_top():
 
 def test_thin_voxels_are_averaged_instead_of_aliased():
     checker = np.indices((64, 64, 64)).sum(axis=0) % 2 * 200.0
-    inside = np.hypot(np.hypot(*(np.indices((64, 64, 64))[:2] - 31.5)), np.indices((64, 64, 64))[2] - 31.5) < 28
+    inside = (
+        np.hypot(np.hypot(*(np.indices((64, 64, 64))[:2] - 31.5)), np.indices((64, 64, 64))[2] - 31.5) < 28
+    )
     found = slices_of(np.where(inside, checker + 20, 0), (1.0, 1.0, 1.0), 64.0, size=16, slices_per_plane=1)
     middle = found[0].pixels[6:10, 6:10].astype(int)
     assert np.ptp(middle) < 20

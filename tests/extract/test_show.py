@@ -46,5 +46,8 @@ def test_unlabeled_and_color_images_are_shown_too(tmp_path):
 
 
 def test_counts_below_one_are_refused(tmp_path):
-    with write_archive(tmp_path / "a.zip", many_subjects(3)) as archive, pytest.raises(SettingsError, match="--columns"):
+    with (
+        write_archive(tmp_path / "a.zip", many_subjects(3)) as archive,
+        pytest.raises(SettingsError, match="--columns"),
+    ):
         contact_sheet(archive, columns=0)

@@ -15,7 +15,9 @@ from tests.extract.making import many_subjects, random_pixels, write_archive
 FRACTIONS = (0.2, 0.5, 0.7)
 
 
-def split_of(archive: Archive, num_folds: int = 3, fractions=FRACTIONS, val_share: float = 0.15, seed: int = 0) -> Split:
+def split_of(
+    archive: Archive, num_folds: int = 3, fractions=FRACTIONS, val_share: float = 0.15, seed: int = 0
+) -> Split:
     return make_split(archive, num_folds=num_folds, fractions=fractions, val_share=val_share, seed=seed)
 
 
@@ -91,7 +93,9 @@ def test_a_seed_gives_one_split_and_another_seed_another(archive):
 
 
 def test_other_fractions_leave_the_test_parts_as_they_are(archive):
-    assert [fold.test for fold in split_of(archive, fractions=(0.3,)).folds] == [f.test for f in split_of(archive).folds]
+    assert [fold.test for fold in split_of(archive, fractions=(0.3,)).folds] == [
+        f.test for f in split_of(archive).folds
+    ]
 
 
 def test_single_class_subjects_are_spread_in_proportion(tmp_path):
@@ -156,9 +160,13 @@ def test_settings_outside_their_range_are_refused(archive, arguments, message):
 
 def test_too_few_subjects_are_refused_with_the_numbers(tmp_path):
     with write_archive(tmp_path / "a.zip", many_subjects(6)) as archive:
-        with pytest.raises(ExtractError, match="expected at least 7 subjects for 5 folds.*got 6; use fewer --folds"):
+        with pytest.raises(
+            ExtractError, match="expected at least 7 subjects for 5 folds.*got 6; use fewer --folds"
+        ):
             split_of(archive, num_folds=5)
-        with pytest.raises(ExtractError, match=r"more subjects at fraction 0\.25 than at 0\.2, got the same 1 of 3"):
+        with pytest.raises(
+            ExtractError, match=r"more subjects at fraction 0\.25 than at 0\.2, got the same 1 of 3"
+        ):
             split_of(archive, num_folds=3, fractions=(0.2, 0.25))
 
 
@@ -173,7 +181,10 @@ def test_unlabeled_images_are_refused(tmp_path):
     with ArchiveWriter(tmp_path / "a.zip") as writer:
         for number in range(10):
             writer.add(random_pixels(number), ImageRecord(label="a" if number else "", subject=f"s{number}"))
-    with open_archive(tmp_path / "a.zip") as archive, pytest.raises(ExtractError, match="got 1 of 10 without"):
+    with (
+        open_archive(tmp_path / "a.zip") as archive,
+        pytest.raises(ExtractError, match="got 1 of 10 without"),
+    ):
         split_of(archive)
 
 
@@ -197,14 +208,18 @@ def _leak(content) -> None:
     fold = content["folds"][1]
     fold["test"] = sorted({*fold["test"], "s09"})
     fold["train"] = sorted({*fold["train"], "s09"})
-    fold["val"] = {fraction: [s for s in subjects if s != "s09"] for fraction, subjects in fold["val"].items()}
+    fold["val"] = {
+        fraction: [s for s in subjects if s != "s09"] for fraction, subjects in fold["val"].items()
+    }
 
 
 def _grow_val(content) -> None:
     fold = content["folds"][0]
     moved = fold["train"][-6:]
     fold["train"] = [s for s in fold["train"] if s not in moved]
-    fold["labeled"] = {f: [s for s in v if s not in moved] or fold["train"][:1] for f, v in fold["labeled"].items()}
+    fold["labeled"] = {
+        f: [s for s in v if s not in moved] or fold["train"][:1] for f, v in fold["labeled"].items()
+    }
     fold["val"] = {f: sorted([*v, *moved]) for f, v in fold["val"].items()}
 
 
@@ -248,7 +263,9 @@ def test_an_identical_picture_on_two_sides_is_refused(tmp_path):
             fold["train"].append("s07")
             fold["labeled"]["1.0"].append("s07")
 
-        with pytest.raises(ExtractError, match=r"identical picture of s03 in test and of s07 in train \(00000/img"):
+        with pytest.raises(
+            ExtractError, match=r"identical picture of s03 in test and of s07 in train \(00000/img"
+        ):
             read_split(_edit(split, tmp_path / "c.split.json", leak), archive)
 
 
@@ -271,7 +288,9 @@ def test_what_is_no_split_is_refused(archive, tmp_path):
     twins=st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=3),
 )
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_a_split_either_keeps_every_promise_or_is_refused(tmp_path_factory, labels, num_folds, val_share, seed, twins):
+def test_a_split_either_keeps_every_promise_or_is_refused(
+    tmp_path_factory, labels, num_folds, val_share, seed, twins
+):
     images = {f"s{k:02d}": text for k, text in enumerate(labels)}
     pairs = [(f"s{a:02d}", f"s{b:02d}") for a, b in twins if a < b < len(labels)]
     with write_archive(tmp_path_factory.mktemp("law") / "a.zip", images, pairs) as archive:

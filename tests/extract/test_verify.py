@@ -13,7 +13,10 @@ def test_a_sound_archive_is_counted_by_class_and_subject(tmp_path):
     with write_archive(tmp_path / "a.zip", {"x": "aaab", "y": "a", "z": "bb"}) as archive:
         found = verify_archive(archive)
     assert found.errors == () and found.warnings == ()
-    lines = [(line.name, line.num_images, line.num_subjects, line.min_images, line.max_images) for line in found.counts]
+    lines = [
+        (line.name, line.num_images, line.num_subjects, line.min_images, line.max_images)
+        for line in found.counts
+    ]
     assert lines == [("a", 4, 2, 1, 3), ("b", 3, 2, 1, 2)]
     assert (found.num_images, found.num_subjects) == (7, 3)
 
@@ -28,7 +31,13 @@ def test_exchanged_and_odd_pictures_are_named(tmp_path):
 
 def test_duplicates_are_counted_and_conflicting_labels_are_errors(tmp_path):
     with ArchiveWriter(tmp_path / "a.zip") as writer:
-        for subject, label, picture in (("x", "a", 1), ("y", "a", 1), ("x", "a", 2), ("y", "b", 2), ("y", "b", 3)):
+        for subject, label, picture in (
+            ("x", "a", 1),
+            ("y", "a", 1),
+            ("x", "a", 2),
+            ("y", "b", 2),
+            ("y", "b", 3),
+        ):
             writer.add(random_pixels(picture), ImageRecord(label=label, subject=subject))
     with open_archive(tmp_path / "a.zip") as archive:
         found = verify_archive(archive)

@@ -25,7 +25,10 @@ def test_a_folder_becomes_an_archive(source, tmp_path):
     (source / "notes.txt").write_text("not a volume")
     reports: list[tuple[int, int]] = []
     summary = build_volume_archive(
-        source, tmp_path / "a.zip", CONFIG, progress=lambda done, total, message: reports.append((done, total))
+        source,
+        tmp_path / "a.zip",
+        CONFIG,
+        progress=lambda done, total, message: reports.append((done, total)),
     )
     assert (summary.num_files, summary.num_subjects, summary.num_ignored, summary.unreadable) == (3, 3, 1, ())
     assert reports == [(n, 6) for n in range(1, 7)]
@@ -60,7 +63,9 @@ def test_array_order_does_not_matter(tmp_path):
 
 
 def test_a_table_names_the_subjects(source, tmp_path):
-    (tmp_path / "t.csv").write_text("file,subject_id\nv0.nrrd,ann\nv1.nrrd,ann\nv2.nrrd,bob\nother.nrrd,eve\n")
+    (tmp_path / "t.csv").write_text(
+        "file,subject_id\nv0.nrrd,ann\nv1.nrrd,ann\nv2.nrrd,bob\nother.nrrd,eve\n"
+    )
     summary = build_volume_archive(source, tmp_path / "a.zip", CONFIG, subjects=tmp_path / "t.csv")
     assert summary.num_subjects == 2
     with open_archive(tmp_path / "a.zip") as archive:
@@ -105,7 +110,9 @@ def test_nothing_but_bad_volumes_is_refused_even_then(tmp_path):
 
 def test_an_empty_or_missing_folder_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ExtractError, match=r"expected NRRD volumes \(\.nrrd, \.nhdr\), got none among 0 files"):
+    with pytest.raises(
+        ExtractError, match=r"expected NRRD volumes \(\.nrrd, \.nhdr\), got none among 0 files"
+    ):
         build_volume_archive(tmp_path / "empty", tmp_path / "a.zip", CONFIG)
     with pytest.raises(ExtractError, match="expected a folder of NRRD volumes, got nothing there"):
         build_volume_archive(tmp_path / "none", tmp_path / "a.zip", CONFIG)
