@@ -66,9 +66,9 @@ def test_a_picture_that_was_exchanged_is_found(cache, tmp_path):
 def test_a_cache_that_cannot_be_written_names_the_variable(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SYNTHLABEL_CACHE", str(tmp_path / "file"))
-    with write_archive(tmp_path / "a.zip", many_subjects(3)) as archive:
-        with pytest.raises(ExtractError, match="name another in the variable SYNTHLABEL_CACHE"):
-            open_images(archive)
+    archive = write_archive(tmp_path / "a.zip", many_subjects(3))
+    with pytest.raises(ExtractError, match="name another in the variable SYNTHLABEL_CACHE"):
+        open_images(archive)
 
 
 def test_a_full_disk_names_the_variable_and_leaves_nothing(cache, tmp_path):

@@ -43,7 +43,8 @@ def test_folders_become_classes_and_the_pattern_finds_the_subject(source, tmp_pa
 
 @pytest.mark.parametrize(
     ("pattern", "subject"),
-    [(r"(?P<subject>p\d+)_", "p0"), (r"(p\d+)_", "p0"), (r"^(\w+)/p(\d+)", "ill-0"), (r"p\d+", "p0"), (".*", "ill/p0_a.png")],
+    [(r"(?P<subject>p\d+)_", "p0"), (r"(p\d+)_", "p0"), (r"^(\w+)/p(\d+)", "ill-0"), (r"p\d+", "p0"),
+     (".*", "ill/p0_a.png")],
 )  # fmt: skip
 def test_patterns_use_the_named_group_or_all_groups_or_everything(source, tmp_path, pattern, subject):
     build_image_archive(source, tmp_path / "a.zip", SMALL, SubjectRule(pattern=pattern))
@@ -67,7 +68,7 @@ def _table(source: Path, path: Path, header: str, row) -> Path:
 def test_a_table_of_class_and_name_gives_subjects_and_finer_classes(source, tmp_path):
     table = _table(
         source, tmp_path / "t.csv", "class,name,patient_key,type",
-        lambda file: f"{file.parent.name},{file.name},{file.stem.split('_')[0]},{'ab'[file.stem.endswith('b')]}",
+        lambda file: f"{file.parent.name},{file.name},{file.stem[:-2]},{file.stem[-1]}",
     )  # fmt: skip
     build_image_archive(source, tmp_path / "a.zip", SMALL, SubjectRule(table))
     build_image_archive(source, tmp_path / "b.zip", SMALL, SubjectRule(table, label_column="type"))
@@ -95,7 +96,7 @@ def test_columns_can_be_named(source, tmp_path):
     ("text", "message"),
     [
         ("file,subject\nill/p0_a.png,x\n", r"expected a row for ill/p0_b\.png, got none"),
-        ("file,subject\nill/p0_a.png,\n", r"expected a value in column subject of each row, got none for ill/p0_a\.png"),
+        ("file,subject\nill/p0_a.png,\n", r"expected a value in column subject .*got none for ill/p0_a\.png"),
         ("file,subject\na.png,x\na.png,y\n", r"expected one row a file, got several for a\.png"),
         ("", "expected a CSV table"),
     ],

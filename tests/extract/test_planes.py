@@ -39,7 +39,7 @@ def marked(plane: str) -> np.ndarray:
 
 
 def place(image: np.ndarray, rank: int) -> tuple[int, int]:
-    """Where the ball is whose brightness is the rank-th of the image: (row, column) relative to the center."""
+    """Where the ball of the rank-th brightness is: (row, column) from the center."""
     levels = np.unique(
         image[
             np.isin(image, [v for v, n in zip(*np.unique(image, return_counts=True), strict=True) if n > 12])

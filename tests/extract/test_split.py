@@ -72,7 +72,7 @@ def test_a_part_fold_or_fraction_that_is_not_there_is_refused(archive):
         split.rows(archive, 3, "test")
     with pytest.raises(SettingsError, match=r"fraction must be one of \[0.2, 0.5, 0.7, 1.0\]"):
         split.rows(archive, 0, "train", 0.3)
-    with pytest.raises(SettingsError, match="part must be one of.*'exam'"):
+    with pytest.raises(SettingsError, match=r"part must be one of.*'exam'"):
         split.rows(archive, 0, "exam")
 
 
@@ -141,8 +141,8 @@ def test_chains_of_identical_pictures_join_all_their_subjects(tmp_path):
         split = split_of(archive)
         assert split.linked_subjects == (("s00", "s04", "s09"),)
         for fold in split.folds:
-            assert len({next(n for n, p in enumerate((fold.test, fold.train, fold.val[1.0])) if s in p) for s in
-                        ("s00", "s04", "s09")}) == 1  # fmt: skip
+            sides = [{"s00", "s04", "s09"} & set(part) for part in (fold.test, fold.train, fold.val[1.0])]
+            assert sorted(len(side) for side in sides) == [0, 0, 3]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_settings_outside_their_range_are_refused(archive, arguments, message):
 def test_too_few_subjects_are_refused_with_the_numbers(tmp_path):
     with write_archive(tmp_path / "a.zip", many_subjects(6)) as archive:
         with pytest.raises(
-            ExtractError, match="expected at least 7 subjects for 5 folds.*got 6; use fewer --folds"
+            ExtractError, match=r"expected at least 7 subjects for 5 folds.*got 6; use fewer --folds"
         ):
             split_of(archive, num_folds=5)
         with pytest.raises(
@@ -172,9 +172,9 @@ def test_too_few_subjects_are_refused_with_the_numbers(tmp_path):
 
 def test_a_class_of_too_few_subjects_is_refused_by_name(tmp_path):
     images = many_subjects(12, "a") | {"x0": "b", "x1": "b"}
-    with write_archive(tmp_path / "a.zip", images) as archive:
-        with pytest.raises(ExtractError, match=r"every class in the .*part.*none of b.*by class a: 12, b: 2"):
-            split_of(archive, num_folds=3)
+    archive = write_archive(tmp_path / "a.zip", images)
+    with pytest.raises(ExtractError, match=r"every class in the .*part.*none of b.*by class a: 12, b: 2"):
+        split_of(archive, num_folds=3)
 
 
 def test_unlabeled_images_are_refused(tmp_path):
@@ -229,12 +229,12 @@ def _grow_val(content) -> None:
         (lambda c: c.update(archive_sha256="0" * 64), "expected a split of .*got one of another archive"),
         (_leak, "fold 1: expected each subject on one side, got s09 in test and train"),
         (lambda c: c["folds"][0]["test"].append("nobody"), "fold 0: expected subjects of .*got 'nobody'"),
-        (lambda c: c["folds"].append(c["folds"][0]), "in the test part of one fold, got s.. in fold 0 and fold 3"),
+        (lambda c: c["folds"].append(c["folds"][0]), "test part of one fold, got s.. in fold 0 and fold 3"),
         (lambda c: c["folds"][2]["labeled"]["0.5"].remove(c["folds"][2]["labeled"]["0.2"][0]),
          "fold 2: labeled at fraction 0.5: expected nested fractions, got s.. outside"),
-        (lambda c: c["folds"][2]["labeled"]["0.7"].append(c["folds"][2]["test"][0]), "expected nested fractions"),
+        (lambda c: c["folds"][2]["labeled"]["0.7"].append(c["folds"][2]["test"][0]), "nested fractions"),
         (lambda c: c["folds"][0]["labeled"].update({"1.0": c["folds"][0]["labeled"]["1.0"][1:]}), "expected"),
-        (lambda c: c["folds"][0].update(test=[]), "fold 0: expected every class in the test part, got none of a, b, c"),
+        (lambda c: c["folds"][0].update(test=[]), "every class in the test part, got none of a, b, c"),
         (_grow_val, "expected at most as many images for validation as labeled ones at fraction 0.2, got"),
         (lambda c: c["folds"][0].pop("val"), "expected the fields of a split"),
         (lambda c: c["folds"][0]["val"].pop("0.5"), "each fold needs val and labeled at each fraction"),

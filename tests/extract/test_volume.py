@@ -127,7 +127,8 @@ def test_a_4d_volume_is_refused_with_its_kinds(tmp_path):
 
 def test_a_color_picture_is_no_volume(tmp_path):
     path = _write(
-        tmp_path / "v.nrrd", np.ones((3, 4, 4), np.uint8), kinds=["RGB-color", "domain", "domain"], space="RAS",
+        tmp_path / "v.nrrd", np.ones((3, 4, 4), np.uint8),
+        space="RAS", kinds=["RGB-color", "domain", "domain"],
         **{"space directions": np.vstack([np.full(3, np.nan), np.eye(3)[:2]]), "space origin": np.zeros(3)},
     )  # fmt: skip
     with pytest.raises(ExtractError, match="expected 3 spatial axes, got 2 of 3"):

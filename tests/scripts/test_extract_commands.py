@@ -13,6 +13,8 @@ from scripts.cli import cli
 from scripts.extract import parse_angles
 from tests.extract.making import head_volume, write_nrrd
 
+VOLUMES = ("volumes", "--source", ".", "--dest", "a.zip")
+
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, ["extract", *[str(argument) for argument in arguments]])
@@ -28,9 +30,9 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
     assert run("phantom", "--out", folder / "v", "--subjects", 6, "--seed", 1, "--voxel-mm", 5).exit_code == 0
     volumes = run(
-        "volumes", "--source", folder / "v", "--dest", folder / "planes.zip", "--size", 16, "
-        ""--angles", "-7:7:7",
-        "--slices-per-plane", 12, "--subjects", folder / "v" / "subjects.csv", "--workers", 1,
+        "volumes", "--source", folder / "v", "--dest", folder / "planes.zip", "--size", 16,
+        "--angles", "-7:7:7", "--slices-per-plane", 12, "--subjects", folder / "v" / "subjects.csv",
+        "--workers", 1,
     )  # fmt: skip
     assert volumes.exit_code == 0, volumes.output
     assert "images of 6 subjects from 6 volumes (coronal" in said(volumes)
@@ -161,10 +163,10 @@ def test_an_unreadable_picture_ends_with_1_and_can_be_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["volumes", "--source", ".", "--dest", "a.zip", "--angles", "1:2"], "--angles must be start:stop:step"),
-        (["volumes", "--source", ".", "--dest", "a.zip", "--planes", "oblique"], "--planes must name some of"),
-        (["volumes", "--source", ".", "--dest", "a.zip", "--size", "100"], "--size must be a power of two"),
-        (["volumes", "--source", ".", "--dest", "a.zip", "--step-mm", "2", "--slices-per-plane", "3"], "not both"),
+        ([*VOLUMES, "--angles", "1:2"], "--angles must be start:stop:step"),
+        ([*VOLUMES, "--planes", "oblique"], "--planes must name some of"),
+        ([*VOLUMES, "--size", "100"], "--size must be a power of two"),
+        ([*VOLUMES, "--step-mm", "2", "--slices-per-plane", "3"], "not both"),
         (["images", "--source", ".", "--dest", "a.zip"], "give either --subjects TABLE or --subject-pattern"),
         (["phantom", "--out", "x", "--voxel-mm", "0.1"], "voxel size must be between 1 and 6 mm"),
     ],
@@ -181,8 +183,8 @@ def test_an_empty_folder_ends_with_1(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "angles"),
-    [("0", (0.0,)), ("-21:21:21", (-21.0, 0.0, 21.0)), ("-21:21:5", (-21, -16, -11, -6, -1, 4, 9, 14, 19)), ("3,-2.5", (3.0, -2.5)),
-     ("0:0.3:0.1", (0.0, 0.1, 0.2, 0.3))],
+    [("0", (0.0,)), ("-21:21:21", (-21.0, 0.0, 21.0)), ("3,-2.5", (3.0, -2.5)),
+     ("0:0.3:0.1", (0.0, 0.1, 0.2, 0.3)), ("-21:21:5", (-21, -16, -11, -6, -1, 4, 9, 14, 19))],
 )  # fmt: skip
 def test_angles_are_a_range_with_its_end_or_a_list(text, angles):
     assert parse_angles(text) == pytest.approx(angles)
