@@ -110,6 +110,16 @@ def normalize_second_moment(x: Tensor, epsilon: float = 1e-8) -> Tensor:
     return x * (x.square().mean(1, keepdim=True) + epsilon).rsqrt()
 
 
+def in_fast_layout(x: Tensor) -> Tensor:
+    """The same (N, C, H, W) tensor with the memory layout in which its device convolves fastest.
+
+    Channels last is 1.1 to 3 times faster on CPUs, and what tensor cores want in low precision.
+    """
+    if x.device.type == "cpu" or x.dtype != torch.float32:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
+
+
 def block_resolutions(img_resolution: int) -> list[int]:
     """4, 8, ... img_resolution.
 
