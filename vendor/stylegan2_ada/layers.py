@@ -136,7 +136,8 @@ def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
     channels = min(channel_base // resolution, channel_max)
     if channels < 1:
         raise ValueError(
-            f"channel_base={channel_base}, channel_max={channel_max} leave no channel at resolution {resolution}"
+            f"channel_base={channel_base} and channel_max={channel_max} leave no channel at resolution "
+            f"{resolution}"
         )
     return channels
 

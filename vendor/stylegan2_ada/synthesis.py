@@ -162,7 +162,10 @@ class SynthesisBlock(nn.Module):
         fused_modconv: bool,
         force_fp32: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Features and running image of the resolution below, with (N, num_conv + num_torgb, w_dim), to ours."""
+        """Features and running image of the resolution below to those of ours.
+
+        ws: (N, num_conv + num_torgb, w_dim), one row a layer.
+        """
         dtype = torch.float32 if force_fp32 else self.dtype
         styles = iter(ws.unbind(1))
         is_first = x is None
