@@ -169,15 +169,19 @@ def _resample(
         )
         spread[:, :, ::up_y, ::up_x] = x
         x = spread
-    if any(padding):
+    left, right, top, bottom = padding
+    if left == right and top == bottom and left >= 0 and top >= 0:
+        pad_x, pad_y = left, top  # the convolution pads on the way
+    else:
         x = F.pad(x, padding)
+        pad_x = pad_y = 0
     if not flip_filter:
         f = f.flip(list(range(f.ndim)))
     f = (f * gain ** (f.ndim / 2)).to(x.dtype)
     if f.ndim == 1:
-        x = F.conv2d(x, f.expand(c, 1, 1, -1), stride=(1, down_x), groups=c)
-        return F.conv2d(x, f[:, None].expand(c, 1, -1, 1), stride=(down_y, 1), groups=c)
-    return F.conv2d(x, f.expand(c, 1, -1, -1), stride=(down_y, down_x), groups=c)
+        x = F.conv2d(x, f.expand(c, 1, 1, -1), stride=(1, down_x), padding=(0, pad_x), groups=c)
+        return F.conv2d(x, f[:, None].expand(c, 1, -1, 1), stride=(down_y, 1), padding=(pad_y, 0), groups=c)
+    return F.conv2d(x, f.expand(c, 1, -1, -1), stride=(down_y, down_x), padding=(pad_y, pad_x), groups=c)
 
 
 def upsample2d(
