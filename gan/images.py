@@ -39,7 +39,7 @@ def choose_grid_items(data: TrainingImages, columns: int, rows: int) -> np.ndarr
 
 
 def to_pixels(images: np.ndarray) -> np.ndarray:
-    """Float images in [-1, 1] to uint8, truncated after adding a half more than -1..1 needs: rounded, that is."""
+    """Float images in [-1, 1] to uint8: 127.5 x + 128 truncated, which rounds to the nearest level."""
     return np.clip(images * 127.5 + 128, 0, 255).astype(np.uint8)
 
 

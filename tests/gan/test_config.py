@@ -122,8 +122,8 @@ def test_noaug_has_no_pipe_and_fixed_keeps_p():
 def test_run_names_are_built_as_the_official_ones():
     assert describe(CONFIG, "mydataset", None) == "mydataset-auto1"
     config = replace(
-        CONFIG, cond=True, subset=100, mirror=True, cfg="paper256", gamma=0.25, kimg=800.0, batch=16, aug="ada",
-        target=0.7, augpipe="bg", resume="noresume", freezed=4,
+        CONFIG, cond=True, subset=100, mirror=True, cfg="paper256", gamma=0.25, kimg=800.0, batch=16,
+        aug="ada", target=0.7, augpipe="bg", resume="noresume", freezed=4,
     )  # fmt: skip
     assert describe(config, "chest64", 100) == (
         "chest64-cond-subset100-mirror-paper256-gamma0.25-kimg800-batch16-ada-target0.7-bg-noresume-freezed4"

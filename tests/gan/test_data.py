@@ -91,7 +91,7 @@ def test_cond_without_labels_is_refused(tmp_path: Path):
     path = tmp_path / "unlabeled.zip"
     with ArchiveWriter(path) as writer:
         writer.add(np.zeros((16, 16), np.uint8), ImageRecord(subject="s0"))
-    with pytest.raises(SettingsError, match="--cond=True requires labels specified in dataset.json"):
+    with pytest.raises(SettingsError, match=r"--cond=True requires labels specified in dataset\.json"):
         open_training_images(path, cond=True)
 
 

@@ -58,9 +58,9 @@ def test_a_conditional_generator_labels_what_it_was_asked_for(trained_conditiona
 
 
 def test_a_conditional_generator_wants_a_class(trained_conditional: Path, tmp_path: Path):
-    with pytest.raises(SettingsError, match="Must specify class label with --class .* bar, disc"):
+    with pytest.raises(SettingsError, match=r"Must specify class label with --class .* bar, disc"):
         generate_archive(trained_conditional, [0], tmp_path / "a.zip")
-    with pytest.raises(SettingsError, match="--class must be one of bar, disc .* got 'ring'"):
+    with pytest.raises(SettingsError, match=r"--class must be one of bar, disc .* got 'ring'"):
         generate_archive(trained_conditional, [0], tmp_path / "a.zip", class_name="ring")
     assert list(tmp_path.iterdir()) == []
 

@@ -22,8 +22,8 @@ from gan.runfolder import create_run_dir
 from gan.training import train
 
 STATUS_LINE = re.compile(
-    r"tick (\d+) +kimg [\d.]+ +time \S.* sec/tick [\d.]+ +sec/kimg [\d.]+ +maintenance [\d.]+ +cpumem [\d.]+ +"
-    r"gpumem [\d.]+ +augment \d\.\d{3} left \S+"
+    r"tick (\d+) +kimg [\d.]+ +time \S.* sec/tick [\d.]+ +sec/kimg [\d.]+ +maintenance [\d.]+ +"
+    r"cpumem [\d.]+ +gpumem [\d.]+ +augment \d\.\d{3} left \S+"
 )
 
 

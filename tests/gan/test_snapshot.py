@@ -63,7 +63,7 @@ def test_a_generator_that_saw_test_subjects_is_refused_by_name(trained: Path):
 
 def test_a_generator_of_another_archive_needs_explicit_allowance(trained: Path):
     snapshot = read_snapshot(trained)
-    with pytest.raises(GanError, match="another archive .* cannot be checked whether it saw the test part"):
+    with pytest.raises(GanError, match=r"another archive .* cannot be checked whether it saw the test part"):
         refuse_overlap(snapshot, ["someone"], "0" * 64, "the test part")
     refuse_overlap(snapshot, ["someone"], "0" * 64, "the test part", allow_other_archive=True)
     with pytest.raises(GanError, match="results on them would be too good"):
