@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from extract.archive import file_sha256, name_some
+from extract.archive import file_sha256
 from extract.atomic import replace_file
+from extract.errors import name_some
 from gan.errors import GanError
 from gan.networks import build_generator
 from vendor.stylegan2_ada import Generator
