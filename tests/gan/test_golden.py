@@ -32,7 +32,9 @@ def load(name: str) -> dict[str, np.ndarray]:
 
 
 SCHEDULES, METRICS = load("schedules.npz"), load("metrics.npz")
-needs_schedules = pytest.mark.skipif(not SCHEDULES, reason=f"no schedules.npz in {FOLDER} (STYLEGAN2_GOLDEN_DIR)")
+needs_schedules = pytest.mark.skipif(
+    not SCHEDULES, reason=f"no schedules.npz in {FOLDER} (STYLEGAN2_GOLDEN_DIR)"
+)
 needs_metrics = pytest.mark.skipif(not METRICS, reason=f"no metrics.npz in {FOLDER} (STYLEGAN2_GOLDEN_DIR)")
 
 
@@ -85,7 +87,9 @@ def test_sampler_visits_the_reference_indices(key: str):
 @needs_schedules
 @pytest.mark.parametrize("key", keys("subset/"))
 def test_subset_is_the_reference_subset(key: str):
-    size, limit, seed = (int(number) for number in re.match(r"subset/n(\d+)_max(\d+)_seed(\d+)", key).groups())
+    size, limit, seed = (
+        int(number) for number in re.match(r"subset/n(\d+)_max(\d+)_seed(\d+)", key).groups()
+    )
     assert choose_subset(size, limit, seed).tolist() == SCHEDULES[key].astype(int).tolist()
 
 
@@ -98,7 +102,9 @@ def test_frechet_distance_is_the_reference_fid():
 @needs_metrics
 def test_kernel_distance_is_the_reference_kid():
     (key,) = [key for key in METRICS if key.startswith("kid_")]
-    seed, subsets, size = (int(number) for number in re.match(r"kid_seed(\d+)_subsets(\d+)_size(\d+)", key).groups())
+    seed, subsets, size = (
+        int(number) for number in re.match(r"kid_seed(\d+)_subsets(\d+)_size(\d+)", key).groups()
+    )
     real, fake = METRICS["real_features"], METRICS["gen_features"]
     value = kernel_distance(real, fake, subsets, size, np.random.RandomState(seed)).mean
     assert value == pytest.approx(float(METRICS[key]), rel=1e-5)
@@ -121,7 +127,9 @@ def test_inception_score_is_the_reference_score():
 
 @needs_metrics
 def test_path_length_is_trimmed_as_in_the_reference():
-    assert trimmed_path_length(METRICS["ppl_distances"]) == pytest.approx(float(METRICS["ppl_score"]), rel=1e-5)
+    assert trimmed_path_length(METRICS["ppl_distances"]) == pytest.approx(
+        float(METRICS["ppl_score"]), rel=1e-5
+    )
 
 
 @needs_metrics

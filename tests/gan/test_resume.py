@@ -52,9 +52,10 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_result(
     tiny: TrainConfig, uninterrupted: Path, tmp_path: Path
 ):
     command = [
-        sys.executable, "-m", "scripts.cli", "gan", "train", "--data", str(tiny.data), "--outdir", str(tmp_path),
-        "--cond=1", "--mirror=1", "--aug=ada", "--kimg", "1000", "--batch=8", "--gamma=1", "--channel-base=128",
-        "--channel-max=16", "--latent-dim=16", "--grid=2x2", "--device=cpu",
+        sys.executable, "-m", "scripts.cli", "gan", "train", "--data", str(tiny.data),
+        "--outdir", str(tmp_path), "--cond=1", "--mirror=1", "--aug=ada", "--kimg=1000", "--batch=8",
+        "--gamma=1", "--channel-base=128", "--channel-max=16", "--latent-dim=16", "--grid=2x2",
+        "--device=cpu",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(
@@ -106,7 +107,9 @@ def test_a_state_cut_short_is_refused(trained: Path, tiny: TrainConfig, tmp_path
 
 
 def test_going_on_with_other_settings_is_refused(trained: Path, tiny: TrainConfig, shapes_split: Path):
-    with pytest.raises(SettingsError, match=r"--gamma: the run in .* was trained with 1.0, now 5.0 is asked for"):
+    with pytest.raises(
+        SettingsError, match=r"--gamma: the run in .* was trained with 1.0, now 5.0 is asked for"
+    ):
         train(replace(tiny, split=shapes_split, fold=1, gamma=5.0, resume=str(trained.parent)))
 
 
