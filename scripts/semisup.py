@@ -60,8 +60,8 @@ def run(study: Path, outdir: Path, jobs: int | None) -> None:
         for title, cause in summary.failures:
             click.echo(f"failed: {title}: {cause}", err=True)
         raise SynthlabelError(
-            f"{outdir}: {summary.num_runs - summary.num_done} of {summary.num_runs} runs have no result, for the "
-            "causes above; the others are kept, and the same command tries again"
+            f"{outdir}: {summary.num_runs - summary.num_done} of {summary.num_runs} runs have no result, for "
+            "the causes above; the others are kept, and the same command tries again"
         )
 
 
