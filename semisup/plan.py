@@ -164,7 +164,8 @@ def open_data(basis: Basis) -> Iterator[tuple[Archive, Split]]:
             if now != then:
                 raise StudyError(
                     f"{what}: expected the file that the study was planned with ({then[:12]}...), "
-                    f"got another ({now[:12]}...); put the old file back, or start a new study in another --outdir"
+                    f"got another ({now[:12]}...); put the old file back, or start a new "
+                    "study in another --outdir"
                 )
         yield archive, split
 

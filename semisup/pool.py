@@ -64,7 +64,8 @@ def synthetic_pool(basis: Basis, key: str, split: Split, fold: int) -> Pool:
         if archive.sha256 != made["archive_sha256"]:
             raise StudyError(
                 f"{archive.path}: expected the archive that was generated "
-                f"({made['archive_sha256'][:12]}...), got another ({archive.sha256[:12]}...); remove {folder} to generate it anew"
+                f"({made['archive_sha256'][:12]}...), got another ({archive.sha256[:12]}...); "
+                f"remove {folder} to generate it anew"
             )
         network = basis.study_dir / made["network"]  # an absolute path stays itself
         snapshot = read_fit_snapshot(network, basis.archive_sha256, split, fold)
