@@ -82,6 +82,21 @@ def build_model(
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
 
 
+def choose_device(name: str) -> torch.device:
+    """The device that "auto", "cpu" or "cuda" (or "cuda:1") names; "auto" is CUDA where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise SettingsError(f'device must be "auto", "cpu" or "cuda", got "{name}"')
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(f'device must be "auto", "cpu" or "cuda", got "{name}"') from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(f"device {name} was asked for, but torch sees no CUDA device: use cpu or auto")
+    return device
+
+
 def check_arch(arch: str, pretrained: bool = False) -> None:
     """Raise a SettingsError where `arch` names no network, or none with published weights."""
     if arch == SMALL_RESNET:

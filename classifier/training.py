@@ -24,10 +24,9 @@ from classifier.data import LabeledImages
 from classifier.errors import ClassifierError
 from classifier.evaluate import classification_metrics
 from classifier.losses import SoftCrossEntropyFlat
-from classifier.models import build_model, check_arch
+from classifier.models import build_model, check_arch, choose_device
 from classifier.preprocess import Preprocessing, fit_preprocessing
 from classifier.run import Classifier, Provenance
-from extract.errors import SettingsError
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
 
@@ -61,7 +60,7 @@ def train_classifier(
     targets = train.soft_labels(len(classes))  # (N, C)
     _refuse_missing_classes(targets, classes)
     _refuse_unfit_validation(train, val, classes)
-    device = _choose_device(config.device)
+    device = choose_device(config.device)
     preprocessing = fit_preprocessing(train.images)
     with _reproducible(config, device):
         model = build_model(
@@ -75,7 +74,7 @@ def train_classifier(
         model.to(device)
         history = _fit(model, train, targets, val, preprocessing, config, device, progress)
     classifier = Classifier(
-        model.cpu(),
+        model,
         classes,
         config,
         preprocessing,
@@ -240,18 +239,6 @@ def _refuse_unfit_validation(train: LabeledImages, val: LabeledImages, classes: 
 
 def _named(subjects: np.ndarray) -> list[str]:
     return sorted(set(map(str, subjects)) - {""})
-
-
-def _choose_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SettingsError(f'device must be "auto", "cpu" or "cuda", got "{name}"') from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(f"device {name} was asked for, but torch sees no CUDA device: use --device cpu")
-    return device
 
 
 @contextmanager

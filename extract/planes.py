@@ -105,6 +105,7 @@ def survey_volume(volume: Volume) -> Survey:
     """
     nonzero = volume.voxels[volume.voxels != 0]
     low, high = (float(value) for value in np.percentile(nonzero, WINDOW_PERCENTILES))
+    low = low if low < high else float(volume.voxels.min())  # a mask has one value beside its background
     if not low < high:
         raise ExtractError(f"{volume.name}: expected an image with contrast, got {low:g} nearly everywhere")
     threshold = otsu_threshold(volume.voxels, high)

@@ -49,8 +49,8 @@ def generate_archive(
     """Sample one image a seed into an archive of synthetic images.
 
     Images are labelled only where the generator is conditional, with the class that was asked for. An image
-    depends on its seed alone, not on the other seeds; between batch sizes and devices it may differ by one grey
-    level in rare pixels, where a value falls on the edge of two levels.
+    depends on its seed alone, not on the other seeds; between batch sizes and devices it may differ by one
+    grey level in rare pixels, where a value falls on the edge of two levels.
 
     Args:
         network: a snapshot, or a run folder for its newest one.
@@ -158,13 +158,16 @@ def _class_index(snapshot: Snapshot, class_name: str | None) -> int:
     names = list(snapshot.classes)
     if class_name is None:
         raise SettingsError(
-            f"Must specify class label with --class when using a conditional network: one of {', '.join(names)}"
+            "Must specify class label with --class when using a conditional network: one of "
+            + ", ".join(names)
         )
     if class_name in names:
         return names.index(class_name)
     if class_name.isdecimal() and int(class_name) < len(names):
         return int(class_name)
-    raise SettingsError(f"--class must be one of {', '.join(names)} (or its number from 0), got '{class_name}'")
+    raise SettingsError(
+        f"--class must be one of {', '.join(names)} (or its number from 0), got '{class_name}'"
+    )
 
 
 def latents(seeds: Sequence[int], z_dim: int) -> np.ndarray:

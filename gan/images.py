@@ -46,7 +46,7 @@ def to_pixels(images: np.ndarray, *, round_to_nearest: bool) -> np.ndarray:
 
 
 def tile(images: np.ndarray, columns: int, rows: int) -> np.ndarray:
-    """(columns * rows, C, H, W) to one picture (rows * H, columns * W) or (..., 3), row by row, no borders."""
+    """(columns * rows, C, H, W) to one picture (rows * H, columns * W) or (..., 3), without borders."""
     _, channels, height, width = images.shape
     picture = images.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
     picture = picture.reshape(rows * height, columns * width, channels)

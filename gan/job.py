@@ -1,4 +1,4 @@
-"""A training in progress: everything that changes from one iteration to the next, and the iteration itself."""
+"""A training in progress: everything that changes from one iteration to the next, and the iteration."""
 
 import copy
 import time
@@ -33,7 +33,7 @@ GRADIENT_LIMIT = 1e5  # what an infinite gradient is replaced by
 
 @dataclass
 class Job:
-    """One training: networks, optimisers, counters and sources of chance. `state.py` saves and restores it."""
+    """Networks, optimisers, counters and sources of chance; `state.py` saves and restores them."""
 
     recipe: Recipe
     settings: dict[str, Any]  # of the networks, as snapshots record them
@@ -64,7 +64,7 @@ class Job:
 
 
 def build_job(recipe: Recipe, data: TrainingImages, device: torch.device, seed: int) -> Job:
-    """Networks with fresh weights (from torch's global generator), optimisers and samplers for a new training."""
+    """Fresh networks (weights from torch's global generator), optimisers and samplers."""
     settings = network_settings(recipe)
     G = build_generator(settings).train().to(device)
     D = build_discriminator(settings).train().to(device)
@@ -73,8 +73,8 @@ def build_job(recipe: Recipe, data: TrainingImages, device: torch.device, seed: 
     if augment is not None:
         augment = augment.train().requires_grad_(False).to(device)
         augment.p.fill_(p)
-    memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    G.to(memory_format=memory_format), D.to(memory_format=memory_format)
+    if recipe.channels_last:
+        _use_channels_last(G, D)
     target = recipe.ada_target if recipe.ada_target is not None else 0.0
     return Job(
         recipe=recipe,
@@ -93,6 +93,13 @@ def build_job(recipe: Recipe, data: TrainingImages, device: torch.device, seed: 
     )
 
 
+def _use_channels_last(*networks: nn.Module) -> None:
+    for network in networks:
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+
+
 def _lazy_adam(network: nn.Module, recipe: Recipe, interval: int) -> torch.optim.Adam:
     """Adam slowed down for the extra steps that a regulariser takes every `interval` iterations."""
     share = interval / (interval + 1)
@@ -107,7 +114,9 @@ def run_iteration(job: Job) -> None:
     recipe, data = job.recipe, job.data
     real_images, real_c = data.batch(job.sampler.take(recipe.batch_size), job.device)
     shape = (len(PHASE_NAMES), recipe.batch_size)
-    z = torch.randn([*shape, recipe.latent_dim], device=job.device)  # drawn for phases that are not due as well
+    z = torch.randn(
+        [*shape, recipe.latent_dim], device=job.device
+    )  # drawn for phases that are not due as well
     fake_items = job.label_random.randint(len(data), size=shape[0] * shape[1])
     c = torch.from_numpy(data.one_hot(fake_items)).to(job.device).reshape(*shape, data.c_dim)
 
@@ -129,7 +138,9 @@ def run_iteration(job: Job) -> None:
         job.players.augment.p.fill_(job.ada.end_batch(recipe.batch_size))
 
 
-PhaseRun = Callable[[Tensor, Tensor, Tensor, Tensor], None]  # real images, their labels, z, labels of the fakes
+PhaseRun = Callable[
+    [Tensor, Tensor, Tensor, Tensor], None
+]  # real images, their labels, z, labels of the fakes
 
 
 def _phases_due(job: Job) -> list[tuple[str, nn.Module, torch.optim.Adam, PhaseRun]]:
@@ -150,7 +161,9 @@ def _phases_due(job: Job) -> list[tuple[str, nn.Module, torch.optim.Adam, PhaseR
     def d_reg(real_images: Tensor, real_c: Tensor, z: Tensor, c: Tensor) -> None:
         job.ada.observe(discriminator_r1(players, config, real_images, real_c, recipe.d_reg_interval, report))
 
-    phases: list[tuple[str, nn.Module, torch.optim.Adam, PhaseRun]] = [("Gmain", players.G, job.G_opt, g_main)]
+    phases: list[tuple[str, nn.Module, torch.optim.Adam, PhaseRun]] = [
+        ("Gmain", players.G, job.G_opt, g_main)
+    ]
     if recipe.pl_weight > 0 and job.iteration % recipe.g_reg_interval == 0:
         phases.append(("Greg", players.G, job.G_opt, g_reg))
     phases.append(("Dmain", players.D, job.D_opt, d_main))
@@ -167,8 +180,8 @@ def _rounds(recipe: Recipe) -> list[slice]:
 def step(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Update a network from its gradients and forget them.
 
-    A parameter that the phase did not touch gets a zero gradient rather than none: Adam's moments decay for it,
-    as they do in the official training. Gradients that are not finite are replaced.
+    A parameter that the phase did not touch gets a zero gradient rather than none: Adam's moments decay for
+    it, as they do in the official training. Gradients that are not finite are replaced.
     """
     parameters = list(network.parameters())
     for parameter in parameters:

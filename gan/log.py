@@ -65,7 +65,9 @@ class Statistics:
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         self._sums = {
-            name: torch.tensor([math.nan if v is None else v for v in sums], dtype=torch.float64, device=device)
+            name: torch.tensor(
+                [math.nan if v is None else v for v in sums], dtype=torch.float64, device=device
+            )
             for name, sums in state["sums"].items()
         }
         self._last = dict(state["last"])
@@ -92,7 +94,7 @@ def _without_nan(value: Any) -> Any:
 
 def format_time(seconds: float) -> str:
     """`17s`, `12m 31s`, `1h 02m 03s`, `4d 06h 10m`."""
-    total = int(round(seconds))
+    total = round(seconds)
     if total < 60:
         return f"{total}s"
     if total < 60 * 60:

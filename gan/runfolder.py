@@ -53,8 +53,8 @@ def find_run_to_resume(config: TrainConfig) -> Path | None:
         found = find_latest_run(config.outdir)
         if found is None and config.resume == "latest":
             raise GanError(
-                f"--resume=latest: expected a run with {STATE_NAME} in {config.outdir}, got none; start one without "
-                "--resume"
+                f"--resume=latest: expected a run with {STATE_NAME} in {config.outdir}, got none; start one "
+                "without --resume"
             )
         return found
     path = Path(config.resume)
@@ -71,13 +71,14 @@ def snapshot_to_start_from(config: TrainConfig) -> Path | None:
         return None
     if config.resume in OFFICIAL_NETWORKS or config.resume.startswith(("http://", "https://")):
         raise SettingsError(
-            f"--resume={config.resume}: networks are not downloaded; give a snapshot (.safetensors), a run folder "
-            "or 'latest'"
+            f"--resume={config.resume}: networks are not downloaded; give a snapshot (.safetensors), a run "
+            "folder or 'latest'"
         )
     path = Path(config.resume)
     if not path.exists():
         raise SettingsError(
-            f"--resume: expected a snapshot, a run folder, 'latest', 'auto' or 'noresume', got '{path}', which does "
+            f"--resume: expected a snapshot, a run folder, 'latest', 'auto' or 'noresume', got '{path}', "
+            f"which does "
             "not exist"
         )
     return None if path.is_dir() else path

@@ -22,7 +22,7 @@ from vendor.stylegan2_ada import Generator
 HEADER_KEY = "synthlabel"
 FORMAT = "synthlabel-snapshot-1"
 SNAPSHOT_PATTERN = "network-snapshot-*.safetensors"
-_FIELDS = {
+_FIELDS: dict[str, type | tuple[type, ...]] = {
     "config": dict,
     "kimg": (int, float),
     "classes": list,
@@ -112,7 +112,8 @@ def read_header(path: Path, expected_format: str, what: str) -> dict[str, Any]:
     """The JSON in the header of one of our safetensors files, once its format is what is expected."""
     if path.suffix.lower() in (".pkl", ".pickle", ".pt", ".pth"):
         raise GanError(
-            f"{path}: expected {what} (.safetensors), got a pickle, which would run whatever code it carries; "
+            f"{path}: expected {what} (.safetensors), got a pickle, which would run whatever code it "
+            f"carries; "
             "it is not opened"
         )
     try:
@@ -141,7 +142,9 @@ def find_snapshot(path: Path) -> Path:
         return path
     snapshots = sorted(path.glob(SNAPSHOT_PATTERN))
     if not snapshots:
-        raise GanError(f"{path}: expected a snapshot or a run folder, got a folder without {SNAPSHOT_PATTERN}")
+        raise GanError(
+            f"{path}: expected a snapshot or a run folder, got a folder without {SNAPSHOT_PATTERN}"
+        )
     return snapshots[-1]
 
 
@@ -203,18 +206,21 @@ def refuse_overlap(
     seen = sorted(set(snapshot.subjects) & set(test_subjects))
     if seen:
         raise GanError(
-            f"{snapshot.path}: the generator was trained on {len(seen)} of the {len(set(test_subjects))} subjects "
-            f"of {what} ({name_some(seen)}); results on them would be too good. Train it on the training part "
+            f"{snapshot.path}: the generator was trained on {len(seen)} of the {len(set(test_subjects))} "
+            f"subjects of {what} ({name_some(seen)}); results on them would be too good. Train it on the "
+            f"training part "
             "alone: gan train --split --fold"
         )
     if snapshot.archive_sha256 != archive_sha256 and not allow_other_archive:
         raise GanError(
-            f"{snapshot.path}: the generator was trained on another archive (SHA-256 {snapshot.archive_sha256[:12]}, "
-            f"not {archive_sha256[:12]}), so it cannot be checked whether it saw {what} under other names; train it "
+            f"{snapshot.path}: the generator was trained on another archive (SHA-256 "
+            f"{snapshot.archive_sha256[:12]}, "
+            f"not {archive_sha256[:12]}), so it cannot be checked whether it saw {what} under other names; "
+            f"train it "
             "on this archive, or allow another archive explicitly if you know that the subjects differ"
         )
     if not snapshot.subjects and not allow_other_archive:
         raise GanError(
-            f"{snapshot.path}: expected the subjects seen in training, got none recorded, so it cannot be checked "
-            f"whether the generator saw {what}; train it on an archive with subjects, or allow it explicitly"
+            f"{snapshot.path}: expected the subjects seen in training, got none recorded, so it cannot be "
+            f"checked whether the generator saw {what}; train it on an archive with subjects, or allow it"
         )

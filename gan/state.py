@@ -1,4 +1,4 @@
-"""The resumable state of a training: one safetensors file that a killed run goes on from, bit for bit on a CPU."""
+"""The resumable state of a training: one file that a killed run goes on from, bit for bit on a CPU."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,7 +18,9 @@ STATE_NAME = "training-state.safetensors"
 FORMAT = "synthlabel-training-state-1"
 
 
-def write_state(run_dir: Path, job: Job, config: TrainConfig, num_stats_lines: int, elapsed_sec: float) -> None:
+def write_state(
+    run_dir: Path, job: Job, config: TrainConfig, num_stats_lines: int, elapsed_sec: float
+) -> None:
     """Write everything that the next iteration depends on, whole or not at all; replaces the state before."""
     tensors: dict[str, Tensor] = {"pl_mean": job.players.pl_mean}
     for prefix, module in _modules(job).items():
@@ -80,7 +82,8 @@ def restore_state(run_dir: Path, header: Mapping[str, Any], job: Job) -> None:
         _restore_random(tensors, header, job)
     except (KeyError, RuntimeError, ValueError) as error:
         raise GanError(
-            f"{path}: expected the state of a training with these settings, got one that does not fit: {error}"
+            f"{path}: expected the state of a training with these settings, got one that does not fit: "
+            f"{error}"
         ) from error
     job.images_seen, job.iteration = int(header["images_seen"]), int(header["iteration"])
     job.tick, job.tick_start_images = int(header["tick"]), int(header["tick_start_images"])
@@ -93,13 +96,21 @@ def _restore_tensors(tensors: Mapping[str, Tensor], job: Job) -> None:
     for prefix, module in _modules(job).items():
         module.load_state_dict(_part(tensors, prefix))
     for prefix, optimizer in _optimizers(job).items():
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _part(tensors, prefix).items():
-            index, key = name.split(".", 1)
-            moments.setdefault(int(index), {})[key] = tensor
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        _restore_moments(_part(tensors, prefix), optimizer)
     job.players.pl_mean = tensors["pl_mean"].to(job.device)
+
+
+def _restore_moments(tensors: Mapping[str, Tensor], optimizer: torch.optim.Adam) -> None:
+    """Give each parameter its Adam moments, in its own memory layout: fused Adam walks both alike."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        parameter = parameters[int(index)]
+        if key == "step":
+            value = tensor.to(parameter.device)
+        else:
+            value = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+        optimizer.state[parameter][key] = value
 
 
 def _restore_random(tensors: Mapping[str, Tensor], header: Mapping[str, Any], job: Job) -> None:

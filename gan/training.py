@@ -3,7 +3,6 @@
 Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", arXiv:2006.06676.
 """
 
-import json
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,7 +25,6 @@ from gan.job import PHASE_NAMES, Job, build_job, run_iteration
 from gan.log import (
     Echo,
     RunLog,
-    format_time,
     module_table,
     resident_memory_gb,
     status_line,
@@ -35,7 +33,7 @@ from gan.log import (
 from gan.networks import choose_device
 from gan.runfolder import create_run_dir, find_run_to_resume, snapshot_to_start_from, write_options
 from gan.snapshot import load_weights, read_snapshot, write_snapshot
-from gan.state import STATE_NAME, read_state_header, restore_state, stored_config, write_state
+from gan.state import read_state_header, restore_state, stored_config, write_state
 
 SMALL_GRID = (8, 8)  # columns and rows; the official grids of up to 1024 images take minutes on a CPU
 GRID_BATCH = 16
@@ -200,12 +198,18 @@ def _describe_part(config: TrainConfig, data: TrainingImages) -> str:
     return f"fold {config.fold} of {config.split}: {len(data.rows)} images, {subjects}"
 
 
-def _check_same_data(header: dict[str, Any], data: TrainingImages, config: TrainConfig, run_dir: Path) -> None:
-    for name, flag, path in (("archive_sha256", "--data", config.data), ("split_sha256", "--split", config.split)):
+def _check_same_data(
+    header: dict[str, Any], data: TrainingImages, config: TrainConfig, run_dir: Path
+) -> None:
+    for name, flag, path in (
+        ("archive_sha256", "--data", config.data),
+        ("split_sha256", "--split", config.split),
+    ):
         if header[name] != getattr(data, name):
             raise SettingsError(
                 f"{flag}: the run in {run_dir} was trained with another file than {path} is now (SHA-256 "
-                f"{str(header[name])[:12]}, not {str(getattr(data, name))[:12]}); give the same file, or start a new run"
+                f"{str(header[name])[:12]}, not {str(getattr(data, name))[:12]}); give the same file, or "
+                f"start a new run"
             )
 
 
@@ -248,14 +252,20 @@ def _copy_weights(path: Path, job: Job) -> None:
                 continue
             if source.shape != tensor.shape:
                 raise GanError(
-                    f"--resume={path}: {prefix}.{name} has shape {tuple(source.shape)} there, this training needs "
-                    f"{tuple(tensor.shape)}; choose the --cfg and an archive of the size it was trained with"
+                    f"--resume={path}: {prefix}.{name} has shape {tuple(source.shape)} there, this training "
+                    f"needs {tuple(tensor.shape)}; choose the --cfg and an archive of the size it was "
+                    f"trained with"
                 )
             tensor.copy_(source)
 
 
 def _open_session(
-    config: TrainConfig, job: Job, run_dir: Path, header: dict[str, Any] | None, progress: Progress, echo: Echo | None
+    config: TrainConfig,
+    job: Job,
+    run_dir: Path,
+    header: dict[str, Any] | None,
+    progress: Progress,
+    echo: Echo | None,
 ) -> Session:
     """Begin the log of a run or go on with it; everything before the first iteration."""
     data, recipe = job.data, job.recipe
@@ -275,7 +285,9 @@ def _open_session(
         log(module_table(name, module))
         log()
     log("Setting up augmentation...")
-    log(f"Distributing across {config.gpus} GPUs..." if job.device.type == "cuda" else "Running on the CPU...")
+    log(
+        f"Distributing across {config.gpus} GPUs..." if job.device.type == "cuda" else "Running on the CPU..."
+    )
     log("Setting up training phases...")
 
     columns, rows = config.grid or _default_grid(job, config)
@@ -415,6 +427,7 @@ def _stop_if_diverged(session: Session, statistics: dict[str, Any]) -> None:
         value = statistics[name]
         if value["num"] and value["mean"] is None:
             raise GanError(
-                f"{session.run_dir}: training diverged, {name} is no number at {session.job.kimg:.1f} kimg; go on "
+                f"{session.run_dir}: training diverged, {name} is no number at {session.job.kimg:.1f} kimg; "
+                f"go on "
                 f"from the last snapshot with another --seed, or start again with a larger --gamma"
             )

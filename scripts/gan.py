@@ -28,38 +28,70 @@ def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
 
 @commands.command()
 # What to train on
-@click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Where to make the run folder.")
+@click.option(
+    "--outdir", type=click.Path(file_okay=False, path_type=Path), help="Where to make the run folder."
+)
 @click.option("--data", type=click.Path(path_type=Path), help="Archive of training images (.zip).")
-@click.option("--split", type=click.Path(path_type=Path), help="Split file: train on one fold's training part alone.")
+@click.option(
+    "--split", type=click.Path(path_type=Path), help="Split file: train on one fold's training part alone."
+)
 @click.option("--fold", type=int, default=0, show_default=True, help="Fold of --split.")
-@click.option("--cond", type=BOOL, default=False, show_default=True, help="Class-conditional, with the archive's labels.")
+@click.option(
+    "--cond",
+    type=BOOL,
+    default=False,
+    show_default=True,
+    help="Class-conditional, with the archive's labels.",
+)
 @click.option("--subset", type=int, help="Train on so many images only.  [default: all]")
-@click.option("--mirror", type=BOOL, default=False, show_default=True, help="Show each image mirrored as well.")
+@click.option(
+    "--mirror", type=BOOL, default=False, show_default=True, help="Show each image mirrored as well."
+)
 # How
-@click.option("--cfg", default="auto", show_default=True,
-              help="auto, stylegan2, paper256, paper512, paper1024, cifar; small = small images on a CPU.")
+@click.option(
+    "--cfg",
+    default="auto",
+    show_default=True,
+    help="auto, stylegan2, paper256, paper512, paper1024, cifar; small = small images on a CPU.",
+)
 @click.option("--kimg", type=float, help="Length of training in thousands of images.  [default: by --cfg]")
 @click.option("--batch", type=int, help="Images an iteration.  [default: by --cfg]")
 @click.option("--gamma", type=float, help="R1 weight.  [default: by --cfg]")
 @click.option("--aug", help="noaug, ada, fixed.  [default: ada]")
 @click.option("--p", type=float, help="Strength for --aug=fixed.")
 @click.option("--target", type=float, help="Target of ADA.  [default: 0.6]")
-@click.option("--augpipe", help="blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn, bgcfnc.  [default: bgc]")
-@click.option("--resume", help="Run folder, 'latest' or 'auto': go on exactly; a snapshot: start from its weights.")
+@click.option(
+    "--augpipe",
+    help="blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn, bgcfnc.  [default: bgc]",
+)
+@click.option(
+    "--resume", help="Run folder, 'latest' or 'auto': go on exactly; a snapshot: start from its weights."
+)
 @click.option("--freezed", type=int, help="Layers of the discriminator that are not trained.  [default: 0]")
 @click.option("--seed", type=int, default=0, show_default=True)
 # Where, and what to write
 @click.option("--gpus", type=int, default=1, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
-@click.option("--precision", help="fp32, bf16, fp16.  [default: fp32 on a CPU or with --cfg=small, else fp16]")
+@click.option(
+    "--precision", help="fp32, bf16, fp16.  [default: fp32 on a CPU or with --cfg=small, else fp16]"
+)
 @click.option("--fp32", type=BOOL, default=False, show_default=True, help="Same as --precision=fp32.")
 @click.option("--nhwc", type=BOOL, default=False, show_default=True, help="Channels-last memory.")
 @click.option("--nobench", type=BOOL, default=False, show_default=True, help="No cuDNN benchmarking.")
 @click.option("--allow-tf32", type=BOOL, default=False, show_default=True)
-@click.option("--workers", type=int, default=3, show_default=True, help="Accepted for old command lines; has no effect.")
-@click.option("--snap", type=int, help="Ticks (of 4 kimg) between snapshots.  [default: 50; 5 with --cfg=small]")
+@click.option(
+    "--workers", type=int, default=3, show_default=True, help="Accepted for old command lines; has no effect."
+)
+@click.option(
+    "--snap", type=int, help="Ticks (of 4 kimg) between snapshots.  [default: 50; 5 with --cfg=small]"
+)
 @click.option("--metrics", default="none", show_default=True, help="Only 'none' while training.")
-@click.option("--grid", callback=_grid_size, metavar="COLSxROWS", help="Size of the sample grids.  [default: 8x8 on a CPU]")
+@click.option(
+    "--grid",
+    callback=_grid_size,
+    metavar="COLSxROWS",
+    help="Size of the sample grids.  [default: 8x8 on a CPU]",
+)
 @click.option("--latent-dim", type=int, help="Size of z and w.  [default: by --cfg]")
 @click.option("--channel-base", type=int, help="Channels at resolution r: this / r.  [default: by --cfg]")
 @click.option("--channel-max", type=int, help="But at most so many.  [default: by --cfg]")
@@ -92,7 +124,7 @@ def train(ctx: click.Context, dry_run: bool, **options: Any) -> None:
 
 
 def _train_config(options: dict[str, Any], given: set[str]) -> Any:
-    """Options of a new run; or those of the run that is continued, with what was given on the command line."""
+    """Options of a new run; or those of the run that is continued, with what was given now."""
     from dataclasses import replace
 
     from gan.config import TrainConfig
@@ -108,7 +140,9 @@ def _train_config(options: dict[str, Any], given: set[str]) -> Any:
     if run_dir is not None:
         stored = stored_config(read_state_header(run_dir))
         outdir = options["outdir"] or run_dir.parent
-        return replace(stored, **{name: options[name] for name in given} | {"resume": str(run_dir), "outdir": outdir})
+        return replace(
+            stored, **{name: options[name] for name in given} | {"resume": str(run_dir), "outdir": outdir}
+        )
     for name in ("outdir", "data"):
         if options[name] is None:
             raise click.UsageError(f"Missing option '--{name}'.")
@@ -116,13 +150,20 @@ def _train_config(options: dict[str, Any], given: set[str]) -> Any:
 
 
 @commands.command()
-@click.option("--network", type=click.Path(path_type=Path), required=True, help="Snapshot, or run folder for its newest.")
+@click.option(
+    "--network",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Snapshot, or run folder for its newest.",
+)
 @click.option("--seeds", required=True, help="Range such as 0-1999, or list such as 3,7,12.")
 @click.option("--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help="Truncation psi.")
 @click.option("--class", "class_name", help="Class to sample, name or number (conditional networks).")
 @click.option("--noise-mode", default="const", show_default=True, help="const, random, none.")
 @click.option("--dest", type=click.Path(path_type=Path), help="Archive to write (.zip).")
-@click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Folder for seed0000.png, ... instead.")
+@click.option(
+    "--outdir", type=click.Path(file_okay=False, path_type=Path), help="Folder for seed0000.png, ... instead."
+)
 @click.option("--batch", "batch_size", type=int, default=32, show_default=True, help="Images at a time.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
 @click.option("--overwrite", is_flag=True, help="Replace an archive that exists.")
@@ -151,8 +192,9 @@ def generate(
     with progress_bar("sampling") as progress:
         if dest is not None:
             summary = generate_archive(
-                network, numbers, dest, truncation_psi=truncation_psi, class_name=class_name, noise_mode=noise_mode,
-                batch_size=batch_size, device=device, progress=progress, overwrite=overwrite,
+                network, numbers, dest, truncation_psi=truncation_psi, class_name=class_name,
+                noise_mode=noise_mode, batch_size=batch_size, device=device, progress=progress,
+                overwrite=overwrite,
             )  # fmt: skip
         else:
             assert outdir is not None
@@ -160,4 +202,6 @@ def generate(
                 network, numbers, outdir, truncation_psi=truncation_psi, class_name=class_name,
                 noise_mode=noise_mode, batch_size=batch_size, device=device, progress=progress,
             )  # fmt: skip
-    click.echo(f"{summary.dest}: {summary.num_images} images from {summary.network} in {summary.seconds:.0f} s")
+    click.echo(
+        f"{summary.dest}: {summary.num_images} images from {summary.network} in {summary.seconds:.0f} s"
+    )

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from classifier.errors import ClassifierError
-from classifier.models import build_model
+from classifier.models import build_model, choose_device
 from extract.errors import SettingsError
 
 
@@ -28,6 +28,12 @@ def test_timm_networks_take_one_channel_and_the_given_size(arch):
     model = build_model(arch, 3, 1, (32, 32)).eval()
     with torch.inference_mode():
         assert model(torch.zeros(1, 1, 32, 32)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99:1", "tpu"])
+def test_a_device_that_does_not_exist_is_refused(name):
+    with pytest.raises(SettingsError, match=r"device .*(cpu|cuda)"):
+        choose_device(name)
 
 
 def test_a_misspelt_network_gets_close_names():
