@@ -229,8 +229,11 @@ def _execute_in_processes(work: _Work, num_workers: int) -> None:
                 finished, _ = wait(running)
             for future in finished:
                 job = running.pop(future)
-                if not isinstance(future.exception(), BrokenProcessPool):
+                error = future.exception()
+                if error is None:
                     work.settle(job, future.result())
+                elif not isinstance(error, BrokenProcessPool):
+                    work.settle(job, Verdict("failed", f"{type(error).__name__}: {error}"))
                 elif attempts[job.key] < MAX_ATTEMPTS:
                     work.schedule.put_back(job)
                 else:
