@@ -54,14 +54,14 @@ def run(study: Path, outdir: Path, jobs: int | None) -> None:
     with progress_bar("study") as progress:
         summary = run_study(study, outdir, jobs=jobs, command=command_line(), progress=progress)
     click.echo(f"{outdir}: {summary.num_done} of {summary.num_runs} runs done")
+    for title, cause in summary.failures:
+        click.echo(f"failed: {title}: {cause}", err=True)
     if summary.num_done:
         print_report(outdir)
     if summary.failures:
-        for title, cause in summary.failures:
-            click.echo(f"failed: {title}: {cause}", err=True)
         raise SynthlabelError(
-            f"{outdir}: {summary.num_runs - summary.num_done} of {summary.num_runs} runs have no result, for the "
-            "causes above; the others are kept, and the same command tries again"
+            f"{outdir}: {summary.num_runs - summary.num_done} of {summary.num_runs} runs have no result, for "
+            "the causes above; the others are kept, and the same command tries again"
         )
 
 

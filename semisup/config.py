@@ -155,7 +155,7 @@ class StudyConfig(Section):
         return ClassifierConfig(**section, seed=seed, threads=self.threads, calibrate=False)
 
     def gan_config(self, fold: int, seed: int, outdir: Path) -> TrainConfig:
-        """The settings of a fold's generator: all its training images, no labels; goes on where it was stopped."""
+        """The settings of a fold's generator: all training images, no labels; goes on if stopped before."""
         section = self.gan.model_dump(exclude={"network", "seed"})
         return TrainConfig(
             **section, data=self.data, split=self.split, fold=fold, outdir=outdir, seed=seed, resume="auto"

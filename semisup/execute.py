@@ -1,4 +1,4 @@
-"""Performs the jobs of a plan: in this process, or in several at once that share nothing but the study folder."""
+"""Performs the jobs of a plan: in this process, or in several that share nothing but the study folder."""
 
 import errno
 import json
@@ -229,8 +229,11 @@ def _execute_in_processes(work: _Work, num_workers: int) -> None:
                 finished, _ = wait(running)
             for future in finished:
                 job = running.pop(future)
-                if not isinstance(future.exception(), BrokenProcessPool):
+                error = future.exception()
+                if error is None:
                     work.settle(job, future.result())
+                elif not isinstance(error, BrokenProcessPool):
+                    work.settle(job, Verdict("failed", f"{type(error).__name__}: {error}"))
                 elif attempts[job.key] < MAX_ATTEMPTS:
                     work.schedule.put_back(job)
                 else:
@@ -258,7 +261,7 @@ def _report_running(work: _Work, running: dict["Future[Verdict]", Job]) -> None:
 def _start_workers(num_workers: int, threads: int) -> Any:
     from joblib.externals.loky import get_reusable_executor  # spawns: torch's threads do not survive a fork
 
-    # Spinning threads of several processes fight for the cores: the number must be set before torch is loaded.
+    # Threads of several processes fight for the cores: their number must be set before torch is loaded.
     environment = {
         name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }
@@ -286,7 +289,7 @@ def _follow_parent(parent: int) -> None:
 
 
 def _stop_workers(executor: Any, running: dict["Future[Verdict]", Job], study_dir: Path) -> None:
-    """Let a generator's training save its state, then end the workers; what they had half-made is cleared later."""
+    """Let a generator's training save its state, then end the workers; the next command clears up."""
     training = {future: job for future, job in running.items() if isinstance(job, GanJob)}
     for job in training.values():
         beat = read_heartbeat(study_dir, job)

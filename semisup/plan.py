@@ -1,4 +1,4 @@
-"""From a study file to the list of jobs: which generators, pools and classifier runs it needs, and in which order.
+"""From a study file to the list of jobs: the generators, pools and classifier runs it needs, in their order.
 
 Every job is named by the hash of the settings that determine its result. What two jobs share (a supervised
 model that is round 0 of three arms, a generator that serves all seeds of a fold) is therefore made once.
@@ -163,8 +163,9 @@ def open_data(basis: Basis) -> Iterator[tuple[Archive, Split]]:
         ):
             if now != then:
                 raise StudyError(
-                    f"{what}: expected the file that the study was planned with ({then[:12]}...), got another "
-                    f"({now[:12]}...); put the old file back, or start a new study in another --outdir"
+                    f"{what}: expected the file that the study was planned with ({then[:12]}...), "
+                    f"got another ({now[:12]}...); put the old file back, or start a new "
+                    "study in another --outdir"
                 )
         yield archive, split
 
@@ -186,7 +187,8 @@ def _check_against(config: StudyConfig, split: Split) -> tuple[int, ...]:
         if fraction not in split.fractions:
             raise SettingsError(
                 f"fractions: {fraction:g} does not exist, {config.split} has "
-                f"{', '.join(f'{known:g}' for known in split.fractions)}; make a split with this fraction or choose another"
+                f"{', '.join(f'{known:g}' for known in split.fractions)}; choose among them, or make a split "
+                "with this fraction"
             )
     return folds
 

@@ -39,8 +39,8 @@ def real_pool(archive: Archive, images: np.ndarray, split: Split, fold: int, fra
     rows = split.rows(archive, fold, "unlabeled", fraction)
     if not len(rows):
         raise StudyError(
-            f"{archive.path}: expected unlabeled training images in fold {fold} at fraction {fraction:g}, got none; "
-            "leave this fraction out or drop the arm pseudo_real"
+            f"{archive.path}: expected unlabeled training images in fold {fold} at fraction {fraction:g}, "
+            "got none; leave this fraction out or drop the arm pseudo_real"
         )
     return Pool(
         ImageTable(images, rows),
@@ -52,7 +52,7 @@ def real_pool(archive: Archive, images: np.ndarray, split: Split, fold: int, fra
 
 
 def synthetic_pool(basis: Basis, key: str, split: Split, fold: int) -> Pool:
-    """The synthetic images of `pools/<key>/`, checked: the very archive, from a generator that may be used here.
+    """The synthetic images of `pools/<key>/`, checked: the very archive, from a generator fit for the fold.
 
     Raises:
         StudyError: if the archive is not the one that was generated, or of another image shape.
@@ -63,8 +63,9 @@ def synthetic_pool(basis: Basis, key: str, split: Split, fold: int) -> Pool:
     with open_archive(folder / POOL_ARCHIVE) as archive:
         if archive.sha256 != made["archive_sha256"]:
             raise StudyError(
-                f"{archive.path}: expected the archive that was generated ({made['archive_sha256'][:12]}...), got "
-                f"another ({archive.sha256[:12]}...); remove {folder} to generate it anew"
+                f"{archive.path}: expected the archive that was generated "
+                f"({made['archive_sha256'][:12]}...), got another ({archive.sha256[:12]}...); "
+                f"remove {folder} to generate it anew"
             )
         network = basis.study_dir / made["network"]  # an absolute path stays itself
         snapshot = read_fit_snapshot(network, basis.archive_sha256, split, fold)

@@ -1,4 +1,4 @@
-"""A study as a folder: begun once with its plan, worked on until every run is done, and never mixed with another."""
+"""A study as a folder: begun once with its plan, worked on until all is done, never mixed with another."""
 
 import fcntl
 import importlib.metadata
@@ -77,7 +77,8 @@ def locked(study_dir: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StudyError(
-                f"{study_dir}: another `semisup run` is at work in this folder; wait for it, or choose another --outdir"
+                f"{study_dir}: another `semisup run` is at work in this folder; wait for it, or "
+                "choose another --outdir"
             ) from error
         yield
 
@@ -91,8 +92,8 @@ def _begin(plan: Plan, study_file: Path, study_dir: Path, command: Sequence[str]
     foreign = [entry.name for entry in study_dir.iterdir() if not entry.name.startswith(".")]
     if foreign:
         raise StudyError(
-            f"{study_dir}: expected an empty folder or a study begun before, got {', '.join(sorted(foreign)[:5])}; "
-            "choose another --outdir"
+            f"{study_dir}: expected an empty folder or a study begun before, got "
+            f"{', '.join(sorted(foreign)[:5])}; choose another --outdir"
         )
     write_text(study_dir / STUDY_YAML, Path(study_file).read_text(encoding="utf-8"))
     write_json(path, describe_study(plan, wanted, command))  # last: it says that the study has begun
@@ -122,8 +123,8 @@ def _refuse_other_plan(there: dict[str, Any], wanted: dict[str, Any], study_dir:
             f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
         )
         raise StudyError(
-            f"{study_dir}: this folder belongs to another plan ({shown}); choose another --outdir, or go back to the "
-            "study file and data it was begun with"
+            f"{study_dir}: this folder belongs to another plan ({shown}); choose another --outdir, or go "
+            "back to the study file and data it was begun with"
         )
 
 
@@ -259,7 +260,8 @@ def plan_table(plan: Plan) -> str:
         f"{config.name}: {len(plan.runs)} runs, at most {plan.num_trainings} classifier trainings of "
         f"{config.classifier_config(0).steps} steps, {num_gans} generators to train",
         f"data: {config.data} ({', '.join(plan.classes)})",
-        f"folds {_listed(plan.folds)}; seeds {_listed(config.seeds)}; fractions {_listed(sorted(config.fractions))}",
+        f"folds {_listed(plan.folds)}; seeds {_listed(config.seeds)}; "
+        f"fractions {_listed(sorted(config.fractions))}",
     ]
     if pools:
         lines.append(
@@ -274,8 +276,8 @@ def plan_table(plan: Plan) -> str:
     primary = config.primary
     lines += [
         "",
-        f"primary comparison: {primary.arm} against {primary.baseline} at {primary.fraction:.0%} of the labels, "
-        f"{primary.metric.replace('_', ' ')}",
+        f"primary comparison: {primary.arm} against {primary.baseline} at {primary.fraction:.0%} of the "
+        f"labels, {primary.metric.replace('_', ' ')}",
     ]
     return "\n".join(lines)
 

@@ -22,7 +22,8 @@ from semisup.study import run_study
 from tests.semisup.conftest import study_settings
 
 TINY_GAN = {
-    "cfg": "small", "kimg": 0.1, "batch": 16, "channel_base": 128, "latent_dim": 16, "grid": [2, 2], "aug": "noaug",
+    "cfg": "small", "kimg": 0.1, "batch": 16, "channel_base": 128, "latent_dim": 16, "grid": [2, 2],
+    "aug": "noaug",
 }  # fmt: skip
 GAN_ARMS = {"arms": ["supervised", "pseudo_gan_full"], "primary": {"arm": "pseudo_gan_full", "fraction": 0.4}}
 
