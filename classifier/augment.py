@@ -1,4 +1,4 @@
-"""Batch augmentation that a radiologist would accept: what another positioning or exposure could have given."""
+"""Batch augmentation that a radiologist would accept: what another positioning or exposure might give."""
 
 from dataclasses import dataclass
 

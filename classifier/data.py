@@ -29,7 +29,7 @@ class ImageTable:
                 f"images must be a (N, C, H, W) uint8 array, got {images.dtype} of shape {images.shape}"
             )
         rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
-        if len(rows) and not (0 <= rows.min() and rows.max() < len(images)):
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(images)):
             raise ClassifierError(
                 f"rows must lie in 0 ... {len(images) - 1}, got {rows.min()} ... {rows.max()}: "
                 "do the rows belong to another archive?"
@@ -134,10 +134,11 @@ class LabeledImages:
                     "soft labels must be probabilities: rows that sum to 1, nothing negative"
                 )
             return self.labels.astype(np.float32)
-        if len(self.labels) and not (0 <= self.labels.min() and self.labels.max() < num_classes):
+        if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < num_classes):
             raise ClassifierError(
-                f"labels must lie in 0 ... {num_classes - 1}, got {self.labels.min()} ... {self.labels.max()}: "
-                "leave unlabeled images (-1) out, and check that the classes are those of the archive"
+                f"labels must lie in 0 ... {num_classes - 1}, got {self.labels.min()} ... "
+                f"{self.labels.max()}: leave unlabeled images (-1) out, and check that the classes are "
+                "those of the archive"
             )
         return np.eye(num_classes, dtype=np.float32)[self.labels]
 

@@ -82,7 +82,7 @@ def auroc(scores: np.ndarray, is_positive: np.ndarray) -> float:
 
 
 def auprc(scores: np.ndarray, is_positive: np.ndarray) -> float:
-    """Average precision: precision at each threshold, weighted by the recall it adds; NaN without both kinds."""
+    """Average precision: precision at each threshold, weighted by the recall it adds; NaN as for `auroc`."""
     if is_positive.all() or not is_positive.any():
         return float("nan")
     order = np.argsort(-scores, kind="stable")
@@ -98,7 +98,7 @@ def reliability_bins(
     """Sort images by the confidence of their predicted class into bins of equal width over (0, 1].
 
     Returns:
-        Three (num_bins,) arrays: number of images, mean confidence and accuracy, the last two NaN where empty.
+        Three (num_bins,) arrays: number of images, mean confidence, accuracy; the last two NaN where empty.
     """
     confidence, is_right = probs.max(axis=1), probs.argmax(axis=1) == labels
     place = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
@@ -160,6 +160,7 @@ def subject_intervals(
 
     Images of one subject resemble each other; drawing images would make the interval too narrow. An image
     without a known subject counts as its own. Draws in which a metric is undefined do not count for it.
+    ECE has no interval here: it grows with every repeated image, so its draws lie above the measured value.
 
     Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69(3).
     """
@@ -169,11 +170,12 @@ def subject_intervals(
     num_subjects = int(owner.max()) + 1
     rows_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
     rng = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {name: [] for name in METRICS}
+    draws: dict[str, list[float]] = {name: [] for name in METRICS if name != "ece"}
     for _ in range(num_draws):
         rows = np.concatenate([rows_of[s] for s in rng.integers(num_subjects, size=num_subjects)])
-        for name, value in classification_metrics(probs[rows], labels[rows], num_classes).items():
-            draws[name].append(value)
+        measured = classification_metrics(probs[rows], labels[rows], num_classes)
+        for name, values in draws.items():
+            values.append(measured[name])
     tail = 100 * (1 - level) / 2
     return {name: _percentiles(np.array(values), tail) for name, values in draws.items()}
 
@@ -198,8 +200,8 @@ def refuse_seen_subjects(subjects: Sequence[str] | np.ndarray, seen: Sequence[st
     if shared:
         names = ", ".join(shared[:8]) + (f" and {len(shared) - 8} more" if len(shared) > 8 else "")
         raise ClassifierError(
-            f"{where} was trained on {len(shared)} of the subjects it would be evaluated on ({names}): the result "
-            "would be too good; evaluate on a part, or with a split, that keeps them out"
+            f"{where} was trained on {len(shared)} of the subjects it would be evaluated on ({names}): "
+            "the result would be too good; evaluate on a part, or with a split, that keeps them out"
         )
 
 

@@ -1,6 +1,7 @@
 """Networks: an own small residual net for small images on a CPU, and every one that timm knows."""
 
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,12 +74,27 @@ def build_model(
         ClassifierError: if published weights cannot be fetched.
     """
     check_arch(arch, pretrained)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         model = SmallResNet(num_classes, channels) if arch == SMALL_RESNET else _build_timm(
             arch, num_classes, channels, size, pretrained
         )  # fmt: skip
-    return model.to(memory_format=torch.channels_last)  # a third faster on a CPU
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that "auto", "cpu" or "cuda" (or "cuda:1") names; "auto" is CUDA where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise SettingsError(f'device must be "auto", "cpu" or "cuda", got "{name}"')
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(f'device must be "auto", "cpu" or "cuda", got "{name}"') from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(f"device {name} was asked for, but torch sees no CUDA device: use cpu or auto")
+    return device
 
 
 def check_arch(arch: str, pretrained: bool = False) -> None:
@@ -113,7 +129,7 @@ def _build_timm(
 
     defaults = timm.get_pretrained_cfg(arch)
     # Networks with position embeddings are built for one size; the others take any.
-    sized = {"img_size": size} if defaults is not None and defaults.fixed_input_size else {}
+    sized: dict[str, Any] = {"img_size": size} if defaults is not None and defaults.fixed_input_size else {}
     try:
         return timm.create_model(
             arch, pretrained=pretrained, num_classes=num_classes, in_chans=channels, **sized
@@ -121,10 +137,10 @@ def _build_timm(
     except Exception as error:
         if not pretrained:
             raise SettingsError(
-                f"{arch} cannot be built for {channels}-channel images of {size[0]}x{size[1]} pixels ({error}); "
-                "choose another network or image size"
+                f"{arch} cannot be built for {channels}-channel images of {size[0]}x{size[1]} pixels "
+                f"({error}); choose another network or image size"
             ) from error
         raise ClassifierError(
-            f"the published weights of {arch} could not be fetched ({type(error).__name__}): a network connection to "
-            "the model hub or a filled cache is needed; without one, train without pretrained weights"
+            f"the published weights of {arch} could not be fetched ({type(error).__name__}): a network "
+            "connection to the model hub or a filled cache is needed; otherwise leave pretrained out"
         ) from error

@@ -56,8 +56,8 @@ class Preprocessing:
         expected = (self.channels, self.height, self.width)
         if pixels.dtype != np.uint8 or pixels.shape[1:] != expected:
             raise ClassifierError(
-                f"expected uint8 images of shape (channels, height, width) {expected} as in training, got "
-                f"{pixels.dtype} {tuple(pixels.shape[1:])}: make the archive with the same --size and channels"
+                f"expected uint8 images of shape (channels, height, width) {expected} as in training, "
+                f"got {pixels.dtype} {tuple(pixels.shape[1:])}: make the archive alike (--size, channels)"
             )
         batch = torch.from_numpy(pixels).to(device, torch.float32)
         if self.resize and (self.height, self.width) != (self.resize, self.resize):

@@ -1,10 +1,11 @@
-"""A trained classifier, in memory and as a folder that anybody can load without executing anything from it."""
+"""A trained classifier, in memory and as a folder; loading one executes nothing from it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from classifier.calibration import scale_logits
 from classifier.config import ClassifierConfig
 from classifier.data import ImageTable
 from classifier.errors import ClassifierError
-from classifier.models import build_model
+from classifier.models import build_model, choose_device
 from classifier.preprocess import Preprocessing
 from extract.atomic import replace_file, write_text
 
 FORMAT = 1
+RECORDED_VERSIONS = ("torch", "timm", "fastai", "numpy")
 WEIGHTS, DESCRIPTION, HISTORY = "model.safetensors", "model.json", "history.csv"
 
 
@@ -80,7 +82,7 @@ class Classifier:
         return scale_logits(self.predict_logits(images), self.temperature)
 
     def save(self, run_dir: Path) -> None:
-        """Write model.safetensors, model.json and history.csv; the description comes last and completes the run."""
+        """Write model.safetensors, history.csv and, last, model.json, which completes the run."""
         run_dir = Path(run_dir)
         tensors = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()
@@ -100,11 +102,12 @@ class Classifier:
             **asdict(self.provenance),
             "subjects": {"train": list(self.train_subjects), "val": list(self.val_subjects)},
             "config": asdict(self.config),
+            "versions": {name: version(name) for name in RECORDED_VERSIONS},
         }
 
 
-def load_classifier(run_dir: Path) -> Classifier:
-    """Read a classifier run back, on the CPU.
+def load_classifier(run_dir: Path, device: str = "auto") -> Classifier:
+    """Read a classifier run back; "auto" puts it on CUDA where there is one.
 
     Raises:
         ClassifierError: if a file is missing or damaged, or was written in a later format.
@@ -122,10 +125,12 @@ def load_classifier(run_dir: Path) -> Classifier:
         train_subjects, val_subjects = description["subjects"]["train"], description["subjects"]["val"]
     except (KeyError, TypeError, ValueError) as error:
         raise ClassifierError(
-            f"{run_dir / DESCRIPTION}: an entry is missing or malformed ({error}); restore the file or train again"
+            f"{run_dir / DESCRIPTION}: an entry is missing or malformed ({error}); "
+            "restore the file or train again"
         ) from error
     model = build_model(config.arch, len(classes), preprocessing.channels, preprocessing.input_size)
     _load_weights(model, run_dir / WEIGHTS)
+    model.to(choose_device(device))
     history_path = run_dir / HISTORY
     return Classifier(
         model,

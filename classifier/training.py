@@ -10,28 +10,25 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, TrainEvalCallback
 from fastai.callback.schedule import ParamScheduler, combined_cos
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from torch import Tensor, nn
 
-from classifier.augment import Augmentation, augment_batch
+from classifier.batches import TrainingBatches, ValidationBatches
 from classifier.calibration import fit_temperature, scale_logits
 from classifier.config import ClassifierConfig
-from classifier.data import LabeledImages, shuffled_indices
+from classifier.data import LabeledImages
 from classifier.errors import ClassifierError
 from classifier.evaluate import classification_metrics
 from classifier.losses import SoftCrossEntropyFlat
-from classifier.models import build_model, check_arch
+from classifier.models import build_model, check_arch, choose_device
 from classifier.preprocess import Preprocessing, fit_preprocessing
 from classifier.run import Classifier, Provenance
-from extract.errors import SettingsError
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
-
-PREDICT_BATCH = 256
 
 
 def train_classifier(
@@ -63,9 +60,9 @@ def train_classifier(
     targets = train.soft_labels(len(classes))  # (N, C)
     _refuse_missing_classes(targets, classes)
     _refuse_unfit_validation(train, val, classes)
-    device = _choose_device(config.device)
+    device = choose_device(config.device)
     preprocessing = fit_preprocessing(train.images)
-    with _reproducible(config):
+    with _reproducible(config, device):
         model = build_model(
             config.arch,
             len(classes),
@@ -77,7 +74,7 @@ def train_classifier(
         model.to(device)
         history = _fit(model, train, targets, val, preprocessing, config, device, progress)
     classifier = Classifier(
-        model.cpu(),
+        model,
         classes,
         config,
         preprocessing,
@@ -89,69 +86,6 @@ def train_classifier(
     if config.calibrate:
         classifier.temperature = fit_temperature(classifier.predict_logits(val.images), val.labels)
     return classifier
-
-
-class TrainingBatches:
-    """The training side of fastai's loaders: an "epoch" is the stretch up to the next look at the validation part.
-
-    A batch is one gather of a whole index array, one conversion and one augmentation; no image is touched alone.
-    """
-
-    n_inp = 1  # of (images, targets, weights) only the first goes into the network
-
-    def __init__(
-        self,
-        images: LabeledImages,
-        targets: np.ndarray,
-        preprocessing: Preprocessing,
-        config: ClassifierConfig,
-        device: torch.device,
-    ) -> None:
-        self.device, self.bs = device, config.batch_size
-        self._images, self._preprocessing = images.images, preprocessing
-        self._targets = torch.from_numpy(targets).to(device)
-        self._weights = torch.from_numpy(_sample_weights(images, targets, config)).to(device)
-        self._augmentation = Augmentation(mirror=config.mirror) if config.augment else None
-        self._generator = torch.Generator().manual_seed(derive_seed(config.seed, "augment"))
-        self._order = shuffled_indices(
-            len(images), config.batch_size, config.steps, derive_seed(config.seed, "order")
-        )
-        self._left, self._stretch = config.steps, config.validate_every
-
-    def __len__(self) -> int:
-        """Steps of the coming stretch."""
-        return min(self._left, self._stretch)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for _ in range(len(self)):
-            indices = next(self._order)
-            self._left -= 1
-            batch = self._preprocessing.to_batch(self._images.gather(indices), self.device)
-            if self._augmentation is not None:
-                batch = augment_batch(batch, self._augmentation, self._generator)
-            rows = torch.from_numpy(indices).to(self.device)
-            yield batch, self._targets[rows], self._weights[rows]
-
-
-class ValidationBatches:
-    """The validation side: all images in their order, as they are."""
-
-    n_inp = 1
-
-    def __init__(
-        self, images: LabeledImages, num_classes: int, preprocessing: Preprocessing, device: torch.device
-    ) -> None:
-        self.device, self.bs = device, PREDICT_BATCH
-        self._images, self._preprocessing = images.images, preprocessing
-        self._targets = torch.from_numpy(images.soft_labels(num_classes)).to(device)
-
-    def __len__(self) -> int:
-        return -(-len(self._images) // self.bs)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self._images), self.bs):
-            rows = np.arange(start, min(start + self.bs, len(self._images)))
-            yield self._preprocessing.to_batch(self._images.gather(rows), self.device), self._targets[rows]
 
 
 class StepBudget(Callback):
@@ -253,14 +187,13 @@ def _fit(
         lr=config.lr,
         splitter=_decayed_and_spared,
         wd_bn_bias=True,  # the splitter decides instead
-        cbs=[budget, validation, schedule],
-        default_cbs=True,
+        cbs=[TrainEvalCallback(), budget, validation, schedule],
+        default_cbs=False,  # fastai's recorder and progress bar have no reader here
     )
     learner.create_opt()
     learner.opt.set_hyper("wd", [config.weight_decay, 0.0])
     num_stretches = -(-config.steps // config.validate_every)
-    with learner.no_bar(), learner.no_logging():
-        learner.fit(num_stretches)
+    learner.fit(num_stretches)
     return pd.DataFrame(validation.rows)
 
 
@@ -268,15 +201,6 @@ def _decayed_and_spared(model: nn.Module) -> list[list[nn.Parameter]]:
     """Split parameters into those that decay (matrices, kernels) and those that do not (biases, norms)."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [[p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]]
-
-
-def _sample_weights(images: LabeledImages, targets: np.ndarray, config: ClassifierConfig) -> np.ndarray:
-    """(N,) float32 weights: the given ones, times the inverse frequency of the class where asked."""
-    weights = np.ones(len(images)) if images.weights is None else np.asarray(images.weights, dtype=np.float64)
-    if config.balance_classes:
-        frequency = (targets * weights[:, None]).sum(axis=0)  # (C,)
-        weights = weights * (targets @ (frequency.sum() / (targets.shape[1] * frequency)))
-    return weights.astype(np.float32)
 
 
 def _refuse_missing_classes(targets: np.ndarray, classes: Sequence[str]) -> None:
@@ -302,10 +226,10 @@ def _refuse_unfit_validation(train: LabeledImages, val: LabeledImages, classes: 
     val.soft_labels(len(classes))  # refuses unlabeled images and unknown classes
     if val.images.image_shape != train.images.image_shape:
         raise ClassifierError(
-            f"validation images have shape {val.images.image_shape}, training images {train.images.image_shape}: "
-            "both must come from archives of one size"
+            f"validation images have shape {val.images.image_shape}, training images "
+            f"{train.images.image_shape}: both must come from archives of one size"
         )
-    shared = sorted((set(_named(train.subjects)) & set(_named(val.subjects))))
+    shared = sorted(set(_named(train.subjects)) & set(_named(val.subjects)))
     if shared:
         raise ClassifierError(
             f"{len(shared)} subjects are in training and in validation ({', '.join(shared[:8])}): "
@@ -317,23 +241,11 @@ def _named(subjects: np.ndarray) -> list[str]:
     return sorted(set(map(str, subjects)) - {""})
 
 
-def _choose_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SettingsError(f'device must be "auto", "cpu" or "cuda", got "{name}"') from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(f"device {name} was asked for, but torch sees no CUDA device: use --device cpu")
-    return device
-
-
 @contextmanager
-def _reproducible(config: ClassifierConfig) -> Iterator[None]:
+def _reproducible(config: ClassifierConfig, device: torch.device) -> Iterator[None]:
     """Seed torch's global generator (dropout draws from it) and set the threads; put both back afterwards."""
     threads = torch.get_num_threads()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(config.seed, "training"))
         if config.threads is not None:
             torch.set_num_threads(config.threads)

@@ -8,31 +8,31 @@ import hashlib
 import io
 import json
 import zipfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 
+from extract.archive_lists import (
+    COLUMNS,
+    ORIGINS,
+    image_names,
+    read_dataset_json,
+    read_manifest,
+    read_preparation,
+    resolve_labels,
+)
 from extract.atomic import replace_file
 from extract.errors import ExtractError
 from extract.png import decode_image, encode_png
 
-COLUMNS = (
-    "file", "label", "subject", "source", "plane", "angle_deg", "slice_index", "position_mm", "origin",
-    "sha256", "seed", "truncation_psi", "class", "snapshot_sha256",
-)  # fmt: skip
-ORIGINS = ("real", "synthetic")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 IMAGES_PER_FOLDER = 1000
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold; a real one would change the bytes
-MAX_NUM_NAMED = 5  # names listed in an error before "and N more"
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,13 @@ class ArchiveWriter:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def describe(self, **settings: Any) -> None:
+        """Add to the settings kept in `preparation.json`."""
+        self._preparation |= settings
+
     def __enter__(self) -> Self:
         self._replacing = replace_file(self.dest)
-        self._handle = open(self._replacing.__enter__(), "wb")  # noqa: SIM115 - closed in __exit__
+        self._handle = open(self._replacing.__enter__(), "wb")
         self._zip = zipfile.ZipFile(self._handle, "w", zipfile.ZIP_STORED)
         return self
 
@@ -197,12 +201,12 @@ class Archive:
     def __init__(self, path: Path, opened: zipfile.ZipFile) -> None:
         self.path = path
         self._zip = opened
-        names = _image_names(path, opened)
-        self.manifest = _read_manifest(path, opened, names)
-        numbers = _read_dataset_json(path, opened)
-        described = _read_preparation(path, opened)
+        names = image_names(path, opened)
+        self.manifest = read_manifest(path, opened, names)
+        numbers = read_dataset_json(path, opened)
+        described = read_preparation(path, opened)
         self.preparation: dict[str, Any] = described.get("settings", {})
-        self.classes, self.labels = _resolve_labels(path, self.manifest, numbers, described.get("classes"))
+        self.classes, self.labels = resolve_labels(path, self.manifest, numbers, described.get("classes"))
         self.subjects = self.manifest["subject"].to_numpy(dtype=str)
         self.image_shape: tuple[int, int, int] = self._decode(0).shape  # type: ignore[assignment]
 
@@ -221,7 +225,8 @@ class Archive:
             return self._zip.read(name)
         except (zipfile.BadZipFile, EOFError, OSError) as error:
             raise ExtractError(
-                f"{self.path}: expected a sound entry {name}, got {error}; the file is damaged: make or copy it anew"
+                f"{self.path}: expected a sound entry {name}, got {error}; the file is damaged: "
+                "make or copy it anew"
             ) from error
 
     def read_image(self, index: int) -> np.ndarray:
@@ -283,12 +288,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def name_some(names: Sequence[str]) -> str:
-    """The first few names of a list, for an error or a warning."""
-    shown = ", ".join(names[:MAX_NUM_NAMED])
-    return shown if len(names) <= MAX_NUM_NAMED else f"{shown} and {len(names) - MAX_NUM_NAMED} more"
-
-
 def _manifest_row(name: str, sha256: str, record: ImageRecord) -> list[str]:
     return [
         name, record.label, record.subject, record.source, record.plane,
@@ -301,141 +300,3 @@ def _text(value: float | int | None) -> str:
     if value is None:
         return ""
     return str(int(value)) if isinstance(value, int | np.integer) else f"{float(value):.6g}"
-
-
-def _image_names(path: Path, opened: zipfile.ZipFile) -> list[str]:
-    names = [name for name in opened.namelist() if name.lower().endswith(IMAGE_SUFFIXES)]
-    for name in opened.namelist():
-        if (
-            name.startswith(("/", "\\"))
-            or ":" in name
-            or ".." in PurePosixPath(name.replace("\\", "/")).parts
-        ):
-            raise ExtractError(
-                f"{path}: expected names inside the archive, got {name!r}, which points outside it"
-            )
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise ExtractError(f"{path}: expected each name once, got {name_some(repeated)} more than once")
-    if not names:
-        raise ExtractError(f"{path}: expected images ({', '.join(IMAGE_SUFFIXES)}), got none in the archive")
-    return sorted(names)
-
-
-def _read_entry(path: Path, opened: zipfile.ZipFile, name: str) -> str | None:
-    if name not in opened.namelist():
-        return None
-    try:
-        return opened.read(name).decode("utf-8")
-    except (zipfile.BadZipFile, EOFError, UnicodeDecodeError) as error:
-        raise ExtractError(f"{path}: expected a readable {name}, got {error}") from error
-
-
-def _read_json(path: Path, opened: zipfile.ZipFile, name: str) -> dict[str, Any]:
-    text = _read_entry(path, opened, name)
-    try:
-        content = json.loads(text) if text is not None else {}
-    except json.JSONDecodeError as error:
-        raise ExtractError(f"{path}: expected JSON in {name}, got {error}") from error
-    if not isinstance(content, dict):
-        raise ExtractError(f"{path}: expected an object in {name}, got {type(content).__name__}")
-    return content
-
-
-def _read_preparation(path: Path, opened: zipfile.ZipFile) -> dict[str, Any]:
-    return _read_json(path, opened, "preparation.json")
-
-
-def _read_manifest(path: Path, opened: zipfile.ZipFile, names: list[str]) -> pd.DataFrame:
-    text = _read_entry(path, opened, "manifest.csv")
-    if text is None:
-        return _bare_manifest(opened, names)
-    try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ExtractError(f"{path}: expected a table in manifest.csv, got {error}") from error
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise ExtractError(
-            f"{path}: expected the column {name_some(missing)} in manifest.csv, got {list(table.columns)}"
-        )
-    table = table.sort_values("file", kind="stable", ignore_index=True)
-    listed, stored = set(table["file"]), set(names)
-    if listed - stored:
-        raise ExtractError(
-            f"{path}: manifest.csv lists {name_some(sorted(listed - stored))}, expected in the archive but not there"
-        )
-    if stored - listed:
-        raise ExtractError(
-            f"{path}: expected a row of manifest.csv for {name_some(sorted(stored - listed))}, got none"
-        )
-    if len(table) != len(names):
-        raise ExtractError(
-            f"{path}: expected {len(names)} rows in manifest.csv, one an image, got {len(table)}"
-        )
-    strange = sorted(set(table["origin"]) - set(ORIGINS))
-    if strange:
-        raise ExtractError(
-            f"{path}: expected an origin real or synthetic in manifest.csv, got {name_some(strange)}"
-        )
-    nobody = table.loc[(table["origin"] == "real") & (table["subject"] == ""), "file"].tolist()
-    if nobody:
-        raise ExtractError(
-            f"{path}: expected a subject for each real image in manifest.csv, got none for {name_some(nobody)}"
-        )
-    return table
-
-
-def _bare_manifest(opened: zipfile.ZipFile, names: list[str]) -> pd.DataFrame:
-    """The manifest of an official archive: names and hashes, all else unknown."""
-    table = pd.DataFrame({column: [""] * len(names) for column in COLUMNS}, dtype=str)
-    table["file"], table["origin"] = names, "real"
-    table["sha256"] = [hashlib.sha256(opened.read(name)).hexdigest() for name in names]
-    return table
-
-
-def _read_dataset_json(path: Path, opened: zipfile.ZipFile) -> dict[str, int]:
-    """Integer class by image name; empty where the archive has no labels."""
-    labels = _read_json(path, opened, "dataset.json").get("labels") or []
-    try:
-        numbers = dict(labels)
-    except (TypeError, ValueError) as error:
-        raise ExtractError(
-            f"{path}: expected [name, label] pairs in dataset.json, got {labels!r:.80}"
-        ) from error
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise ExtractError(
-                f"{path}: expected integer classes from 0 in dataset.json, got {number!r} for {name}"
-            )
-    return numbers
-
-
-def _resolve_labels(
-    path: Path, manifest: pd.DataFrame, numbers: dict[str, int], listed: Sequence[str] | None
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Class names and (N,) integers from the manifest's names and `dataset.json`, which must agree."""
-    files, names = manifest["file"].tolist(), manifest["label"].tolist()
-    unknown = [file for file in files if numbers and file not in numbers]
-    if unknown:
-        raise ExtractError(f"{path}: expected a label in dataset.json for {name_some(unknown)}, got none")
-    if not any(names):  # an official archive, or one without labels
-        classes = tuple(listed or (str(number) for number in range(max(numbers.values(), default=-1) + 1)))
-        labels = np.array([numbers.get(file, -1) for file in files], np.int64)
-        manifest["label"] = [classes[label] if label >= 0 else "" for label in labels]
-        return classes, labels
-    classes = tuple(sorted(listed or set(names) - {""}))
-    index = {name: number for number, name in enumerate(classes)}
-    strange = sorted(set(names) - set(classes) - {""})
-    if strange:
-        raise ExtractError(
-            f"{path}: expected classes among {list(classes)} in manifest.csv, got {name_some(strange)}"
-        )
-    labels = np.array([index.get(name, -1) for name in names], np.int64)
-    for file, name, label in zip(files, names, labels, strict=True):
-        if numbers and numbers[file] != label:
-            raise ExtractError(
-                f"{path}: manifest.csv and dataset.json contradict each other: {file} is {name!r} (class {label}) "
-                f"in the one, class {numbers[file]} in the other"
-            )
-    return classes, labels

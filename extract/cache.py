@@ -43,7 +43,8 @@ def open_images(archive: Archive, progress: Progress = no_progress) -> np.ndarra
             size_mb = np.prod(shape, dtype=float) / 1e6
             raise ExtractError(
                 f"{path.parent}: expected a folder with {size_mb:.0f} MB free for the decoded images of "
-                f"{archive.path}, got: {error.strerror or error}; name another in the variable {CACHE_VARIABLE}"
+                f"{archive.path}, got: {error.strerror or error}; name another in the variable "
+                f"{CACHE_VARIABLE}"
             ) from error
         images = _map_file(path, shape)
     assert images is not None
@@ -68,7 +69,8 @@ def _decode_to(path: Path, archive: Archive, shape: tuple[int, ...], progress: P
         for index in range(shape[0]):
             if hashlib.sha256(archive.read_png(index)).hexdigest() != expected[index]:
                 raise ExtractError(
-                    f"{archive.path}: {archive.manifest['file'].iat[index]} is not the picture that manifest.csv "
+                    f"{archive.path}: {archive.manifest['file'].iat[index]} is not the picture that "
+                    "manifest.csv "
                     "describes (its SHA-256 differs); make or copy the archive anew"
                 )
             handle.write(archive.read_image(index).tobytes())

@@ -1,4 +1,4 @@
-"""PNG files whose bytes depend on the pixels alone: no time stamps, no text, one filter, one compression level."""
+"""PNG files whose bytes depend on the pixels alone: no time, no text, one filter, one compression level."""
 
 import struct
 import zlib

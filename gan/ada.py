@@ -32,7 +32,7 @@ def adjust_p(p: float, r_t: float, num_images: int, config: AdaConfig) -> float:
         The next p. The official loop clamps at 0 only; beyond 1 every augmentation is applied to every image
         already, so that a p above 1 changes nothing but the time it takes to fall again.
     """
-    direction = (r_t > config.target) - (r_t < config.target)
+    direction = int(r_t > config.target) - int(r_t < config.target)
     return min(max(p + direction * num_images / (config.ramp_kimg * 1000), 0.0), config.ceiling)
 
 

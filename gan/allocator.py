@@ -10,8 +10,8 @@ GROW_BYTES = 256 * 2**20
 def keep_freed_memory() -> bool:
     """Tell glibc to keep freed memory for the next large block; True where that was possible.
 
-    By default every block above 32 MiB is mapped afresh, zeroed page by page and returned at once, which can cost
-    more than the arithmetic. The price: the memory of the process does not shrink again.
+    By default every block above 32 MiB is mapped afresh, zeroed page by page and returned at once, which can
+    cost more than the arithmetic. The price: the memory of the process does not shrink again.
     """
     if not sys.platform.startswith("linux"):
         return False

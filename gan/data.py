@@ -86,8 +86,8 @@ def open_training_images(
 ) -> TrainingImages:
     """Open an archive and choose what may be shown to the networks.
 
-    With a split these are the training rows of one fold; validation and test are never touched. Without one they
-    are all real images. Synthetic images are always left out.
+    With a split these are the training rows of one fold; validation and test are never touched. Without one
+    they are all real images. Synthetic images are always left out.
 
     Raises:
         SettingsError: if the options do not fit the archive.
@@ -101,13 +101,13 @@ def open_training_images(
         else:
             folds = read_split(split, archive)
             if fold >= len(folds.folds):
-                raise SettingsError(
-                    f"--fold={fold}: {split} has {len(folds.folds)} folds, numbered from 0; choose one of them"
-                )
+                raise SettingsError(f"--fold={fold}: {split} has {len(folds.folds)} folds, numbered from 0")
             rows, split_sha256 = folds.rows(archive, fold, "train"), folds.sha256
             rows = rows[real[rows]]
         if len(rows) == 0:
-            raise GanError(f"{data}: no real image is left to train on; expected at least one with origin 'real'")
+            raise GanError(
+                f"{data}: no real image is left to train on; expected at least one with origin 'real'"
+            )
         available = len(rows)
         rows = _limit(rows, subset, seed)
         classes = _classes(archive, rows, data) if cond else ()
@@ -131,7 +131,8 @@ def _check_shape(archive: Archive) -> None:
     channels, height, width = archive.image_shape
     if channels not in (1, 3) or height != width or height < 8 or height & (height - 1):
         raise GanError(
-            f"{archive.path}: expected square images whose side is a power of two (8 or more) with 1 or 3 channels, "
+            f"{archive.path}: expected square images whose side is a power of two (8 or more) with 1 or 3 "
+            f"channels, "
             f"got {width}x{height} with {channels}; extract them again with another --size"
         )
 
@@ -150,6 +151,7 @@ def _classes(archive: Archive, rows: np.ndarray, data: Path) -> tuple[str, ...]:
     missing = int((archive.labels[rows] < 0).sum())
     if missing:
         raise SettingsError(
-            f"--cond=True requires a label for every training image; {data} has {missing} of {len(rows)} without one"
+            f"--cond=True requires a label for every training image; {data} has {missing} of {len(rows)} "
+            f"without one"
         )
     return tuple(archive.classes)

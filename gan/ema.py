@@ -13,7 +13,8 @@ def ema_decay(batch_size: int, half_life_kimg: float, ramp: float | None, images
     Args:
         batch_size: images of the iteration.
         half_life_kimg: thousands of images after which a weight counts half.
-        ramp: limits the half-life to this share of `images_seen`, so that the noise of the first iterations is
+        ramp: limits the half-life to this share of `images_seen`, so that the noise of the first iterations
+        is
             forgotten; None = no limit.
         images_seen: before this iteration. With a ramp the first iteration therefore copies the generator.
     """

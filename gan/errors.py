@@ -19,6 +19,6 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.signal_number = signal_number
         self.run_dir = run_dir
         super().__init__(
-            f"stopped by {signal_name} at {kimg:.1f} kimg; the state is saved, and this goes on with it to the "
-            f"same result: synthlabel gan train --resume {run_dir}"
+            f"stopped by {signal_name} at {kimg:.1f} kimg; the state is saved, and this goes on with it to "
+            f"the same result: synthlabel gan train --resume {run_dir}"
         )

@@ -1,9 +1,9 @@
 """The four phases of a StyleGAN2 iteration: each adds its gradients to the parameters of one network.
 
-Rounds add up: a phase that is run on k parts of a batch leaves the sum of k gradients of means, as the official
-code does; the learning rates of the presets assume it.
+Rounds add up: a phase that is run on k parts of a batch leaves the sum of k gradients of means, as the
+official code does; the learning rates of the presets assume it.
 
-Sources: losses of Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", arXiv:1912.04958,
+Sources: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", arXiv:1912.04958,
 Section 3.2 and Appendix B (non-saturating loss, lazy R1 and path-length regularisation); style mixing of
 arXiv:1812.04948, Section 3.1; R1 of Mescheder et al. 2018, arXiv:1801.04406, Equation 9.
 """
@@ -82,7 +82,13 @@ def generator_path_length(
 
 
 def discriminator_main(
-    players: Players, config: LossConfig, real_images: Tensor, real_c: Tensor, z: Tensor, c: Tensor, report: Report
+    players: Players,
+    config: LossConfig,
+    real_images: Tensor,
+    real_c: Tensor,
+    z: Tensor,
+    c: Tensor,
+    report: Report,
 ) -> Tensor:
     """The discriminator lowers the score of fakes and raises that of reals; returns the real logits (N, 1).
 

@@ -1,7 +1,7 @@
 """Measures of sample quality and diversity, as pure functions over feature rows.
 
-Nothing here knows where features come from: an extractor is chosen by the caller and has to be named beside every
-figure, since figures of different extractors cannot be compared.
+Nothing here knows where features come from: an extractor is chosen by the caller and has to be named beside
+every figure, since figures of different extractors cannot be compared.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,16 @@ import scipy.linalg
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
-    """Squared Frechet distance of two Gaussians fitted to features (N, D) and (M, D): FID on Inception features.
+    """Squared Frechet distance of two Gaussians fitted to features (N, D), (M, D): FID on Inception features.
 
     Covariances are divided by N, not N - 1.
 
     Source: Heusel et al. 2017, arXiv:1706.08500, Equation 6.
     """
     _check_rows(real, fake)
-    mean_difference = np.square(real.mean(axis=0, dtype=np.float64) - fake.mean(axis=0, dtype=np.float64)).sum()
+    mean_difference = np.square(
+        real.mean(axis=0, dtype=np.float64) - fake.mean(axis=0, dtype=np.float64)
+    ).sum()
     cov_real = np.cov(real.astype(np.float64), rowvar=False, bias=True).reshape(real.shape[1], -1)
     cov_fake = np.cov(fake.astype(np.float64), rowvar=False, bias=True).reshape(fake.shape[1], -1)
     # Trace of the root of a product of two covariances = sum of the roots of its (non-negative) eigenvalues.
@@ -42,7 +44,7 @@ def kernel_distance(
     max_subset_size: int = 1000,
     random: np.random.RandomState | None = None,
 ) -> KernelDistance:
-    """Unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, averaged over random subsets.
+    """Unbiased squared maximum mean discrepancy, kernel (x.y / D + 1)^3, averaged over random subsets.
 
     Source: Binkowski et al. 2018, arXiv:1801.01401, Section 4.
     """
@@ -72,7 +74,9 @@ class PrecisionRecall:
     recall: float
 
 
-def precision_recall(real: np.ndarray, fake: np.ndarray, num_neighbors: int = 3, block: int = 4096) -> PrecisionRecall:
+def precision_recall(
+    real: np.ndarray, fake: np.ndarray, num_neighbors: int = 3, block: int = 4096
+) -> PrecisionRecall:
     """Improved precision and recall: a manifold is the union of balls that reach to the k-th neighbour.
 
     Computed in float16 as the official measure is: features, distances and radii.
@@ -81,7 +85,9 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, num_neighbors: int = 3,
     """
     _check_rows(real, fake)
     if min(len(real), len(fake)) <= num_neighbors:
-        raise ValueError(f"expected more than {num_neighbors} rows on each side, got {len(real)} and {len(fake)}")
+        raise ValueError(
+            f"expected more than {num_neighbors} rows on each side, got {len(real)} and {len(fake)}"
+        )
     real, fake = real.astype(np.float16), fake.astype(np.float16)
     return PrecisionRecall(
         precision=_share_inside(real, fake, num_neighbors, block),
@@ -92,7 +98,9 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, num_neighbors: int = 3,
 def _share_inside(manifold: np.ndarray, probes: np.ndarray, num_neighbors: int, block: int) -> float:
     radii = np.concatenate(
         [
-            np.partition(_distances(rows, manifold), num_neighbors, axis=1)[:, num_neighbors]  # 0th is the row itself
+            np.partition(_distances(rows, manifold), num_neighbors, axis=1)[
+                :, num_neighbors
+            ]  # 0th is the row itself
             for rows in _blocks(manifold, block)
         ]
     )
@@ -105,7 +113,7 @@ def _blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pairwise distances in float16 (N, M): squared norms and squared distances are rounded, sums are float32.
+    """Pairwise distances (N, M): squared norms and distances are rounded to float16, sums are float32.
 
     The rounding decides near ties, so that figures agree with published ones only where it is done alike.
     """
@@ -128,7 +136,9 @@ def inception_score(probs: np.ndarray, num_splits: int = 10) -> InceptionScore:
     """
     scores = []
     for index in range(num_splits):
-        part = probs[index * len(probs) // num_splits : (index + 1) * len(probs) // num_splits].astype(np.float64)
+        part = probs[index * len(probs) // num_splits : (index + 1) * len(probs) // num_splits].astype(
+            np.float64
+        )
         divergence = part * (np.log(part) - np.log(part.mean(axis=0, keepdims=True)))
         scores.append(np.exp(divergence.sum(axis=1).mean()))
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)))

@@ -71,5 +71,7 @@ def build_augment_pipe(settings: Mapping[str, Any]) -> AugmentPipe | None:
 def choose_device(name: str) -> torch.device:
     """The device that `--device auto|cpu|cuda` means on this machine."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("--device=cuda: no CUDA device was found on this machine; use --device=cpu or auto")
+        raise SettingsError(
+            "--device=cuda: no CUDA device was found on this machine; use --device=cpu or auto"
+        )
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")

@@ -8,8 +8,8 @@ import numpy as np
 class EndlessSampler:
     """Walks round and round a shuffled order that keeps changing a little behind the walker.
 
-    After each step the entry just shown changes places with one among the half of the data shown before it, so
-    that no two rounds are alike and yet an image never comes again at once.
+    After each step the entry just shown changes places with one among the half of the data shown before it,
+    so that no two rounds are alike and yet an image never comes again at once.
 
     Args:
         size: number of images, at least 1.
@@ -20,11 +20,18 @@ class EndlessSampler:
     """
 
     def __init__(
-        self, size: int, seed: int = 0, rank: int = 0, num_ranks: int = 1, shuffle: bool = True, window: float = 0.5
+        self,
+        size: int,
+        seed: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
+        shuffle: bool = True,
+        window: float = 0.5,
     ) -> None:
         if size < 1 or not 0 <= rank < num_ranks or not 0 <= window <= 1:
             raise ValueError(
-                f"expected size >= 1, 0 <= rank < num_ranks, window in [0, 1]; got {size}, {rank} of {num_ranks}, {window}"
+                f"expected size >= 1, 0 <= rank < num_ranks, window in [0, 1]; got {size}, {rank} of "
+                f"{num_ranks}, {window}"
             )
         self.rank, self.num_ranks, self.shuffle = rank, num_ranks, shuffle
         self.position = 0

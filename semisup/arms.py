@@ -29,7 +29,7 @@ ARMS: dict[str, Arm] = {
     for arm in (
         Arm("supervised", "none", True, "labeled images alone: the baseline to beat"),
         Arm("supervised_full", "none", False, "all labels of the training part: the ceiling"),
-        Arm("pseudo_real", "real", True, "pseudo-labels on the real images whose labels were withheld: no GAN"),
+        Arm("pseudo_real", "real", True, "pseudo-labels on real images whose labels were withheld: no GAN"),
         Arm(
             "pseudo_gan_full", "synthetic", True,
             "pseudo-labels on synthetic images; the generator saw all training images, without labels",

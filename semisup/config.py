@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from classifier.config import ClassifierConfig
 from extract.errors import SettingsError
@@ -62,7 +70,9 @@ class PseudoConfig(Section):
     pseudo_share: float = Field(default=0.5, gt=0, le=1)
 
 
-def _section_from(settings: type, name: str, leave_out: frozenset[str], extra: dict[str, Any]) -> type[Section]:
+def _section_from(
+    settings: type, name: str, leave_out: frozenset[str], extra: dict[str, Any]
+) -> type[Section]:
     """A section with the fields of another package's settings dataclass, less what the engine sets itself."""
     hints = typing.get_type_hints(settings)
     fields: dict[str, Any] = dict(extra)
@@ -75,13 +85,19 @@ def _section_from(settings: type, name: str, leave_out: frozenset[str], extra: d
         elif field.default_factory is not dataclasses.MISSING:
             default = Field(default_factory=field.default_factory)
         fields[field.name] = (hints[field.name], default)
-    return create_model(name, __base__=Section, __module__=__name__, **fields)  # importable, so that it pickles
+    return create_model(
+        name, __base__=Section, __module__=__name__, **fields
+    )  # importable, so that it pickles
 
 
-ClassifierSection = _section_from(ClassifierConfig, "ClassifierSection", CLASSIFIER_SET_HERE, {})
-GanSection = _section_from(
-    TrainConfig, "GanSection", GAN_SET_HERE, {"network": (Path | dict[int, Path] | None, None)}
-)
+if typing.TYPE_CHECKING:  # their fields are known at run time alone
+    ClassifierSection = Any
+    GanSection = Any
+else:
+    ClassifierSection = _section_from(ClassifierConfig, "ClassifierSection", CLASSIFIER_SET_HERE, {})
+    GanSection = _section_from(
+        TrainConfig, "GanSection", GAN_SET_HERE, {"network": (Path | dict[int, Path] | None, None)}
+    )
 
 
 class StudyConfig(Section):
@@ -95,25 +111,33 @@ class StudyConfig(Section):
     fractions: Annotated[list[Fraction], Field(min_length=1), Listed] = [0.2, 0.5, 0.7]
     arms: Annotated[list[str], Field(min_length=1), Listed] = list(ARMS)
     primary: Primary
-    classifier: ClassifierSection = ClassifierSection()  # type: ignore[valid-type]
-    gan: GanSection = GanSection()  # type: ignore[valid-type]
+    classifier: ClassifierSection = ClassifierSection()
+    gan: GanSection = GanSection()
     pool: PoolConfig = PoolConfig()
     pseudo: PseudoConfig = PseudoConfig()
-    threads: int = Field(default=1, ge=1)  # torch threads a process; part of the plan, for it moves last digits
+    threads: int = Field(
+        default=1, ge=1
+    )  # torch threads a process; part of the plan, for it moves last digits
 
     @model_validator(mode="after")
     def _check_arms(self) -> "StudyConfig":
         for name in self.arms:
             if name not in ARMS:
-                raise ValueError(f"arms: {name!r} is no arm{_suggest(name, ARMS)}; known arms: {', '.join(ARMS)}")
+                raise ValueError(
+                    f"arms: {name!r} is no arm{_suggest(name, ARMS)}; known arms: {', '.join(ARMS)}"
+                )
         if any(ARMS[name].pseudo_labels for name in self.arms) and "supervised" not in self.arms:
-            raise ValueError("arms: pseudo-label arms start from the supervised model, so 'supervised' must be listed")
+            raise ValueError(
+                "arms: pseudo-label arms start from the supervised model, so 'supervised' must be listed"
+            )
         for role in ("arm", "baseline"):
             name = getattr(self.primary, role)
             if name not in self.arms:
                 raise ValueError(f"primary.{role}: {name!r} is not among the arms ({', '.join(self.arms)})")
         if self.primary.arm == self.primary.baseline:
-            raise ValueError(f"primary: arm and baseline are both {self.primary.arm!r}; name two arms to compare")
+            raise ValueError(
+                f"primary: arm and baseline are both {self.primary.arm!r}; name two arms to compare"
+            )
         if self.primary.fraction not in self.fractions:
             raise ValueError(f"primary.fraction: {self.primary.fraction:g} is not among the fractions "
                              f"({', '.join(f'{f:g}' for f in self.fractions)})")  # fmt: skip
@@ -127,12 +151,12 @@ class StudyConfig(Section):
 
     def classifier_config(self, seed: int) -> ClassifierConfig:
         """The settings of one classifier training; calibration is left to the rounds."""
-        section = self.classifier.model_dump()  # type: ignore[attr-defined]
+        section = self.classifier.model_dump()
         return ClassifierConfig(**section, seed=seed, threads=self.threads, calibrate=False)
 
     def gan_config(self, fold: int, seed: int, outdir: Path) -> TrainConfig:
-        """The settings of a fold's generator: all its training images, no labels; goes on where it was stopped."""
-        section = self.gan.model_dump(exclude={"network", "seed"})  # type: ignore[attr-defined]
+        """The settings of a fold's generator: all training images, no labels; goes on if stopped before."""
+        section = self.gan.model_dump(exclude={"network", "seed"})
         return TrainConfig(
             **section, data=self.data, split=self.split, fold=fold, outdir=outdir, seed=seed, resume="auto"
         )
@@ -152,7 +176,9 @@ def load_study(path: Path) -> StudyConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: expected a YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise SettingsError(f"{path}: expected settings such as 'name: my-study', one a line; the file has none")
+        raise SettingsError(
+            f"{path}: expected settings such as 'name: my-study', one a line; the file has none"
+        )
     try:
         config = StudyConfig.model_validate(content)
     except ValidationError as error:
@@ -170,13 +196,15 @@ def load_study(path: Path) -> StudyConfig:
 
 
 def _resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
-    network = config.gan.network  # type: ignore[attr-defined]
+    network = config.gan.network
     if isinstance(network, dict):
         network = {fold: folder / file for fold, file in network.items()}
     elif network is not None:
         network = folder / network
-    gan = config.gan.model_copy(update={"network": network})  # type: ignore[attr-defined]
-    return config.model_copy(update={"data": folder / config.data, "split": folder / config.split, "gan": gan})
+    gan = config.gan.model_copy(update={"network": network})
+    return config.model_copy(
+        update={"data": folder / config.data, "split": folder / config.split, "gan": gan}
+    )
 
 
 def _in_words(error: ValidationError) -> str:
@@ -195,7 +223,9 @@ def _in_words(error: ValidationError) -> str:
     else:
         sentence = f"{place}: {first['msg']}, got {first['input']!r}"
     if others:
-        sentence += f" (and {len(others)} more: {', '.join(sorted({str(o['loc'][0]) for o in others if o['loc']}))})"
+        sentence += (
+            f" (and {len(others)} more: {', '.join(sorted({str(o['loc'][0]) for o in others if o['loc']}))})"
+        )
     return sentence
 
 

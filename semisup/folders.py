@@ -16,6 +16,7 @@ from semisup.errors import StudyError
 STUDY_JSON = "study.json"
 STUDY_YAML = "study.yaml"
 RUN_JSON = "run.json"
+RECORDS = {"gan": "gan.json", "pool": "pool.json", "run": RUN_JSON}  # written last: the job is done
 MODEL_FOLDER = "model"  # of the best round, inside a run folder
 
 
@@ -65,7 +66,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise StudyError(f"{path}: expected a file of a study, got nothing there") from error
     except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: expected JSON, got {error}; remove the file's folder to make it anew") from error
+        raise StudyError(
+            f"{path}: expected JSON, got {error}; remove the file's folder to make it anew"
+        ) from error
     if not isinstance(content, dict):
         raise StudyError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content

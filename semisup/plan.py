@@ -1,4 +1,4 @@
-"""From a study file to the list of jobs: which generators, pools and classifier runs it needs, and in which order.
+"""From a study file to the list of jobs: the generators, pools and classifier runs it needs, in their order.
 
 Every job is named by the hash of the settings that determine its result. What two jobs share (a supervised
 model that is round 0 of three arms, a generator that serves all seeds of a fold) is therefore made once.
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extract.archive import Archive, file_sha256, open_archive
+from extract.archive import Archive, open_archive
 from extract.errors import SettingsError
 from extract.seeds import derive_seed
 from extract.split import Split, read_split
 from semisup.arms import ARMS, Arm
 from semisup.config import StudyConfig
 from semisup.errors import StudyError
+from semisup.guards import read_fit_snapshot
 
 FORMAT = "synthlabel-study-1"  # part of every hash: raised when the same settings would give other numbers
 
@@ -138,7 +139,7 @@ def make_plan(config: StudyConfig) -> Plan:
     """
     from classifier.models import check_arch  # torch takes a second to import; a wrong study file should not
 
-    classifier = config.classifier  # type: ignore[attr-defined]
+    classifier = config.classifier
     with open_archive(config.data) as archive:
         split = read_split(config.split, archive)
         folds = _check_against(config, split)
@@ -162,8 +163,9 @@ def open_data(basis: Basis) -> Iterator[tuple[Archive, Split]]:
         ):
             if now != then:
                 raise StudyError(
-                    f"{what}: expected the file that the study was planned with ({then[:12]}...), got another "
-                    f"({now[:12]}...); put the old file back, or start a new study in another --outdir"
+                    f"{what}: expected the file that the study was planned with ({then[:12]}...), "
+                    f"got another ({now[:12]}...); put the old file back, or start a new "
+                    "study in another --outdir"
                 )
         yield archive, split
 
@@ -185,18 +187,21 @@ def _check_against(config: StudyConfig, split: Split) -> tuple[int, ...]:
         if fraction not in split.fractions:
             raise SettingsError(
                 f"fractions: {fraction:g} does not exist, {config.split} has "
-                f"{', '.join(f'{known:g}' for known in split.fractions)}; make a split with this fraction or choose another"
+                f"{', '.join(f'{known:g}' for known in split.fractions)}; choose among them, or make a split "
+                "with this fraction"
             )
     return folds
 
 
-def _list_jobs(config: StudyConfig, archive: Archive, split: Split, folds: tuple[int, ...]) -> tuple[Job, ...]:
+def _list_jobs(
+    config: StudyConfig, archive: Archive, split: Split, folds: tuple[int, ...]
+) -> tuple[Job, ...]:
     data = {"archive": archive.sha256, "split": split.sha256, "threads": config.threads}
     gans: list[GanJob] = []
     pools: dict[int, PoolJob] = {}
     if config.needs_gan:
         for fold in folds:
-            gan, pools[fold] = _generator_jobs(config, fold, data)
+            gan, pools[fold] = _generator_jobs(config, fold, split, data)
             gans += [gan] if gan else []
     runs: dict[str, RunJob] = {}
     for arm in sorted((ARMS[name] for name in config.arms), key=lambda arm: arm.pseudo_labels):
@@ -209,27 +214,25 @@ def _list_jobs(config: StudyConfig, archive: Archive, split: Split, folds: tuple
     return (*gans, *pools.values(), *runs.values())
 
 
-def _generator_jobs(config: StudyConfig, fold: int, data: dict[str, Any]) -> tuple[GanJob | None, PoolJob]:
+def _generator_jobs(
+    config: StudyConfig, fold: int, split: Split, data: dict[str, Any]
+) -> tuple[GanJob | None, PoolJob]:
     pool = config.pool.model_dump()
     first_seed = derive_seed("pool", fold) % 2**30  # room for the seeds that follow
-    network = config.gan.network  # type: ignore[attr-defined]
+    network = config.gan.network
     if network is None:
-        section = config.gan.model_dump(mode="json", exclude={"network"})  # type: ignore[attr-defined]
+        section = config.gan.model_dump(mode="json", exclude={"network"})
         key = settings_key({"gan": section, "fold": fold, **data})
         gan = GanJob(key, fold, derive_seed("gan", section["seed"], fold))
         return gan, PoolJob(settings_key({"pool": pool, "gan": key}), fold, key, None, first_seed)
     path = network.get(fold) if isinstance(network, dict) else network
     if path is None:
         raise SettingsError(f"gan.network: names no snapshot for fold {fold}; give one a fold")
-    snapshot = _check_network(path, fold)
-    key = settings_key({"pool": pool, "snapshot": snapshot, "fold": fold})
-    return None, PoolJob(key, fold, None, path, first_seed)
-
-
-def _check_network(path: Path, fold: int) -> str:
-    if not path.is_file():
+    if not path.exists():
         raise SettingsError(f"gan.network: expected a snapshot for fold {fold} at {path}, got nothing there")
-    return file_sha256(path)
+    snapshot = read_fit_snapshot(path, data["archive"], split, fold)
+    key = settings_key({"pool": pool, "snapshot": snapshot.sha256, "fold": fold})
+    return None, PoolJob(key, fold, None, snapshot.path, first_seed)
 
 
 def _run_job(
@@ -248,7 +251,7 @@ def _run_job(
             "fold": fold,
             "seed": seed,
             "fraction": fraction,
-            "classifier": config.classifier.model_dump(mode="json"),  # type: ignore[attr-defined]
+            "classifier": config.classifier.model_dump(mode="json"),
             "calibrate": config.pseudo.calibrate,
             **data,
             **more,

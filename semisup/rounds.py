@@ -1,4 +1,4 @@
-"""The pseudo-label rounds: a loop over functions that are passed in, so that its laws can be tested with fakes.
+"""The pseudo-label rounds: a loop over functions that are passed in, so that fakes can test its laws.
 
 Teacher trained on the labeled images -> temperature fitted on the real validation part -> pool scored ->
 selection -> student trained from scratch on labeled + selected -> real validation; the student is the next
@@ -92,7 +92,7 @@ def run_rounds(
         num_rounds: students to train after it; 0 keeps the teacher.
         val_logits: gives the (V, C) logits of the real validation images.
         pool_logits: gives the (N, C) logits of the pool, in pool order.
-        train_student: trains a model from scratch on the labeled images and a selection; also takes the round.
+        train_student: trains a model from scratch on the labeled images and a selection; takes the round too.
         fit_temperature: calibration; None leaves the probabilities as they are.
         metrics: must give `balanced_accuracy`, `nll` and `ece`.
 
@@ -126,7 +126,9 @@ def run_rounds(
 
 def best_round(rounds: list[Round[Model]]) -> Round[Model]:
     """Highest balanced accuracy on real validation, then lowest NLL, then the earlier round."""
-    return max(rounds, key=lambda r: (r.val_metrics["balanced_accuracy"], -r.val_metrics["nll"], -r.round_index))
+    return max(
+        rounds, key=lambda r: (r.val_metrics["balanced_accuracy"], -r.val_metrics["nll"], -r.round_index)
+    )
 
 
 def mixing(num_labeled: int, num_pseudo: int, pseudo_share: float) -> tuple[int, float]:

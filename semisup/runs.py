@@ -1,5 +1,6 @@
 """One run of a study: one arm at one fold, seed and fraction, from the archives to a finished run folder."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import pandas as pd
 from classifier.calibration import fit_temperature
 from classifier.data import LabeledImages, real_part
 from classifier.evaluate import classification_metrics
-from classifier.run import Classifier, load_classifier
+from classifier.run import Classifier, Provenance, load_classifier
 from classifier.training import train_classifier
 from extract.archive import Archive, file_sha256
 from extract.atomic import replace_file
@@ -22,9 +23,9 @@ from extract.cache import open_images
 from extract.progress import Progress, no_progress
 from extract.split import Split
 from semisup.arms import ARMS
-from semisup.errors import StudyError
-from semisup.folders import MODEL_FOLDER, RUN_JSON, read_json, replace_folder, write_json
+from semisup.folders import MODEL_FOLDER, RUN_JSON, replace_folder, write_json
 from semisup.ledger import ledger_rows, write_ledger
+from semisup.outcomes import describe_run
 from semisup.plan import Basis, RunJob, open_data
 from semisup.pool import Pool, real_pool, synthetic_pool
 from semisup.rounds import Round, RoundsResult, mixing, run_rounds
@@ -121,7 +122,7 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
         write_json(
             folder / RUN_JSON,
             {
-                **describe(job),
+                **describe_run(job),
                 "status": "done",
                 "error": None,
                 "best_round": result.best.round_index,
@@ -135,42 +136,15 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
                 "num_val_subjects": len(np.unique(data.val.subjects)),
                 "num_test_images": len(data.test_files),
                 "steps_per_training": basis.config.classifier_config(0).steps,
-                "trainings": len(result.rounds),  # that the result may rest on; round 0 is shared between arms
+                "trainings": len(
+                    result.rounds
+                ),  # that the result may rest on; round 0 is shared between arms
                 "trainings_here": models.num_trained,
                 "seconds": round(time.monotonic() - started, 3),
                 "test_openings": data.test.openings,
                 "rounds": [_describe_round(done, data, basis) for done in result.rounds],
             },
         )
-
-
-def record_failure(job: RunJob, basis: Basis, cause: str) -> None:
-    """Leave a run folder that says why there is no result; the next `semisup run` tries again."""
-    with replace_folder(basis.study_dir / job.folder / job.key) as folder:
-        write_json(folder / RUN_JSON, {**describe(job), "status": "failed", "error": cause})
-
-
-def run_status(job: RunJob, study_dir: Path) -> tuple[str, str | None]:
-    """("done" | "failed" | "open", cause) of a run."""
-    path = study_dir / job.folder / job.key / RUN_JSON
-    if not path.exists():
-        return "open", None
-    content = read_json(path)
-    return content["status"], content.get("error")
-
-
-def describe(job: RunJob) -> dict[str, Any]:
-    """What a run.json says about any run, done or failed."""
-    return {
-        "key": job.key,
-        "arm": job.arm,
-        "fold": job.fold,
-        "seed": job.seed,
-        "fraction": job.fraction,
-        "settings": job.settings,
-        "teacher_key": job.teacher_key,
-        "pool_key": job.pool_key,
-    }
 
 
 class _Models:
@@ -181,8 +155,8 @@ class _Models:
         self._progress = progress
         self._config = basis.config.classifier_config(job.classifier_seed)
         self._total = self._config.steps * max(1, basis.config.pseudo.rounds if job.teacher_key else 1)
+        self._provenance = Provenance(basis.archive_sha256, basis.split_sha256, job.fold, job.fraction)
         self.num_trained = 0
-        self.train_sizes: dict[int, int] = {}
         self.sha256: dict[int, str] = {}
         self.mixing: dict[int, tuple[int, float]] = {0: (1, 1.0)}
 
@@ -214,8 +188,6 @@ class _Models:
 
     def keep(self, best: Round[Classifier]) -> None:
         """Leave the best round's model (with its temperature) in the run folder, and no other."""
-        import shutil
-
         shutil.rmtree(self._folder / "rounds")
         best.model.save(self._folder / MODEL_FOLDER)
 
@@ -225,7 +197,14 @@ class _Models:
         def report(done: int, total: int, message: str) -> None:
             self._progress(before + done * self._config.steps // max(total, 1), self._total, message)
 
-        model = train_classifier(images, self._data.val, self._data.classes, self._config, progress=report)
+        model = train_classifier(
+            images,
+            self._data.val,
+            self._data.classes,
+            self._config,
+            provenance=self._provenance,
+            progress=report,
+        )
         self.num_trained += 1
         self._save(model, round_index)
         return model
@@ -291,11 +270,3 @@ def _describe_round(done: Round[Classifier], data: RunData, basis: Basis) -> dic
         "alarm": done.is_alarming,
         "oracle_accuracy": oracle,
     }
-
-
-def refuse_other_run(job: RunJob, content: dict[str, Any]) -> None:
-    """Refuse a run folder whose record is of other settings than its name promises."""
-    if content.get("settings") != job.settings:
-        raise StudyError(
-            f"runs/{job.key}: its run.json has other settings than its name stands for; remove the folder"
-        )

@@ -1,4 +1,4 @@
-"""Rules that choose which unlabeled images receive a pseudo-label in a round: plain numpy, data in, record out."""
+"""Rules that choose which unlabeled images receive a pseudo-label in a round: data in, record out."""
 
 from dataclasses import dataclass
 
@@ -69,7 +69,7 @@ def is_alarming(share: float) -> bool:
 
 
 def decisions(probs: np.ndarray, threshold: float, selection: Selection) -> np.ndarray:
-    """Say in words, for each of the (N, C) rows, what became of it: `selected`, `below threshold`, `over cap`."""
+    """Say in words what became of each of the (N, C) rows: `selected`, `below threshold`, `over cap`."""
     words = np.where(probs.max(axis=1) >= threshold, OVER_CAP, BELOW_THRESHOLD).astype(object)  # (N,)
     words[selection.indices] = SELECTED
     return words

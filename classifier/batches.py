@@ -1,0 +1,93 @@
+"""The batches of a training, as fastai's `DataLoaders` take them: whole index arrays, never single images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from classifier.augment import Augmentation, augment_batch
+from classifier.config import ClassifierConfig
+from classifier.data import LabeledImages, shuffled_indices
+from classifier.preprocess import Preprocessing
+from extract.seeds import derive_seed
+
+PREDICT_BATCH = 256
+
+
+class TrainingBatches:
+    """The training side: an "epoch" is the stretch of steps up to the next look at the validation part.
+
+    A batch is one gather of a whole index array, one conversion and one augmentation. It yields images
+    (N, C, H, W) float32, targets (N, num_classes) float32 and weights (N,) float32.
+    """
+
+    n_inp = 1  # of (images, targets, weights) only the first goes into the network
+
+    def __init__(
+        self,
+        images: LabeledImages,
+        targets: np.ndarray,
+        preprocessing: Preprocessing,
+        config: ClassifierConfig,
+        device: torch.device,
+    ) -> None:
+        self.device, self.bs = device, config.batch_size
+        self._images, self._preprocessing = images.images, preprocessing
+        self._targets = torch.from_numpy(targets).to(device)
+        self._weights = torch.from_numpy(sample_weights(images, targets, config.balance_classes)).to(device)
+        self._augmentation = Augmentation(mirror=config.mirror) if config.augment else None
+        self._generator = torch.Generator().manual_seed(derive_seed(config.seed, "augment"))
+        order_seed = derive_seed(config.seed, "order")
+        self._order = shuffled_indices(len(images), config.batch_size, config.steps, order_seed)
+        self._left, self._stretch = config.steps, config.validate_every
+
+    def __len__(self) -> int:
+        """Steps of the coming stretch."""
+        return min(self._left, self._stretch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for _ in range(len(self)):
+            indices = next(self._order)
+            self._left -= 1
+            batch = self._preprocessing.to_batch(self._images.gather(indices), self.device)
+            if self._augmentation is not None:
+                batch = augment_batch(batch, self._augmentation, self._generator)
+            rows = torch.from_numpy(indices).to(self.device)
+            yield batch, self._targets[rows], self._weights[rows]
+
+
+class ValidationBatches:
+    """The validation side: all images in their order, as they are, with their targets."""
+
+    n_inp = 1
+
+    def __init__(
+        self, images: LabeledImages, num_classes: int, preprocessing: Preprocessing, device: torch.device
+    ) -> None:
+        self.device, self.bs = device, PREDICT_BATCH
+        self._images, self._preprocessing = images.images, preprocessing
+        self._targets = torch.from_numpy(images.soft_labels(num_classes)).to(device)
+
+    def __len__(self) -> int:
+        return -(-len(self._images) // self.bs)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self._images), self.bs):
+            rows = np.arange(start, min(start + self.bs, len(self._images)))
+            batch = self._preprocessing.to_batch(self._images.gather(rows), self.device)
+            yield batch, self._targets[start : start + self.bs]
+
+
+def sample_weights(images: LabeledImages, targets: np.ndarray, balance_classes: bool) -> np.ndarray:
+    """(N,) float32 weights: those given, times the inverse frequency of the image's class where asked.
+
+    Balanced, every class has the same total weight; a soft label counts for each class by its share.
+    """
+    weights = np.ones(len(images)) if images.weights is None else np.asarray(images.weights, dtype=np.float64)
+    if balance_classes:
+        frequency = (targets * weights[:, None]).sum(axis=0)  # (C,)
+        weights = weights * (targets @ (frequency.sum() / (targets.shape[1] * frequency)))
+    return weights.astype(np.float32)

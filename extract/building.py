@@ -1,0 +1,65 @@
+"""What building an archive from volumes and from images has in common: bad files, and the summary."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from extract.errors import ExtractError
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that cannot be used, and why."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason if self.file in self.reason else f"{self.file}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What an archive was made of."""
+
+    dest: Path
+    num_files: int  # that went in
+    num_images: int
+    num_subjects: int
+    counts: dict[str, int] = field(default_factory=dict)  # images by class
+    unreadable: tuple[Unreadable, ...] = ()  # left out
+    num_ignored: int = 0  # files in the folder that are of no known kind
+
+
+def refuse_unreadable(unreadable: Sequence[Unreadable], num_files: int, what: str, skip: bool) -> None:
+    """Stop before anything is written, unless bad files are to be left out.
+
+    Raises:
+        ExtractError: with one line a file.
+    """
+    if not unreadable or (skip and len(unreadable) < num_files):
+        return
+    listed = "".join(f"\n  {item}" for item in unreadable)
+    remedy = "" if skip else "; repair or remove them, or pass --skip-unreadable to leave them out"
+    raise ExtractError(
+        f"{len(unreadable)} of {num_files} {what} cannot be used, so nothing was written{remedy}:{listed}"
+    )
+
+
+def list_files(source: Path, suffixes: Sequence[str], what: str) -> tuple[list[str], int]:
+    """Paths below a folder that have one of the suffixes, sorted, and how many other files there are.
+
+    Raises:
+        ExtractError: if there is no such folder, or nothing in it.
+    """
+    if not source.is_dir():
+        raise ExtractError(
+            f"{source}: expected a folder of {what}, got {'a file' if source.exists() else 'nothing there'}"
+        )
+    files = [path for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    names = sorted(path.relative_to(source).as_posix() for path in files if path.suffix.lower() in suffixes)
+    if not names:
+        raise ExtractError(
+            f"{source}: expected {what} ({', '.join(suffixes)}), got none among {len(files)} files"
+        )
+    return names, len(files) - len(names)

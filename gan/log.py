@@ -1,0 +1,166 @@
+"""What a training run tells: `log.txt`, the status line, and the statistics of `stats.jsonl`."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Echo = Callable[[str], None]
+
+
+class RunLog:
+    """Appends lines to `log.txt`, flushed one by one, and shows them where `echo` is given."""
+
+    def __init__(self, path: Path, echo: Echo | None = None) -> None:
+        self.path, self.echo = path, echo
+
+    def __call__(self, text: str = "") -> None:
+        with open(self.path, "a", encoding="utf-8") as handle:
+            handle.write(text + "\n")
+        if self.echo is not None:
+            self.echo(text)
+
+
+class Statistics:
+    """Collects values between two ticks; each name gives count, mean and population deviation.
+
+    A name without new values keeps its last mean and says `num` 0.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}  # name -> (3,) float64: count, sum, sum of squares
+        self._last: dict[str, dict[str, float | None]] = {}
+
+    def report(self, name: str, values: Tensor | float) -> None:
+        """Add values; they are summed on their own device, so that nothing waits for a GPU."""
+        numbers = torch.as_tensor(values, dtype=torch.float32).detach().flatten()
+        count = numbers.new_tensor(numbers.numel())
+        sums = torch.stack([count, numbers.sum(), numbers.square().sum()])
+        sums = sums if sums.device.type == "mps" else sums.double()
+        self._sums[name] = self._sums[name] + sums if name in self._sums else sums
+
+    def end_tick(self) -> dict[str, dict[str, float | None]]:
+        """The statistics of the tick by name, in order of their first report; starts the next tick."""
+        for name, sums in self._sums.items():
+            num, total, squares = sums.tolist()
+            if num == 0:
+                mean = self._last.get(name, {}).get("mean")
+                self._last[name] = {"num": 0, "mean": mean, "std": None}
+                continue
+            mean = total / num
+            std = math.sqrt(max(squares / num - mean**2, 0.0)) if math.isfinite(squares) else math.nan
+            self._last[name] = {"num": int(num), "mean": _finite(mean), "std": _finite(std)}
+        self._sums = {name: torch.zeros_like(sums) for name, sums in self._sums.items()}
+        return dict(self._last)
+
+    def state(self) -> dict[str, Any]:
+        sums = {name: [_finite(value) for value in sums.tolist()] for name, sums in self._sums.items()}
+        return {"sums": sums, "last": self._last}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        self._sums = {
+            name: torch.tensor(
+                [math.nan if v is None else v for v in sums], dtype=torch.float64, device=device
+            )
+            for name, sums in state["sums"].items()
+        }
+        self._last = dict(state["last"])
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def to_json_line(values: Mapping[str, Any]) -> str:
+    """One line of valid JSON: what is not a number is null."""
+    return json.dumps(_without_nan(values), allow_nan=False) + "\n"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def format_time(seconds: float) -> str:
+    """`17s`, `12m 31s`, `1h 02m 03s`, `4d 06h 10m`."""
+    total = round(seconds)
+    if total < 60:
+        return f"{total}s"
+    if total < 60 * 60:
+        return f"{total // 60}m {total % 60:02d}s"
+    if total < 24 * 60 * 60:
+        return f"{total // 3600}h {total // 60 % 60:02d}m {total % 60:02d}s"
+    return f"{total // 86400}d {total // 3600 % 24:02d}h {total // 60 % 60:02d}m"
+
+
+def status_line(
+    *,
+    tick: int,
+    kimg: float,
+    elapsed_sec: float,
+    tick_sec: float,
+    sec_per_kimg: float,
+    maintenance_sec: float,
+    cpu_mem_gb: float,
+    gpu_mem_gb: float,
+    augment_p: float,
+    left_sec: float | None,
+) -> str:
+    """The official status line, and the time left behind it."""
+    fields = [
+        f"tick {tick:<5d}",
+        f"kimg {kimg:<8.1f}",
+        f"time {format_time(elapsed_sec):<12s}",
+        f"sec/tick {tick_sec:<7.1f}",
+        f"sec/kimg {sec_per_kimg:<7.2f}",
+        f"maintenance {maintenance_sec:<6.1f}",
+        f"cpumem {cpu_mem_gb:<6.2f}",
+        f"gpumem {gpu_mem_gb:<6.2f}",
+        f"augment {augment_p:.3f}",
+    ]
+    if left_sec is not None:
+        fields.append(f"left {format_time(left_sec)}")
+    return " ".join(fields)
+
+
+def resident_memory_gb() -> float:
+    """Memory of this process in GiB: resident now on Linux, the peak elsewhere."""
+    if sys.platform.startswith("linux"):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def module_table(name: str, module: torch.nn.Module) -> str:
+    """Parameters and buffers of each layer, and their totals."""
+    rows = [(name, "Parameters", "Buffers", "Datatype"), ("---", "---", "---", "---")]
+    totals = [0, 0]
+    for layer_name, layer in module.named_modules():
+        parameters = sum(p.numel() for p in layer.parameters(recurse=False))
+        buffers = sum(b.numel() for b in layer.buffers(recurse=False))
+        totals = [totals[0] + parameters, totals[1] + buffers]
+        if parameters or buffers:
+            dtype = next(iter([*layer.parameters(recurse=False), *layer.buffers(recurse=False)])).dtype
+            shown = str(dtype).removeprefix("torch.")
+            rows.append((layer_name or "<top>", str(parameters or "-"), str(buffers or "-"), shown))
+    rows += [("---", "---", "---", "---"), ("Total", str(totals[0]), str(totals[1]), "-")]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,226 @@
+"""Snapshots: weights in a safetensors file whose header says how, on what and on whom they were trained."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from extract.archive import file_sha256
+from extract.atomic import replace_file
+from extract.errors import name_some
+from gan.errors import GanError
+from gan.networks import build_generator
+from vendor.stylegan2_ada import Generator
+
+HEADER_KEY = "synthlabel"
+FORMAT = "synthlabel-snapshot-1"
+SNAPSHOT_PATTERN = "network-snapshot-*.safetensors"
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "config": dict,
+    "kimg": (int, float),
+    "classes": list,
+    "archive_sha256": str,
+    "split_sha256": (str, type(None)),
+    "fold": (int, type(None)),
+    "part": str,
+    "subjects": list,
+    "seed": int,
+    "image_shape": list,
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a snapshot says about itself; the weights stay on disk."""
+
+    config: dict[str, Any]  # network settings: G, D, augment
+    kimg: float  # thousands of real images shown
+    classes: tuple[str, ...]  # of a conditional generator, else empty
+    archive_sha256: str  # trained on
+    split_sha256: str | None  # None = no split
+    fold: int | None
+    part: str  # "train", or "all" without a split
+    subjects: tuple[str, ...]  # seen in training, sorted
+    seed: int
+    image_shape: tuple[int, int, int]  # (C, H, W)
+    path: Path
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file's bytes: what synthetic images and ledgers know the generator by."""
+        return file_sha256(self.path)
+
+
+def write_snapshot(path: Path, modules: Mapping[str, nn.Module | None], header: Mapping[str, Any]) -> None:
+    """Write `G_ema.*`, `G.*`, `D.*` and `augment_pipe.p` in float32, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in modules.items():
+        if prefix == "augment_pipe":
+            if module is not None:
+                tensors["augment_pipe.p"] = module.state_dict()["p"].detach().cpu().clone()
+            continue
+        assert module is not None
+        for name, tensor in module.state_dict().items():
+            tensors[f"{prefix}.{name}"] = tensor.detach().cpu().contiguous().clone()
+    write_tensors(path, tensors, {"format": FORMAT, **header})
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors with a JSON header, whole or not at all."""
+    content = save(tensors, metadata={HEADER_KEY: json.dumps(header)})
+    with replace_file(path) as temporary:
+        temporary.write_bytes(content)  # by Python, whose OSError tells a full disk from other faults
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read a snapshot's header, or that of the newest snapshot in a run folder.
+
+    Raises:
+        GanError: if it is no whole snapshot of ours.
+    """
+    path = find_snapshot(path)
+    header = read_header(path, FORMAT, "a GAN snapshot")
+    for name, kinds in _FIELDS.items():
+        if not isinstance(header.get(name), kinds):
+            raise GanError(
+                f"{path}: expected '{name}' in the snapshot's header, got {header.get(name)!r}; "
+                "the file was changed or made by another version"
+            )
+    return Snapshot(
+        config=header["config"],
+        kimg=float(header["kimg"]),
+        classes=tuple(header["classes"]),
+        archive_sha256=header["archive_sha256"],
+        split_sha256=header["split_sha256"],
+        fold=header["fold"],
+        part=header["part"],
+        subjects=tuple(header["subjects"]),
+        seed=header["seed"],
+        image_shape=tuple(header["image_shape"]),
+        path=path,
+    )
+
+
+def read_header(path: Path, expected_format: str, what: str) -> dict[str, Any]:
+    """The JSON in the header of one of our safetensors files, once its format is what is expected."""
+    if path.suffix.lower() in (".pkl", ".pickle", ".pt", ".pth"):
+        raise GanError(
+            f"{path}: expected {what} (.safetensors), got a pickle, which would run whatever code it "
+            f"carries; "
+            "it is not opened"
+        )
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+    except FileNotFoundError as error:
+        raise GanError(f"{path}: expected {what}, got nothing there") from error
+    except (SafetensorError, OSError) as error:
+        raise GanError(
+            f"{path}: expected {what}, got a file that is none or is cut short ({error}); take another one"
+        ) from error
+    try:
+        header = json.loads(metadata.get(HEADER_KEY, "null"))
+    except json.JSONDecodeError as error:
+        raise GanError(f"{path}: expected JSON in the header '{HEADER_KEY}', got {error}") from error
+    if not isinstance(header, dict) or header.get("format") != expected_format:
+        found = header.get("format") if isinstance(header, dict) else "no such header"
+        raise GanError(f"{path}: expected {what} of format {expected_format}, got {found}")
+    return header
+
+
+def find_snapshot(path: Path) -> Path:
+    """The file itself, or the newest snapshot of a run folder."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    snapshots = sorted(path.glob(SNAPSHOT_PATTERN))
+    if not snapshots:
+        raise GanError(
+            f"{path}: expected a snapshot or a run folder, got a folder without {SNAPSHOT_PATTERN}"
+        )
+    return snapshots[-1]
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """All tensors of a snapshot by name, on the CPU."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise GanError(f"{path}: expected a whole snapshot, got {error}") from error
+
+
+def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[Generator, Snapshot]:
+    """The averaged generator `G_ema` in evaluation mode, and the snapshot's header.
+
+    On a CPU every block computes in float32, whatever it was trained in.
+    """
+    snapshot = read_snapshot(path)
+    device = torch.device(device)
+    try:
+        generator = build_generator(snapshot.config, full_precision=device.type == "cpu")
+    except (TypeError, ValueError, KeyError) as error:
+        raise GanError(f"{snapshot.path}: expected network settings in the header, got {error!r}") from error
+    prefix = "G_ema."
+    weights = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in load_weights(snapshot.path).items()
+        if name.startswith(prefix)
+    }
+    try:
+        generator.load_state_dict(weights)
+    except RuntimeError as error:
+        first_line = str(error).strip().splitlines()[-1].strip()
+        raise GanError(
+            f"{snapshot.path}: expected the weights that its header describes, got: {first_line}"
+        ) from error
+    return generator.eval().requires_grad_(False).to(device), snapshot
+
+
+def refuse_overlap(
+    snapshot: Snapshot,
+    test_subjects: Sequence[str],
+    archive_sha256: str,
+    what: str,
+    *,
+    allow_other_archive: bool = False,
+) -> None:
+    """Refuse to judge anything on subjects that the generator learned from.
+
+    Args:
+        test_subjects: whom nothing may have been learned from.
+        archive_sha256: of the archive that holds them.
+        what: named in the error, for instance "the test part of fold 0".
+        allow_other_archive: accept a generator of another archive on the user's word that the subjects
+            differ; subjects of the same name are refused all the same.
+
+    Raises:
+        GanError: naming the subjects seen, or why it cannot be known whether any was.
+    """
+    seen = sorted(set(snapshot.subjects) & set(test_subjects))
+    if seen:
+        raise GanError(
+            f"{snapshot.path}: the generator was trained on {len(seen)} of the {len(set(test_subjects))} "
+            f"subjects of {what} ({name_some(seen)}); results on them would be too good. Train it on the "
+            f"training part "
+            "alone: gan train --split --fold"
+        )
+    if snapshot.archive_sha256 != archive_sha256 and not allow_other_archive:
+        raise GanError(
+            f"{snapshot.path}: the generator was trained on another archive (SHA-256 "
+            f"{snapshot.archive_sha256[:12]}, "
+            f"not {archive_sha256[:12]}), so it cannot be checked whether it saw {what} under other names; "
+            f"train it "
+            "on this archive, or allow another archive explicitly if you know that the subjects differ"
+        )
+    if not snapshot.subjects and not allow_other_archive:
+        raise GanError(
+            f"{snapshot.path}: expected the subjects seen in training, got none recorded, so it cannot be "
+            f"checked whether the generator saw {what}; train it on an archive with subjects, or allow it"
+        )

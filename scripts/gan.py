@@ -1,0 +1,207 @@
+"""`synthlabel gan`: train StyleGAN2-ADA on an archive, and sample images from it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from scripts.progress import progress_bar
+
+BOOL = click.BOOL  # official switches take a value: --mirror=1
+
+
+@click.group("gan")
+def commands() -> None:
+    """Train StyleGAN2-ADA on an archive and sample images from it."""
+
+
+def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    columns, cross, rows = value.lower().partition("x")
+    if not (cross and columns.isdecimal() and rows.isdecimal()):
+        raise click.BadParameter(f"expected columns x rows such as 8x8, got '{value}'")
+    return int(columns), int(rows)
+
+
+@commands.command()
+# What to train on
+@click.option(
+    "--outdir", type=click.Path(file_okay=False, path_type=Path), help="Where to make the run folder."
+)
+@click.option("--data", type=click.Path(path_type=Path), help="Archive of training images (.zip).")
+@click.option(
+    "--split", type=click.Path(path_type=Path), help="Split file: train on one fold's training part alone."
+)
+@click.option("--fold", type=int, default=0, show_default=True, help="Fold of --split.")
+@click.option(
+    "--cond",
+    type=BOOL,
+    default=False,
+    show_default=True,
+    help="Class-conditional, with the archive's labels.",
+)
+@click.option("--subset", type=int, help="Train on so many images only.  [default: all]")
+@click.option(
+    "--mirror", type=BOOL, default=False, show_default=True, help="Show each image mirrored as well."
+)
+# How
+@click.option(
+    "--cfg",
+    default="auto",
+    show_default=True,
+    help="auto, stylegan2, paper256, paper512, paper1024, cifar; small = small images on a CPU.",
+)
+@click.option("--kimg", type=float, help="Length of training in thousands of images.  [default: by --cfg]")
+@click.option("--batch", type=int, help="Images an iteration.  [default: by --cfg]")
+@click.option("--gamma", type=float, help="R1 weight.  [default: by --cfg]")
+@click.option("--aug", help="noaug, ada, fixed.  [default: ada]")
+@click.option("--p", type=float, help="Strength for --aug=fixed.")
+@click.option("--target", type=float, help="Target of ADA.  [default: 0.6]")
+@click.option(
+    "--augpipe",
+    help="blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn, bgcfnc.  [default: bgc]",
+)
+@click.option(
+    "--resume", help="Run folder, 'latest' or 'auto': go on exactly; a snapshot: start from its weights."
+)
+@click.option("--freezed", type=int, help="Layers of the discriminator that are not trained.  [default: 0]")
+@click.option("--seed", type=int, default=0, show_default=True)
+# Where, and what to write
+@click.option("--gpus", type=int, default=1, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option(
+    "--precision", help="fp32, bf16, fp16.  [default: fp32 on a CPU or with --cfg=small, else fp16]"
+)
+@click.option("--fp32", type=BOOL, default=False, show_default=True, help="Same as --precision=fp32.")
+@click.option("--nhwc", type=BOOL, default=False, show_default=True, help="Channels-last memory.")
+@click.option("--nobench", type=BOOL, default=False, show_default=True, help="No cuDNN benchmarking.")
+@click.option("--allow-tf32", type=BOOL, default=False, show_default=True)
+@click.option(
+    "--workers", type=int, default=3, show_default=True, help="Accepted for old command lines; has no effect."
+)
+@click.option(
+    "--snap", type=int, help="Ticks (of 4 kimg) between snapshots.  [default: 50; 5 with --cfg=small]"
+)
+@click.option("--metrics", default="none", show_default=True, help="Only 'none' while training.")
+@click.option(
+    "--grid",
+    callback=_grid_size,
+    metavar="COLSxROWS",
+    help="Size of the sample grids.  [default: 8x8 on a CPU]",
+)
+@click.option("--latent-dim", type=int, help="Size of z and w.  [default: by --cfg]")
+@click.option("--channel-base", type=int, help="Channels at resolution r: this / r.  [default: by --cfg]")
+@click.option("--channel-max", type=int, help="But at most so many.  [default: by --cfg]")
+@click.option("-n", "--dry-run", is_flag=True, help="Print the options and create nothing.")
+@click.pass_context
+def train(ctx: click.Context, dry_run: bool, **options: Any) -> None:
+    """Train a generator on the training part of one fold (or on all images without --split).
+
+    Ctrl-C and SIGTERM write the state first; --resume RUN_FOLDER (or latest) then goes on exactly.
+    """
+    from gan.errors import TrainingInterrupted
+    from gan.training import plan
+    from gan.training import train as run_training
+
+    given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    config = _train_config(options, given)
+    if dry_run:
+        planned, summary = plan(config)
+        click.echo("\nTraining options:")
+        click.echo(json.dumps(planned, indent=2))
+        click.echo(f"\n{summary}\n\nDry run; exiting.")
+        return
+    try:
+        with progress_bar("training") as progress:
+            snapshot = run_training(config, progress, echo=click.echo)
+    except TrainingInterrupted as stopped:
+        click.echo(f"\nTraining was {stopped}", err=True)
+        ctx.exit(128 + stopped.signal_number)
+    click.echo(f"{snapshot}: the trained generator")
+
+
+def _train_config(options: dict[str, Any], given: set[str]) -> Any:
+    """Options of a new run; or those of the run that is continued, with what was given now."""
+    from dataclasses import replace
+
+    from gan.config import TrainConfig
+    from gan.runfolder import find_latest_run
+    from gan.state import read_state_header, stored_config
+
+    resume = options["resume"]
+    run_dir = None
+    if resume in ("latest", "auto") and options["outdir"] is not None:
+        run_dir = find_latest_run(options["outdir"])
+    elif resume and Path(resume).is_dir():
+        run_dir = Path(resume)
+    if run_dir is not None:
+        stored = stored_config(read_state_header(run_dir))
+        outdir = options["outdir"] or run_dir.parent
+        return replace(
+            stored, **{name: options[name] for name in given} | {"resume": str(run_dir), "outdir": outdir}
+        )
+    for name in ("outdir", "data"):
+        if options[name] is None:
+            raise click.UsageError(f"Missing option '--{name}'.")
+    return TrainConfig(**options)
+
+
+@commands.command()
+@click.option(
+    "--network",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Snapshot, or run folder for its newest.",
+)
+@click.option("--seeds", required=True, help="Range such as 0-1999, or list such as 3,7,12.")
+@click.option("--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help="Truncation psi.")
+@click.option("--class", "class_name", help="Class to sample, name or number (conditional networks).")
+@click.option("--noise-mode", default="const", show_default=True, help="const, random, none.")
+@click.option("--dest", type=click.Path(path_type=Path), help="Archive to write (.zip).")
+@click.option(
+    "--outdir", type=click.Path(file_okay=False, path_type=Path), help="Folder for seed0000.png, ... instead."
+)
+@click.option("--batch", "batch_size", type=int, default=32, show_default=True, help="Images at a time.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option("--overwrite", is_flag=True, help="Replace an archive that exists.")
+def generate(
+    network: Path,
+    seeds: str,
+    truncation_psi: float,
+    class_name: str | None,
+    noise_mode: str,
+    dest: Path | None,
+    outdir: Path | None,
+    batch_size: int,
+    device: str,
+    overwrite: bool,
+) -> None:
+    """Sample images into an archive (--dest) or into PNG files (--outdir)."""
+    from gan.generate import check_sampling, generate_archive, generate_png_files, parse_seeds
+    from gan.snapshot import read_snapshot
+
+    if (dest is None) == (outdir is None):
+        raise click.UsageError("expected either --dest ARCHIVE.zip or --outdir FOLDER, got both or neither")
+    numbers = parse_seeds(seeds)
+    check_sampling(numbers, noise_mode, batch_size)
+    if class_name is not None and not read_snapshot(network).classes:
+        click.echo(f"Warning: --class={class_name} is ignored, {network} is not class-conditional", err=True)
+    with progress_bar("sampling") as progress:
+        if dest is not None:
+            summary = generate_archive(
+                network, numbers, dest, truncation_psi=truncation_psi, class_name=class_name,
+                noise_mode=noise_mode, batch_size=batch_size, device=device, progress=progress,
+                overwrite=overwrite,
+            )  # fmt: skip
+        else:
+            assert outdir is not None
+            summary = generate_png_files(
+                network, numbers, outdir, truncation_psi=truncation_psi, class_name=class_name,
+                noise_mode=noise_mode, batch_size=batch_size, device=device, progress=progress,
+            )  # fmt: skip
+    click.echo(
+        f"{summary.dest}: {summary.num_images} images from {summary.network} in {summary.seconds:.0f} s"
+    )

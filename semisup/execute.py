@@ -1,0 +1,298 @@
+"""Performs the jobs of a plan: in this process, or in several that share nothing but the study folder."""
+
+import errno
+import json
+import os
+import signal
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extract.atomic import write_text
+from extract.errors import SynthlabelError
+from extract.progress import Progress, no_progress
+from semisup.folders import RECORDS
+from semisup.outcomes import record_failure, run_status
+from semisup.plan import Basis, GanJob, Job, Plan, PoolJob, RunJob
+from semisup.schedule import Schedule, units_of
+
+POLL_SEC = 0.5  # between two looks at what the workers say
+HEARTBEAT_SEC = 1.0  # between two reports of a worker
+GRACE_SEC = 30.0  # for a generator's training to save its state after Ctrl-C
+WORKER_IDLE_SEC = 60
+KILLED = "its process was killed, most likely for want of memory; use --jobs 1"
+MAX_ATTEMPTS = 2  # of a job whose process died: the death may have been another job's
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one command did."""
+
+    num_performed: int
+    failures: tuple[tuple[str, str], ...]  # title and cause
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a job ended, in plain values that cross processes."""
+
+    state: str  # "done" | "failed" | "interrupted" | "disk full"
+    text: str = ""
+
+
+def execute(
+    plan: Plan, study_dir: Path, *, jobs: int | None = None, progress: Progress = no_progress
+) -> Outcome:
+    """Perform every job that is not done; a failed one is recorded and the others go on.
+
+    Args:
+        jobs: processes at once; None = two, fewer where the cores do not suffice; 1 = this process.
+
+    Raises:
+        OSError: when the disk is full; whatever was finished stays.
+        KeyboardInterrupt: likewise.
+    """
+    basis = plan.basis(study_dir.resolve())
+    work = _Work(plan, basis, progress)
+    num_workers = default_jobs(plan.config.threads) if jobs is None else jobs
+    if min(num_workers, len(work.schedule.waiting)) > 1:
+        _execute_in_processes(work, num_workers)
+    else:
+        _execute_here(work)
+    return Outcome(work.num_performed, tuple(work.failures))
+
+
+def default_jobs(threads: int) -> int:
+    """Two processes of one thread beat one of two on small networks; more would need to know the memory."""
+    return max(1, min(2, (os.cpu_count() or 1) // threads))
+
+
+def is_done(job: Job, study_dir: Path) -> bool:
+    """Whether a job's result is there, whole."""
+    if isinstance(job, RunJob):
+        return run_status(job, study_dir)[0] == "done"
+    return (study_dir / job.folder / job.key / RECORDS[job.kind]).exists()
+
+
+def perform(job: Job, basis: Basis, progress: Progress = no_progress) -> None:
+    """Do one job; its result appears in the study folder, whole or not at all."""
+    from semisup import pool, runs  # torch and fastai: where work is done, not where it is planned
+
+    if isinstance(job, GanJob):
+        pool.perform_gan(job, basis, progress)
+    elif isinstance(job, PoolJob):
+        pool.perform_pool(job, basis, progress)
+    else:
+        runs.perform_run(job, basis, progress)
+
+
+def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict:
+    """Do one job and say how it ended; every number is computed on the plan's number of threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(basis.config.threads)
+    heartbeat = _Heartbeat(job, basis.study_dir, progress)
+    try:
+        heartbeat(0, 1, "starting")
+        perform(job, basis, heartbeat)
+        return Verdict("done")
+    except KeyboardInterrupt as error:
+        return Verdict("interrupted", str(error))
+    except SynthlabelError as error:
+        return Verdict("failed", str(error))
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return Verdict("disk full" if is_full else "failed", str(error))
+    except Exception as error:  # a bug or an exhausted memory in one run must not cost the others
+        return Verdict("failed", f"{type(error).__name__}: {error}")
+    finally:
+        heartbeat.remove()
+        torch.set_num_threads(threads)
+
+
+class _Heartbeat:
+    """Says in `progress/<key>.json` how far a job is: for the bar, for `status`, and with whom to speak."""
+
+    def __init__(self, job: Job, study_dir: Path, progress: Progress) -> None:
+        self._path = heartbeat_path(study_dir, job)
+        self._title, self._progress, self._last = job.title, progress, 0.0
+
+    def __call__(self, done: int, total: int, message: str) -> None:
+        self._progress(done, total, message)
+        now = time.monotonic()
+        if now - self._last < HEARTBEAT_SEC:
+            return
+        self._last = now
+        content = {"pid": os.getpid(), "title": self._title, "done": done, "total": total, "message": message}
+        write_text(self._path, json.dumps(content))
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def heartbeat_path(study_dir: Path, job: Job) -> Path:
+    return study_dir / "progress" / f"{job.key}.json"
+
+
+def read_heartbeat(study_dir: Path, job: Job) -> dict[str, Any] | None:
+    """What a running job last said; None where it is not running."""
+    with suppress(OSError, ValueError):
+        content = json.loads(heartbeat_path(study_dir, job).read_text())
+        return content if isinstance(content, dict) else None
+    return None
+
+
+class _Work:
+    """The schedule of one command, with its consequences: records of failure, progress, the count."""
+
+    def __init__(self, plan: Plan, basis: Basis, progress: Progress) -> None:
+        self.basis, self._progress = basis, progress
+        self.schedule = Schedule(plan.jobs, lambda job: is_done(job, basis.study_dir))
+        self._units = {
+            job.key: units_of(job, plan.trainings_of(job) if isinstance(job, RunJob) else 1)
+            for job in self.schedule.unfinished()
+        }
+        self._total = sum(self._units.values())
+        self._finished = 0
+        self._shares: dict[str, float] = {}  # of each running job
+        self.num_performed = 0
+        self.failures: list[tuple[str, str]] = []
+
+    def settle(self, job: Job, verdict: Verdict) -> None:
+        """Take note of how a job ended.
+
+        Raises:
+            OSError, KeyboardInterrupt: where nothing more should be started.
+        """
+        if verdict.state == "interrupted":
+            raise KeyboardInterrupt(verdict.text)
+        if verdict.state == "disk full":
+            raise OSError(errno.ENOSPC, verdict.text, str(self.basis.study_dir))
+        self.num_performed += 1
+        if verdict.state == "done":
+            self.schedule.finish(job)
+            self._finished += self._units[job.key]
+        else:
+            for fallen, cause in self.schedule.fail(job, verdict.text):
+                self._record(fallen, cause)
+        self._shares.pop(job.key, None)
+        self.report({}, f"{job.title}: {verdict.state}")
+
+    def _record(self, job: Job, cause: str) -> None:
+        self._finished += self._units[job.key]
+        self.failures.append((job.title, cause))
+        if isinstance(job, RunJob):
+            record_failure(job, self.basis.study_dir, cause)
+
+    def report(self, shares: dict[str, float], message: str) -> None:
+        """Tell the watcher; `shares` says how much is done of jobs that are running."""
+        self._shares |= shares
+        running = sum(self._units[key] * share for key, share in self._shares.items())
+        self._progress(int(self._finished + running), self._total, message)
+
+
+def _execute_here(work: _Work) -> None:
+    while ready := work.schedule.ready():
+        job = ready[0]
+        work.schedule.start(job)
+
+        def report(done: int, total: int, message: str, job: Job = job) -> None:
+            work.report({job.key: done / max(total, 1)}, f"{job.title}: {message}")
+
+        work.settle(job, attempt(job, work.basis, report))
+
+
+def _execute_in_processes(work: _Work, num_workers: int) -> None:
+    """Keep the workers busy; a worker that dies takes its job with it, which is tried once more, alone."""
+    running: dict[Future[Verdict], Job] = {}
+    attempts: dict[str, int] = {}
+    executor = _start_workers(num_workers, work.basis.config.threads)
+    try:
+        while running or work.schedule.ready():
+            is_suspect = any(attempts[job.key] > 1 for job in running.values())
+            for job in work.schedule.ready():
+                if len(running) >= num_workers or is_suspect or (running and attempts.get(job.key)):
+                    break
+                work.schedule.start(job)
+                attempts[job.key] = attempts.get(job.key, 0) + 1
+                running[executor.submit(attempt, job, work.basis)] = job
+                is_suspect = attempts[job.key] > 1
+            finished, _ = wait(running, timeout=POLL_SEC, return_when=FIRST_COMPLETED)
+            is_broken = any(isinstance(future.exception(), BrokenProcessPool) for future in finished)
+            if is_broken:  # the death of one worker ends them all
+                finished, _ = wait(running)
+            for future in finished:
+                job = running.pop(future)
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    work.settle(job, future.result())
+                elif attempts[job.key] < MAX_ATTEMPTS:
+                    work.schedule.put_back(job)
+                else:
+                    work.settle(job, Verdict("failed", KILLED))
+            if is_broken:
+                executor = _start_workers(num_workers, work.basis.config.threads)
+            _report_running(work, running)
+    except BaseException:
+        _stop_workers(executor, running, work.basis.study_dir)
+        raise
+    executor.shutdown(wait=True)
+
+
+def _report_running(work: _Work, running: dict["Future[Verdict]", Job]) -> None:
+    shares, messages = {}, []
+    for job in running.values():
+        beat = read_heartbeat(work.basis.study_dir, job)
+        if beat:
+            shares[job.key] = beat["done"] / max(beat["total"], 1)
+            messages.append(f"{job.title}: {beat['message']}")
+    if messages:
+        work.report(shares, messages[0])
+
+
+def _start_workers(num_workers: int, threads: int) -> Any:
+    from joblib.externals.loky import get_reusable_executor  # spawns: torch's threads do not survive a fork
+
+    # Threads of several processes fight for the cores: their number must be set before torch is loaded.
+    environment = {
+        name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    }
+    return get_reusable_executor(
+        max_workers=num_workers,
+        timeout=WORKER_IDLE_SEC,
+        env=environment,
+        initializer=_initialise_worker,
+        initargs=(os.getpid(),),
+        reuse=False,
+    )
+
+
+def _initialise_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent (a generator's training listens itself), and do not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
+
+
+def _follow_parent(parent: int) -> None:
+    # A parent killed with SIGKILL cannot say goodbye; its orphans would work on beside the next command.
+    while os.getppid() == parent:
+        time.sleep(POLL_SEC)
+    os._exit(1)
+
+
+def _stop_workers(executor: Any, running: dict["Future[Verdict]", Job], study_dir: Path) -> None:
+    """Let a generator's training save its state, then end the workers; the next command clears up."""
+    training = {future: job for future, job in running.items() if isinstance(job, GanJob)}
+    for job in training.values():
+        beat = read_heartbeat(study_dir, job)
+        if beat:
+            with suppress(ProcessLookupError):
+                os.kill(beat["pid"], signal.SIGTERM)
+    if training:
+        wait(training, timeout=GRACE_SEC)
+    executor.shutdown(wait=True, kill_workers=True)

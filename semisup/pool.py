@@ -1,0 +1,152 @@
+"""The unlabeled pool: real images without their labels, or synthetic ones from a generator that saw no judge.
+
+The one module that asks `gan` for a generator and its images.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from classifier.data import ImageTable
+from extract.archive import Archive, open_archive
+from extract.cache import open_images
+from extract.progress import Progress, no_progress
+from extract.split import Split
+from semisup.errors import StudyError
+from semisup.folders import RECORDS, read_json, write_json
+from semisup.guards import read_fit_snapshot
+from semisup.ledger import PoolIdentity
+from semisup.plan import Basis, GanJob, PoolJob, open_data
+
+GAN_JSON, POOL_JSON = RECORDS["gan"], RECORDS["pool"]
+POOL_ARCHIVE = "synthetic.zip"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What may be pseudo-labeled: N images by reference, none with a label that a model could see."""
+
+    images: ImageTable
+    subjects: np.ndarray  # (N,) str, empty for synthetic images
+    origin: str  # "real" | "synthetic"
+    identity: PoolIdentity
+    withheld_labels: np.ndarray | None  # (N,) int64, to judge pseudo-labels after the fact; real pools alone
+
+
+def real_pool(archive: Archive, images: np.ndarray, split: Split, fold: int, fraction: float) -> Pool:
+    """The training images whose labels are withheld at this fraction."""
+    rows = split.rows(archive, fold, "unlabeled", fraction)
+    if not len(rows):
+        raise StudyError(
+            f"{archive.path}: expected unlabeled training images in fold {fold} at fraction {fraction:g}, "
+            "got none; leave this fraction out or drop the arm pseudo_real"
+        )
+    return Pool(
+        ImageTable(images, rows),
+        archive.subjects[rows],
+        "real",
+        PoolIdentity.of_rows(archive.manifest, rows, archive.sha256),
+        archive.labels[rows],
+    )
+
+
+def synthetic_pool(basis: Basis, key: str, split: Split, fold: int) -> Pool:
+    """The synthetic images of `pools/<key>/`, checked: the very archive, from a generator fit for the fold.
+
+    Raises:
+        StudyError: if the archive is not the one that was generated, or of another image shape.
+        GanError: if its generator saw a validation or test subject of this fold.
+    """
+    folder = basis.study_dir / PoolJob.folder / key
+    made = read_json(folder / POOL_JSON)
+    with open_archive(folder / POOL_ARCHIVE) as archive:
+        if archive.sha256 != made["archive_sha256"]:
+            raise StudyError(
+                f"{archive.path}: expected the archive that was generated "
+                f"({made['archive_sha256'][:12]}...), got another ({archive.sha256[:12]}...); "
+                f"remove {folder} to generate it anew"
+            )
+        network = basis.study_dir / made["network"]  # an absolute path stays itself
+        snapshot = read_fit_snapshot(network, basis.archive_sha256, split, fold)
+        if snapshot.sha256 != made["snapshot_sha256"]:
+            raise StudyError(
+                f"{snapshot.path}: expected the snapshot that the pool was drawn from "
+                f"({made['snapshot_sha256'][:12]}...), got another; remove {folder} to generate it anew"
+            )
+        rows = np.arange(len(archive))
+        return Pool(
+            ImageTable(open_images(archive), rows),
+            np.full(len(archive), "", dtype=str),
+            "synthetic",
+            PoolIdentity.of_rows(archive.manifest, rows, archive.sha256),
+            None,
+        )
+
+
+def perform_gan(job: GanJob, basis: Basis, progress: Progress = no_progress) -> None:
+    """Train a fold's generator in `gans/<key>/`, going on where an earlier attempt was stopped."""
+    from gan.training import train
+
+    folder = basis.study_dir / job.folder / job.key
+    config = basis.config.gan_config(job.fold, job.seed, folder)
+    network = train(config, progress)
+    with open_data(basis) as (_, split):
+        snapshot = read_fit_snapshot(network, basis.archive_sha256, split, job.fold)
+    write_json(
+        folder / GAN_JSON,
+        {
+            "key": job.key,
+            "fold": job.fold,
+            "seed": job.seed,
+            "snapshot": snapshot.path.relative_to(folder).as_posix(),
+            "snapshot_sha256": snapshot.sha256,
+            "kimg": snapshot.kimg,
+        },
+    )
+
+
+def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -> None:
+    """Generate `pools/<key>/synthetic.zip`; refuses an unfit generator before a single image is drawn."""
+    from gan.generate import generate_archive
+
+    folder = basis.study_dir / job.folder / job.key
+    if job.gan_key:
+        gan = read_json(basis.study_dir / GanJob.folder / job.gan_key / GAN_JSON)
+        network = Path(GanJob.folder) / job.gan_key / gan["snapshot"]  # relative: a study folder may be moved
+    else:
+        assert job.network is not None
+        network = job.network
+    with open_data(basis) as (archive, split):
+        snapshot = read_fit_snapshot(basis.study_dir / network, basis.archive_sha256, split, job.fold)
+        if snapshot.image_shape != archive.image_shape:
+            raise StudyError(
+                f"{snapshot.path}: expected a generator of images {archive.image_shape} (C, H, W) as in "
+                f"{archive.path}, got {snapshot.image_shape}; train one on this archive"
+            )
+    settings = basis.config.pool
+    dest = folder / POOL_ARCHIVE
+    generate_archive(
+        snapshot.path,
+        range(job.first_seed, job.first_seed + settings.num_images),
+        dest,
+        truncation_psi=settings.truncation_psi,
+        progress=progress,
+        overwrite=True,  # of a pool that an interrupted command left without its record
+    )
+    with open_archive(dest) as generated:
+        open_images(generated, progress)  # decoded once here, not in every run
+        archive_sha256 = generated.sha256
+    write_json(
+        folder / POOL_JSON,
+        {
+            "key": job.key,
+            "fold": job.fold,
+            "network": network.as_posix(),
+            "snapshot_sha256": snapshot.sha256,
+            "archive_sha256": archive_sha256,
+            "num_images": settings.num_images,
+            "truncation_psi": settings.truncation_psi,
+            "first_seed": job.first_seed,
+        },
+    )

@@ -1,0 +1,306 @@
+"""A study as a folder: begun once with its plan, worked on until all is done, never mixed with another."""
+
+import fcntl
+import importlib.metadata
+import platform
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extract.atomic import write_text
+from extract.progress import Progress, no_progress
+from semisup.arms import ARMS
+from semisup.config import StudyConfig, load_study
+from semisup.errors import StudyError
+from semisup.execute import Outcome, execute, is_done, read_heartbeat
+from semisup.folders import STUDY_JSON, STUDY_YAML, read_json, remove_leftovers, write_json
+from semisup.outcomes import read_run, run_status
+from semisup.plan import Plan, RunJob, make_plan
+
+OTHER_JOBS = "another generator or release"
+VERSIONED = ("synthlabel", "torch", "fastai", "timm", "numpy", "scipy", "pandas", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """What a `semisup run` did and what is left."""
+
+    study_dir: Path
+    num_runs: int
+    num_done: int
+    num_performed: int  # jobs of any kind, in this command
+    failures: tuple[tuple[str, str], ...]  # title and cause of each job that failed now
+
+
+def run_study(
+    study_file: Path,
+    study_dir: Path,
+    *,
+    jobs: int | None = None,
+    command: Sequence[str] = (),
+    progress: Progress = no_progress,
+) -> StudySummary:
+    """Begin a study, or go on with it: what is done is not done again, what failed is tried again.
+
+    The numbers depend neither on `jobs` nor on how often the command was killed.
+
+    Args:
+        jobs: processes at once; None = two, or one on a machine with one core.
+        command: what to record as the command that repeats the study.
+
+    Raises:
+        SettingsError: for a study file that asks for what cannot be.
+        StudyError: if the folder belongs to another plan, or another command is at work in it.
+    """
+    plan = make_plan(load_study(study_file))
+    with locked(study_dir):
+        _begin(plan, study_file, study_dir, command)
+        remove_leftovers(study_dir)
+        outcome = execute(plan, study_dir, jobs=jobs, progress=progress)
+    return _summary(plan, study_dir, outcome)
+
+
+def _summary(plan: Plan, study_dir: Path, outcome: Outcome) -> StudySummary:
+    num_done = sum(is_done(run, study_dir) for run in plan.runs)
+    return StudySummary(study_dir, len(plan.runs), num_done, outcome.num_performed, outcome.failures)
+
+
+@contextmanager
+def locked(study_dir: Path) -> Iterator[None]:
+    """Keep a second command out of the folder; the lock goes with its process, however that ends."""
+    study_dir.mkdir(parents=True, exist_ok=True)
+    with open(study_dir / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StudyError(
+                f"{study_dir}: another `semisup run` is at work in this folder; wait for it, or "
+                "choose another --outdir"
+            ) from error
+        yield
+
+
+def _begin(plan: Plan, study_file: Path, study_dir: Path, command: Sequence[str]) -> None:
+    wanted = plan_identity(plan)
+    path = study_dir / STUDY_JSON
+    if path.exists():
+        _refuse_other_plan(read_json(path).get("plan", {}), wanted, study_dir)
+        return
+    foreign = [entry.name for entry in study_dir.iterdir() if not entry.name.startswith(".")]
+    if foreign:
+        raise StudyError(
+            f"{study_dir}: expected an empty folder or a study begun before, got "
+            f"{', '.join(sorted(foreign)[:5])}; choose another --outdir"
+        )
+    write_text(study_dir / STUDY_YAML, Path(study_file).read_text(encoding="utf-8"))
+    write_json(path, describe_study(plan, wanted, command))  # last: it says that the study has begun
+
+
+def plan_identity(plan: Plan) -> dict[str, Any]:
+    """Everything that makes two plans different studies; where the files lie is not part of it."""
+    content = plan.config.model_dump(mode="json", exclude={"data", "split", "folds"})
+    content["gan"].pop("network")  # known by the pools' hashes below
+    return {
+        **content,
+        "folds": list(plan.folds),
+        "archive_sha256": plan.archive_sha256,
+        "split_sha256": plan.split_sha256,
+        "jobs": sorted(job.key for job in plan.jobs),
+    }
+
+
+def _refuse_other_plan(there: dict[str, Any], wanted: dict[str, Any], study_dir: Path) -> None:
+    differences = list(_differences(there, wanted))
+    if (
+        len(differences) > 1
+    ):  # the hashes of the jobs follow from all the others: alone they mean another snapshot
+        differences = [text for text in differences if text != OTHER_JOBS]
+    if differences:
+        shown = "; ".join(differences[:3]) + (
+            f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+        )
+        raise StudyError(
+            f"{study_dir}: this folder belongs to another plan ({shown}); choose another --outdir, or go "
+            "back to the study file and data it was begun with"
+        )
+
+
+def _differences(there: dict[str, Any], wanted: dict[str, Any], place: str = "") -> Iterator[str]:
+    for key in sorted(there.keys() | wanted.keys()):
+        old, new = there.get(key), wanted.get(key)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{place}{key}.")
+        elif key == "jobs":
+            yield OTHER_JOBS
+        else:
+            yield f"{place}{key}: {_short(old)} there, {_short(new)} now"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:12]}..."
+
+
+def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str]) -> dict[str, Any]:
+    """The resolved plan as `study.json` keeps it, for the report and for whoever repeats the study."""
+    config = plan.config
+    return {
+        "name": config.name,
+        "data": str(config.data),
+        "split": str(config.split),
+        "archive_sha256": plan.archive_sha256,
+        "split_sha256": plan.split_sha256,
+        "classes": list(plan.classes),
+        "arms": list(config.arms),
+        "arm_texts": {name: ARMS[name].text for name in config.arms},
+        "fractions": sorted(config.fractions),
+        "folds": list(plan.folds),
+        "seeds": list(config.seeds),
+        "primary": config.primary.model_dump(),
+        "classifier": config.classifier.model_dump(mode="json"),
+        "gan": config.gan.model_dump(mode="json"),
+        "pool": config.pool.model_dump(),
+        "pseudo": config.pseudo.model_dump(),
+        "threads": config.threads,
+        "runs": [
+            {"key": run.key, "arm": run.arm, "fold": run.fold, "seed": run.seed, "fraction": run.fraction,
+             "pool_key": run.pool_key}
+            for run in plan.runs
+        ],
+        "pools": {str(job.fold): job.key for job in plan.jobs if job.kind == "pool"},
+        "versions": versions(),
+        "command": list(command),
+        "plan": identity,
+    }  # fmt: skip
+
+
+def open_study(study_dir: Path) -> Plan:
+    """The plan of a study folder, from the copy of the study file in it and the data it names.
+
+    Raises:
+        StudyError: if the folder is no study, or its data changed since it was begun.
+    """
+    content = read_json(study_dir / STUDY_JSON)
+    config = load_study(study_dir / STUDY_YAML)
+    plan = make_plan(_with_places(config, content))
+    _refuse_other_plan(content.get("plan", {}), plan_identity(plan), study_dir)
+    return plan
+
+
+def _with_places(config: StudyConfig, content: dict[str, Any]) -> StudyConfig:
+    """The copied study file names its data relative to where it lay; `study.json` knows the places."""
+    gan = config.gan.model_copy(update={"network": _network_place(content["gan"]["network"])})
+    places = {"data": Path(content["data"]), "split": Path(content["split"]), "gan": gan}
+    return config.model_copy(update=places)
+
+
+def _network_place(network: Any) -> Any:
+    if isinstance(network, dict):
+        return {int(fold): Path(path) for fold, path in network.items()}
+    return Path(network) if network else None
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """How far a study is."""
+
+    counts: dict[str, Counter[str]]  # by arm: "done", "failed", "running", "open"
+    running: tuple[str, ...]  # title and message of what is being worked on
+    failures: tuple[tuple[str, str], ...]  # title and cause
+    seconds_left: float | None  # on one process; None before the first run is done
+
+
+def study_status(study_dir: Path) -> StudyStatus:
+    """Read how far a study is, without disturbing the command at work in it."""
+    plan = open_study(study_dir)
+    counts: dict[str, Counter[str]] = {name: Counter() for name in plan.config.arms}
+    running, failures, seconds = [], [], []
+    for job in plan.jobs:
+        beat = read_heartbeat(study_dir, job)
+        if beat:
+            running.append(f"{job.title}: {beat['message']} ({beat['done']}/{beat['total']})")
+        if not isinstance(job, RunJob):
+            continue
+        content = read_run(job, study_dir)
+        state = content["status"] if content else "open"
+        counts[job.arm]["running" if beat else state] += 1
+        if state == "failed" and content:
+            failures.append((job.title, str(content["error"])))
+        if state == "done" and content:
+            seconds.append(content["seconds"] / max(plan.trainings_of(job), 1))
+    left = sum(plan.trainings_of(run) for run in plan.runs if run_status(run, study_dir)[0] != "done")
+    per_training = sum(seconds) / len(seconds) if seconds else None
+    return StudyStatus(
+        counts, tuple(running), tuple(failures), None if per_training is None else left * per_training
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of everything that could move a number."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def plan_table(plan: Plan) -> str:
+    """What a study would run, as text for a terminal."""
+    config = plan.config
+    num_gans = sum(job.kind == "gan" for job in plan.jobs)
+    pools = [job for job in plan.jobs if job.kind == "pool"]
+    lines = [
+        f"{config.name}: {len(plan.runs)} runs, at most {plan.num_trainings} classifier trainings of "
+        f"{config.classifier_config(0).steps} steps, {num_gans} generators to train",
+        f"data: {config.data} ({', '.join(plan.classes)})",
+        f"folds {_listed(plan.folds)}; seeds {_listed(config.seeds)}; "
+        f"fractions {_listed(sorted(config.fractions))}",
+    ]
+    if pools:
+        lines.append(
+            f"pool: {config.pool.num_images} synthetic images a fold, psi {config.pool.truncation_psi:g}"
+        )
+    lines.append("")
+    width = max(len(name) for name in config.arms)
+    for name in config.arms:
+        runs = [run for run in plan.runs if run.arm == name]
+        trainings = sum(plan.trainings_of(run) for run in runs)
+        lines.append(f"{name:<{width}}  {len(runs):4d} runs  {trainings:4d} trainings  {ARMS[name].text}")
+    primary = config.primary
+    lines += [
+        "",
+        f"primary comparison: {primary.arm} against {primary.baseline} at {primary.fraction:.0%} of the "
+        f"labels, {primary.metric.replace('_', ' ')}",
+    ]
+    return "\n".join(lines)
+
+
+def status_table(status: StudyStatus) -> str:
+    """How far a study is, as text for a terminal."""
+    width = max(len(name) for name in status.counts)
+    lines = []
+    for name, counts in status.counts.items():
+        states = [
+            f"{counts[state]} {state}" for state in ("done", "running", "open", "failed") if counts[state]
+        ]
+        lines.append(f"{name:<{width}}  {', '.join(states)}")
+    lines += [f"now: {text}" for text in status.running]
+    lines += [f"failed: {title}: {cause}" for title, cause in status.failures]
+    if status.seconds_left is None:
+        lines.append("time left: unknown before the first run is done")
+    elif status.seconds_left:
+        lines.append(
+            f"classifier trainings left: about {status.seconds_left / 60:.0f} minutes of one process"
+        )
+    return "\n".join(lines)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
