@@ -4,6 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from semisup.examples import Shelf, describe_data, find_examples
+from semisup.records import read_records
 from semisup.report import write_report
 from tests.semisup.study_folder import FakeStudy, fail_run, make_study
 
@@ -23,7 +25,7 @@ SECTIONS = [
 
 
 class Page(HTMLParser):
-    """Checks that every element is closed in order, and collects ids, addresses, headings and text."""
+    """Checks that every element is closed in order; collects ids, addresses and text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -141,8 +143,22 @@ def test_without_archives_the_report_says_so_and_still_renders(tmp_path):
 def test_an_archive_that_was_replaced_is_not_shown(tmp_path):
     study = make_study(tmp_path, SMALL)
     (study / "planes.zip").write_bytes((study / "pools" / "pool0" / "synthetic.zip").read_bytes())
-    _, parsed = read_page(study)
-    assert "expected the archive that the study used" in parsed.text
+    records = read_records(study)
+    with Shelf(records) as shelf:
+        examples = find_examples(records, records.select("pseudo_real", 0.2), shelf)
+        assert examples.rounds == ()
+        assert "expected the archive that the study used" in examples.problem
+        assert "expected the archive that the study used" in describe_data(records, shelf).problem
+        assert find_examples(records, records.select("pseudo_gan_full", 0.2), shelf).rounds
+
+
+def test_a_wrong_pseudo_label_on_a_real_image_is_marked(study):
+    records = read_records(study)
+    with Shelf(records) as shelf:
+        rounds = find_examples(records, records.select("pseudo_real", 0.2), shelf).rounds
+    shown = [picture for one in rounds for row in one.rows for picture in row.pictures]
+    assert any(picture.is_wrong for picture in shown)
+    assert all(("(is " in picture.caption) == picture.is_wrong for picture in shown)
 
 
 def test_a_study_too_small_for_a_headline_says_so_first(tmp_path):

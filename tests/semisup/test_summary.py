@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from semisup.summary import summarize, write_results
 from tests.semisup.study_folder import FakeStudy, fail_run, make_study
 
 SMALL = FakeStudy(num_subjects=24, images_per_subject=3, folds=(0,), pool_size=40, has_images=False)
+
+ONE_FOLD = FakeStudy(num_subjects=48, folds=(0,), fractions=(0.2, 0.5), has_images=False)
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +61,14 @@ def test_only_the_primary_comparison_goes_without_holm(summary):
 
 
 def test_a_planted_gain_and_a_planted_harm_are_told_apart(tmp_path):
-    gained = make_study(tmp_path / "gain", FakeStudy(gan_gain=0.1, has_images=False))
-    harmed = make_study(tmp_path / "harm", FakeStudy(gan_gain=-0.1, has_images=False))
+    gained = make_study(tmp_path / "gain", replace(ONE_FOLD, gan_gain=0.1))
+    harmed = make_study(tmp_path / "harm", replace(ONE_FOLD, gan_gain=-0.1))
     assert summarize(read_records(gained), 500).verdict.kind == "gain"
     assert summarize(read_records(harmed), 500).verdict.kind == "harm"
 
 
 def test_label_equivalence_agrees_with_the_difference(tmp_path):
-    gained = summarize(read_records(make_study(tmp_path, FakeStudy(gan_gain=0.06, has_images=False))), 500)
+    gained = summarize(read_records(make_study(tmp_path, replace(ONE_FOLD, gan_gain=0.06))), 500)
     found = gained.equivalences["pseudo_gan_full", 0.2]
     assert gained.primary.difference.low > 0
     assert 0.2 < found.low < found.fraction < found.high
