@@ -96,7 +96,7 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(basis.config.threads)
+    torch.set_num_threads(threads_of(job, basis))
     heartbeat = _Heartbeat(job, basis.study_dir, progress)
     try:
         heartbeat(0, 1, "starting")
@@ -114,6 +114,11 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
     finally:
         heartbeat.remove()
         torch.set_num_threads(threads)
+
+
+def threads_of(job: Job, basis: Basis) -> int:
+    """How many cores a job is to use."""
+    return basis.config.threads_of_gan if isinstance(job, GanJob) else basis.config.threads
 
 
 class _Heartbeat:
@@ -211,13 +216,16 @@ def _execute_here(work: _Work) -> None:
 def _execute_in_processes(work: _Work, num_workers: int) -> None:
     """Keep the workers busy; a worker that dies takes its job with it, which is tried once more, alone."""
     running: dict[Future[Verdict], Job] = {}
+    num_cores = num_workers * work.basis.config.threads
     attempts: dict[str, int] = {}
     executor = _start_workers(num_workers, work.basis.config.threads)
     try:
         while running or work.schedule.ready():
             is_suspect = any(attempts[job.key] > 1 for job in running.values())
             for job in work.schedule.ready():
-                if len(running) >= num_workers or is_suspect or (running and attempts.get(job.key)):
+                taken = sum(threads_of(other, work.basis) for other in running.values())
+                is_fitting = taken + threads_of(job, work.basis) <= num_cores
+                if running and (is_suspect or not is_fitting or attempts.get(job.key)):
                     break
                 work.schedule.start(job)
                 attempts[job.key] = attempts.get(job.key, 0) + 1

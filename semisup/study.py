@@ -167,6 +167,7 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "pool": config.pool.model_dump(),
         "pseudo": config.pseudo.model_dump(),
         "threads": config.threads,
+        "gan_threads": config.threads_of_gan,
         "runs": [
             {"key": run.key, "arm": run.arm, "fold": run.fold, "seed": run.seed, "fraction": run.fraction,
              "pool_key": run.pool_key}
