@@ -1,4 +1,4 @@
-"""Pictures for the report: what was pseudo-labelled, what was passed over, and GAN samples beside real images.
+"""Pictures for the report: what was pseudo-labelled, what was not, and GAN samples beside real images.
 
 All are drawn at random with a fixed seed, not picked: a page of the most confident images would flatter.
 """
@@ -6,7 +6,7 @@ All are drawn at random with a fixed seed, not picked: a page of the most confid
 import base64
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -99,7 +99,7 @@ class DataSheet:
 
 
 class Shelf:
-    """The archives of a study by their hash; one that is missing or was replaced is reported, never guessed."""
+    """The archives of a study by their hash; one that is missing or replaced is reported, never guessed."""
 
     def __init__(self, records: StudyRecords) -> None:
         self._records = records
@@ -107,7 +107,9 @@ class Shelf:
         self._opened: dict[str, Archive] = {}
         self._problems: dict[str, str] = {}
         study = records.study
-        self._open("data", records.study_dir / str(study.get("data", "")), str(study.get("archive_sha256", "")))
+        self._open(
+            "data", records.study_dir / str(study.get("data", "")), str(study.get("archive_sha256", ""))
+        )
         for path in sorted(records.study_dir.glob("pools/*/synthetic.zip")):
             self._open(path.parent.name, path, None)
 
@@ -167,19 +169,28 @@ def find_examples(records: StudyRecords, runs: Sequence[FinishedRun], shelf: She
         title = f"{run.arm} at {100 * run.fraction:.3g} %, fold {run.fold}, seed {run.seed}"
         archive = shelf.find(str(ledger["archive_sha256"].iat[0]))
         if archive is None:
-            problem = shelf.data_problem if run.arm == "pseudo_real" else "the archive of its pool is not in pools/"
+            problem = (
+                shelf.data_problem if run.arm == "pseudo_real" else "the archive of its pool is not in pools/"
+            )
             return Examples(run.arm, title, problem=problem or "the archive of its pool was not found")
         numbers = {name: row for row, name in enumerate(archive.manifest["file"])}
         rounds = tuple(
-            _example_round(int(index), rows, archive, numbers, records.classes, run)
-            for index, rows in ledger.groupby("round_index")
+            _example_round(
+                index, ledger[ledger["round_index"] == index], archive, numbers, records.classes, run
+            )
+            for index in sorted({int(value) for value in ledger["round_index"]})
         )
         return Examples(run.arm, title, rounds)
     return None
 
 
 def _example_round(
-    index: int, ledger: pd.DataFrame, archive: Archive, numbers: dict[str, int], classes: Sequence[str], run: FinishedRun
+    index: int,
+    ledger: pd.DataFrame,
+    archive: Archive,
+    numbers: dict[str, int],
+    classes: Sequence[str],
+    run: FinishedRun,
 ) -> ExampleRound:
     is_selected = (ledger["decision"] == SELECTED).to_numpy()
     predicted = ledger["predicted"].to_numpy()
@@ -187,17 +198,23 @@ def _example_round(
     def pictures(chosen: np.ndarray, count: int, *key: object) -> tuple[Picture, ...]:
         taken = _draw(np.flatnonzero(chosen), count, run.arm, run.fold, run.seed, index, *key)
         rows = ledger.iloc[taken].sort_values("confidence", ascending=False, kind="stable")
-        return tuple(_ledger_picture(row, archive, numbers, classes, not key) for row in rows.to_dict("records"))
+        return tuple(
+            _ledger_picture(row, archive, numbers, classes, not key) for row in rows.to_dict("records")
+        )
 
     rows = tuple(
-        ClassRow(name, int((is_selected & (predicted == k)).sum()), pictures(is_selected & (predicted == k), NUM_PER_CLASS, k))
+        ClassRow(
+            name,
+            int((is_selected & (predicted == k)).sum()),
+            pictures(is_selected & (predicted == k), NUM_PER_CLASS, k),
+        )
         for k, name in enumerate(classes)
     )
     return ExampleRound(index, rows, int((~is_selected).sum()), pictures(~is_selected, NUM_REJECTED))
 
 
 def _ledger_picture(
-    row: dict[str, Any], archive: Archive, numbers: dict[str, int], classes: Sequence[str], names_class: bool
+    row: dict[Any, Any], archive: Archive, numbers: dict[str, int], classes: Sequence[str], names_class: bool
 ) -> Picture:
     number = numbers[row["image"]]
     caption = f"{100 * row['confidence']:.0f} %"
@@ -243,19 +260,19 @@ def describe_data(records: StudyRecords, shelf: Shelf) -> DataSheet:
     if shelf.data is None:
         return DataSheet(problem=shelf.data_problem)
     archive = shelf.data
-    sheet = {
-        "num_images": len(archive),
-        "num_subjects": len(np.unique(archive.subjects)),
-        "image_shape": archive.image_shape,
-    }
+    sheet = DataSheet(
+        num_images=len(archive),
+        num_subjects=len(np.unique(archive.subjects)),
+        image_shape=archive.image_shape,
+    )
     split, problem = shelf.split()
     if split is None:
-        return DataSheet(**sheet, problem=problem)
-    folds = [fold for fold in records.study.get("folds", range(len(split.folds))) if fold < len(split.folds)]
-    return DataSheet(
-        **sheet,
+        return replace(sheet, problem=problem)
+    folds = records.study.get("folds", range(len(split.folds)))
+    return replace(
+        sheet,
         parts=tuple(_part_sheet(archive, split, fold, part) for fold in folds for part in PARTS),
-        linked=tuple(", ".join(group) for group in getattr(split, "linked_subjects", ())),
+        linked=tuple(", ".join(group) for group in split.linked_subjects),
     )
 
 
@@ -263,7 +280,9 @@ def _part_sheet(archive: Archive, split: Split, fold: int, part: str) -> PartShe
     rows = split.rows(archive, fold, part)
     labels = archive.labels[rows]
     per_class = np.bincount(labels[labels >= 0], minlength=len(archive.classes))
-    return PartSheet(fold, part, len(np.unique(archive.subjects[rows])), len(rows), tuple(int(n) for n in per_class))
+    return PartSheet(
+        fold, part, len(np.unique(archive.subjects[rows])), len(rows), tuple(int(n) for n in per_class)
+    )
 
 
 def _draw(rows: np.ndarray, count: int, *key: object) -> np.ndarray:

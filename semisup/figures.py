@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -25,7 +26,7 @@ STYLES = {  # colour, marker
     "pseudo_gan_full": ("#0072b2", "D"),
 }
 SPARE_STYLES = (("#d55e00", "^"), ("#cc79a7", "v"), ("#e69f00", "P"), ("#56b4e9", "X"))
-RC = {
+RC: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -86,7 +87,12 @@ def _draw_ceiling(ax: Axes, ceiling: ArmResult, metric: str) -> None:
     estimate = ceiling.estimates[metric]
     ax.axhspan(100 * estimate.low, 100 * estimate.high, color="#f1f3f5", zorder=0)
     ax.axhline(
-        100 * estimate.value, color=PALE, linestyle=(0, (5, 3)), linewidth=1.2, label=f"{CEILING} (ceiling)", zorder=1
+        100 * estimate.value,
+        color=PALE,
+        linestyle=(0, (5, 3)),
+        linewidth=1.2,
+        label=f"{CEILING} (ceiling)",
+        zorder=1,
     )
 
 
@@ -97,8 +103,8 @@ def _draw_curve(ax: Axes, results: Sequence[ArmResult], metric: str, shift: floa
     y = np.array([100 * e.value for e in estimates])
     errors = np.array([[100 * (e.value - e.low), 100 * (e.high - e.value)] for e in estimates]).T.clip(min=0)
     ax.errorbar(
-        x, y, yerr=errors, color=color, marker=marker, markersize=5.5, linewidth=1.6, elinewidth=1.3, capsize=3,
-        linestyle="-", label=results[0].arm,
+        x, y, yerr=errors, color=color, marker=marker, markersize=5.5, linewidth=1.6, elinewidth=1.3,
+        capsize=3, linestyle="-", label=results[0].arm,
     )  # fmt: skip
 
 
@@ -124,7 +130,9 @@ def difference_forest(summary: Summary) -> str:
         for label, comparison in zip(ax.get_yticklabels(), comparisons, strict=True):
             label.set_fontweight("bold" if comparison.is_primary else "normal")
         ax.set_ylim(len(names) - 0.4, -0.6)
-        reach = max([0.5] + [100 * abs(end) for c in comparisons for end in (c.difference.low, c.difference.high)])
+        reach = max(
+            [0.5] + [100 * abs(end) for c in comparisons for end in (c.difference.low, c.difference.high)]
+        )
         ax.set_xlim(-1.08 * reach, 1.08 * reach)
         words = METRIC_PHRASES.get(summary.metric, summary.metric)
         ax.set_xlabel(f"difference in {words} (points, 95 % interval): left of 0 worse, right of 0 better")
@@ -142,14 +150,19 @@ def confusion_matrices(results: Sequence[ArmResult], classes: Sequence[str]) -> 
         columns = min(4, len(results))
         rows = -(-len(results) // columns)
         side = min(WIDTH_IN / columns, 3.2)
-        figure = Figure(figsize=(WIDTH_IN, rows * (side * 0.92 + 0.35)), layout="constrained")
+        turned = max(map(len, names)) > 9 or len(names) > 4
+        figure = Figure(
+            figsize=(WIDTH_IN, rows * (side + 0.45) + (0.5 if turned else 0)), layout="constrained"
+        )
         axes = figure.subplots(rows, columns, squeeze=False)
         for place, ax in enumerate(axes.flat):
             if place >= len(results):
                 ax.axis("off")
                 continue
             result = results[place]
-            _draw_confusion(ax, result.confusion, names if place % columns == 0 else [""] * len(names), names)
+            _draw_confusion(
+                ax, result.confusion, names if place % columns == 0 else [""] * len(names), names, turned
+            )
             ax.set_title(f"{result.arm}, {100 * result.fraction:.3g} %")
             if place % columns == 0:
                 ax.set_ylabel("true class")
@@ -157,7 +170,9 @@ def confusion_matrices(results: Sequence[ArmResult], classes: Sequence[str]) -> 
         return _to_svg(figure, "Confusion matrices, in percent of each true class")
 
 
-def _draw_confusion(ax: Axes, confusion: np.ndarray, row_names: Sequence[str], names: Sequence[str]) -> None:
+def _draw_confusion(
+    ax: Axes, confusion: np.ndarray, row_names: Sequence[str], names: Sequence[str], turned: bool
+) -> None:
     totals = confusion.sum(axis=1, keepdims=True)
     share = np.divide(100 * confusion, totals, out=np.zeros_like(confusion, dtype=float), where=totals > 0)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=130)
@@ -165,10 +180,9 @@ def _draw_confusion(ax: Axes, confusion: np.ndarray, row_names: Sequence[str], n
     for (row, column), value in np.ndenumerate(share):
         color = "white" if value > 75 else INK
         weight = "bold" if row == column else "normal"
-        ax.text(
-            column, row, f"{value:.0f}", ha="center", va="center", color=color, fontsize=size, fontweight=weight
-        )  # fmt: skip
-    turn = 0 if max(len(name) for name in names) <= 9 and len(names) <= 4 else 35
+        text = ax.text(column, row, f"{value:.0f}", ha="center", va="center", color=color)
+        text.set(fontsize=size, fontweight=weight)
+    turn = 35 if turned else 0
     ax.set_xticks(range(len(names)), names, rotation=turn, ha="center" if turn == 0 else "right")
     ax.set_yticks(range(len(names)), row_names)
     ax.tick_params(length=0)
@@ -190,10 +204,9 @@ def reliability_diagrams(items: Sequence[Reliability]) -> str:
             ax.plot([0, 100], [0, 100], color=PALE, linewidth=1, linestyle=(0, (4, 3)))
             shown = item.count > 0
             area = 12 + 160 * item.count[shown] / max(1, item.count.max())
-            ax.plot(100 * item.confidence[shown], 100 * item.accuracy[shown], color="#0072b2", linewidth=1.2)
-            ax.scatter(
-                100 * item.confidence[shown], 100 * item.accuracy[shown], s=area, color="#0072b2", alpha=0.75, linewidths=0
-            )  # fmt: skip
+            x, y = 100 * item.confidence[shown], 100 * item.accuracy[shown]
+            ax.plot(x, y, color="#0072b2", linewidth=1.2)
+            ax.scatter(x, y, s=area, color="#0072b2", alpha=0.75, linewidths=0, clip_on=False, zorder=3)
             ax.set_title(item.title)
             ax.text(4, 92, f"ECE {100 * item.ece:.1f} %", fontsize=9)
             ax.set_xlim(0, 103)
@@ -201,6 +214,8 @@ def reliability_diagrams(items: Sequence[Reliability]) -> str:
             ax.set_aspect("equal")
             ax.grid(color=GRID, linewidth=0.8)
             ax.set_axisbelow(True)
+            ax.set_xticks([0, 25, 50, 75, 100])
+            ax.set_yticks([0, 25, 50, 75, 100])
             ax.set_xlabel("confidence (%)")
             if place % columns == 0:
                 ax.set_ylabel("right (%)")
@@ -219,13 +234,13 @@ def _shorten(name: str, length: int = 16) -> str:
 
 
 def _to_svg(figure: Figure, description: str) -> str:
-    """The figure as an <svg> element fit for a page that holds several: no header, no ids but those in use."""
+    """The figure as an <svg> element fit for a page with several: no header, no ids but those in use."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'<!--.*?-->\s*', "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
     text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", text, count=1)

@@ -1,6 +1,5 @@
-"""A study folder as it is read for the report: its plan, its finished runs, what failed and what is missing."""
+"""A study folder as it is read for the report: its plan, its runs, what failed and what is missing."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +61,7 @@ class StudyRecords:
     runs: tuple[FinishedRun, ...]  # ordered by arm as planned, fraction, fold, seed
     failures: tuple[tuple[str, str], ...]  # what failed, and the cause
     missing: tuple[str, ...]  # planned runs that have left nothing yet
+    generators: tuple[dict[str, Any], ...]  # fold and kimg of those that the study trained
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -80,7 +80,9 @@ def read_records(study_dir: Path) -> StudyRecords:
     """
     study = read_json(study_dir / STUDY_JSON)
     if not study.get("classes"):
-        raise StudyError(f"{study_dir / STUDY_JSON}: expected the list 'classes', got none; run the study anew")
+        raise StudyError(
+            f"{study_dir / STUDY_JSON}: expected the list 'classes', got none; run the study anew"
+        )
     runs, failures, seen = [], [], set()
     for path in sorted((study_dir / "runs").glob(f"[!.]*/{RUN_JSON}")):
         info = read_json(path)
@@ -91,13 +93,16 @@ def read_records(study_dir: Path) -> StudyRecords:
             else:
                 failures.append((run_title(info), str(info.get("error") or "no cause was recorded")))
         except KeyError as error:
-            raise StudyError(f"{path}: expected the key {error}, got none; remove this folder and run again") from error
+            raise StudyError(
+                f"{path}: expected the key {error}, got none; remove this folder and run again"
+            ) from error
     missing = [run_title(info) for info in study.get("runs", []) if _identity(info) not in seen]
-    failures += _read_job_failures(study_dir)
     order = {arm: index for index, arm in enumerate(study.get("arms", []))}
     runs.sort(key=lambda run: (order.get(run.arm, len(order)), run.arm, run.fraction, run.fold, run.seed))
     _check_same_tests(runs)
-    return StudyRecords(study_dir, study, tuple(runs), tuple(failures), tuple(missing))
+    return StudyRecords(
+        study_dir, study, tuple(runs), tuple(failures), tuple(missing), _read_generators(study_dir)
+    )
 
 
 def run_title(info: dict[str, Any]) -> str:
@@ -117,7 +122,9 @@ def _read_run(folder: Path, info: dict[str, Any], num_classes: int) -> FinishedR
         probs = table[wanted[3:]].to_numpy(float)  # (T, C)
         files, subjects = table["file"].to_numpy(str), table["subject"].to_numpy(str)
         labels = table["label"].to_numpy(np.int64)
-        counts = count_predictions(info["fold"], info["seed"], subjects, labels, probs.argmax(axis=1), num_classes)
+        counts = count_predictions(
+            info["fold"], info["seed"], subjects, labels, probs.argmax(axis=1), num_classes
+        )
     except (OSError, ValueError, KeyError) as error:
         detail = " ".join(str(error).split())
         raise StudyError(
@@ -127,16 +134,9 @@ def _read_run(folder: Path, info: dict[str, Any], num_classes: int) -> FinishedR
     return FinishedRun(folder, info, files, subjects, labels, probs, counts)
 
 
-def _read_job_failures(study_dir: Path) -> list[tuple[str, str]]:
-    """Causes that the engine left for generators and pools: `failed.json` with `title` and `error`."""
-    found = []
-    for path in sorted(study_dir.glob("*/*/failed.json")):
-        try:
-            info = json.loads(path.read_text(encoding="utf-8"))
-            found.append((str(info.get("title", path.parent.name)), str(info.get("error", "no cause was recorded"))))
-        except (OSError, ValueError) as error:
-            raise StudyError(f"{path}: expected JSON, got {error}; remove it and run the study again") from error
-    return found
+def _read_generators(study_dir: Path) -> tuple[dict[str, Any], ...]:
+    """What the study wrote about the generators it trained; one that was given has left nothing."""
+    return tuple(read_json(path) for path in sorted(study_dir.glob("gans/*/gan.json")))
 
 
 def _check_same_tests(runs: Sequence[FinishedRun]) -> None:
@@ -145,7 +145,8 @@ def _check_same_tests(runs: Sequence[FinishedRun]) -> None:
     for run in runs:
         other = first.setdefault(run.fold, run)
         if len(run.files) != len(other.files) or set(run.files) != set(other.files):
+            num_apart = len(set(run.files) ^ set(other.files))
             raise StudyError(
-                f"{run.folder}: expected the test images of {other.folder.name} (both are fold {run.fold}), got "
-                f"{len(set(run.files) ^ set(other.files))} that only one of them has; such runs cannot be compared"
+                f"{run.folder}: expected the test images of {other.folder.name} (both are fold {run.fold}), "
+                f"got {num_apart} that only one of them has; such runs cannot be compared"
             )

@@ -1,4 +1,4 @@
-"""`report.html`: the verdict in words first, then everything it rests on, in one file that needs no network."""
+"""`report.html`: the verdict in words first, then everything it rests on, in one file without a network."""
 
 import math
 import shlex
@@ -16,7 +16,16 @@ from semisup.arms import ARMS
 from semisup.examples import Examples, Shelf, describe_data, find_examples, find_samples
 from semisup.records import StudyRecords, read_records
 from semisup.statistics import MIN_SEEDS, MIN_TEST_SUBJECTS
-from semisup.summary import BASELINE, CEILING, RIVAL, ArmResult, RoundResult, Summary, summarize, write_results
+from semisup.summary import (
+    BASELINE,
+    CEILING,
+    RIVAL,
+    ArmResult,
+    RoundResult,
+    Summary,
+    summarize,
+    write_results,
+)
 from semisup.verdict import METRIC_PHRASES, percent, points
 
 REPORT_HTML = "report.html"
@@ -63,6 +72,7 @@ def render(records: StudyRecords, summary: Summary) -> str:
             "examples": _all_examples(records, summary, shelf),
             "samples": find_samples(records, shelf),
             "data": describe_data(records, shelf),
+            "generators": records.generators,
             "command": _command_text(records.study.get("command")),
             "settings": _settings(records.study),
             "limits": {"seeds": MIN_SEEDS, "subjects": MIN_TEST_SUBJECTS},
@@ -89,7 +99,14 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        points=points, percent=percent, share=_share, count=_count, duration=_duration, p=_p_value, number=_number
+        points=points,
+        percent=percent,
+        share=_share,
+        count=_count,
+        duration=_duration,
+        p=_p_value,
+        number=_number,
+        nb=_unbroken,
     )
     return environment
 
@@ -111,6 +128,11 @@ def _count(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:,.1f}"
+
+
+def _unbroken(text: str) -> str:
+    """Keep a number and its percent sign on one line."""
+    return text.replace(" %", "\u00a0%")
 
 
 def _p_value(value: float | None) -> str:
@@ -141,20 +163,21 @@ def _at_primary(summary: Summary) -> list[ArmResult]:
 
 
 def _figures(records: StudyRecords, summary: Summary) -> dict[str, Markup]:
-    """The figures by name; made by this program from numbers and escaped names, so they are marked as safe."""
+    """The figures by name; matplotlib has escaped what came from the study, so they are marked as safe."""
     from semisup import figures  # matplotlib takes a while to load
 
+    made = dict.fromkeys(("curve", "forest", "confusion", "reliability"), "")
     if not summary.arms:
-        return {}
+        return {name: Markup(text) for name, text in made.items()}
     chosen = _at_primary(summary) or list(summary.arms)
-    made = {
+    made |= {
         "curve": figures.label_curve(summary),
         "confusion": figures.confusion_matrices(chosen, summary.classes),
         "reliability": figures.reliability_diagrams([_reliability(records, result) for result in chosen]),
     }
     if summary.comparisons:
         made["forest"] = figures.difference_forest(summary)
-    return {name: Markup(text) for name, text in made.items()}  # noqa: S704
+    return {name: Markup(text) for name, text in made.items()}
 
 
 def _reliability(records: StudyRecords, result: ArmResult) -> Any:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from extract.seeds import derive_seed
 
@@ -100,7 +100,7 @@ def count_predictions(
     """
     labels, predicted = np.asarray(labels, int), np.asarray(predicted, int)
     for name, values in (("labels", labels), ("predicted", predicted)):
-        if len(values) and not (0 <= values.min() and values.max() < num_classes):
+        if len(values) and (values.min() < 0 or values.max() >= num_classes):
             raise ValueError(f"{name} must lie in 0..{num_classes - 1}, got {values.min()}..{values.max()}")
     names, rows = np.unique(np.asarray(subjects).astype(str), return_inverse=True)
     flat = (rows * num_classes + labels) * num_classes + predicted
@@ -193,7 +193,8 @@ class SubjectBootstrap:
 
     def draw(self, runs: Sequence[RunCounts]) -> ArmDraws:
         """Compute the confusion matrices of one arm (its runs over folds and seeds) under every draw."""
-        observed, drawn, seen = {}, {}, set()
+        observed, drawn = {}, {}
+        seen: set[str] = set()
         for run in runs:
             columns = [self._column[str(subject)] for subject in run.subjects]
             n, c, _ = run.counts.shape
@@ -225,7 +226,9 @@ class SubjectBootstrap:
             total: np.ndarray | float = 0.0
             for name, sign in signs.items():
                 matrices = getattr(arms[name], part)
-                pooled = sum(sum(matrices[fold, s] for s in chosen[fold]) / len(chosen[fold]) for fold in folds)
+                pooled = sum(
+                    sum(matrices[fold, s] for s in chosen[fold]) / len(chosen[fold]) for fold in folds
+                )
                 total = total + sign * score(np.asarray(pooled))
             return np.asarray(total)
 
@@ -243,7 +246,10 @@ class SubjectBootstrap:
                 training_df += len(alone) - 1
         subjects = set().union(*(arm.subjects for arm in arms.values()))
         spread = _spread(
-            subject_variance, max(0.0, training_variance), max(1, len(subjects) - self.num_strata), training_df
+            subject_variance,
+            max(0.0, training_variance),
+            max(1, len(subjects) - self.num_strata),
+            training_df,
         )
         draws = _widen(subject_draws, value, subject_variance, spread)
 
@@ -259,23 +265,23 @@ class SubjectBootstrap:
 
 
 def _spread(subject_variance: float, training_variance: float, subject_df: int, training_df: int) -> float:
-    """Standard deviation that the draws shall have, so that their quantiles are at +- t where they were at +- z.
+    """Standard deviation that the draws shall have for their quantiles to lie at +- t instead of +- z.
 
     Each source has the t of its own degrees of freedom (3 seeds: t = 4.3). One t for the pooled degrees of
     freedom (Satterthwaite) is too small whenever three seeds happen to agree.
     """
     level = (1 + CONFIDENCE) / 2
-    squared = subject_variance * stats.t.ppf(level, subject_df) ** 2
+    squared = subject_variance * stdtrit(subject_df, level) ** 2
     if training_df:
-        squared += training_variance * stats.t.ppf(level, training_df) ** 2
-    return float(np.sqrt(squared) / stats.norm.ppf(level))
+        squared += training_variance * stdtrit(training_df, level) ** 2
+    return float(np.sqrt(squared) / ndtri(level))
 
 
 def _widen(draws: np.ndarray, value: float, subject_variance: float, spread: float) -> np.ndarray:
     """Stretch the draws about the estimate to the standard deviation `spread`."""
     if subject_variance > 0:
         return value + (draws - value) * (spread / np.sqrt(subject_variance))
-    quantiles = stats.norm.ppf((np.arange(len(draws)) + 0.5) / len(draws))
+    quantiles = ndtri((np.arange(len(draws)) + 0.5) / len(draws))
     return value + spread * quantiles  # no variation between subjects: the trainings alone
 
 
@@ -324,7 +330,11 @@ class LabelEquivalence:
 
 
 def label_equivalence(
-    fractions: Sequence[float], curve: np.ndarray, curve_draws: np.ndarray, value: float, value_draws: np.ndarray
+    fractions: Sequence[float],
+    curve: np.ndarray,
+    curve_draws: np.ndarray,
+    value: float,
+    value_draws: np.ndarray,
 ) -> LabelEquivalence:
     """Read off the supervised curve how many labels alone would perform like an arm.
 
@@ -347,7 +357,7 @@ def label_equivalence(
 
 
 def monotone(curves: np.ndarray) -> np.ndarray:
-    """Least-squares non-decreasing fit of every row of (B, m), by the max-min formula of isotonic regression."""
+    """Least-squares non-decreasing fit of every row of (B, m): the max-min formula of isotonic regression."""
     m = curves.shape[1]
     sums = np.concatenate([np.zeros((len(curves), 1)), np.cumsum(curves, axis=1)], axis=1)
     fitted = np.full(curves.shape, -np.inf)
@@ -359,7 +369,7 @@ def monotone(curves: np.ndarray) -> np.ndarray:
 
 
 def _read_off(x: np.ndarray, curves: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Fraction exp(x) at which each non-decreasing row of (B, m) first reaches its value; +-inf off the curve."""
+    """Fraction exp(x) where each rising row of (B, m) first reaches its value; +-inf off the curve."""
     tolerance = 1e-9  # an arm equal to a point of the curve must not fall off it by rounding
     reached = curves >= values[:, None] - tolerance
     first = reached.argmax(axis=1)  # (B,)

@@ -92,7 +92,7 @@ class RoundResult:
     temperature: float
     num_train_images: float
     oracle_accuracy: float | None
-    has_alarm: bool
+    num_alarms: int  # runs in which more than 90 % of the pool passed
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Budget:
     arm: str
     fraction: float
     num_runs: int
-    trainings: int
+    num_models: int  # that the results were chosen from, round 0 included
+    trainings: int  # for this arm alone: round 0 of a pseudo-label arm is the baseline's model
     steps_per_training: tuple[int, ...]
     steps: int
     seconds: float
@@ -144,7 +145,9 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
     """Compute every number of the report from a study's records."""
     primary = _primary_of(records.study)
     metric = primary["metric"]
-    groups = {cell: list(runs) for cell, runs in groupby(records.runs, key=lambda run: (run.arm, run.fraction))}
+    groups = {
+        cell: list(runs) for cell, runs in groupby(records.runs, key=lambda run: (run.arm, run.fraction))
+    }
     strata = class_strata([run.counts for run in records.runs])
     boot = SubjectBootstrap(strata, num_draws=num_draws)
     draws = {cell: boot.draw([run.counts for run in runs]) for cell, runs in groups.items()}
@@ -176,7 +179,12 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
 
 def _primary_of(study: dict[str, Any]) -> dict[str, Any]:
     smallest = min(study.get("fractions") or [1.0])
-    default = {"arm": "pseudo_gan_full", "baseline": BASELINE, "fraction": smallest, "metric": "balanced_accuracy"}
+    default = {
+        "arm": "pseudo_gan_full",
+        "baseline": BASELINE,
+        "fraction": smallest,
+        "metric": "balanced_accuracy",
+    }
     return {**default, **(study.get("primary") or {})}
 
 
@@ -210,15 +218,12 @@ def _compare_all(
     wanted = [(arm, BASELINE, fraction) for arm, fraction in draws if arm not in (BASELINE, CEILING)]
     wanted += [(arm, RIVAL, fraction) for arm, fraction in draws if "gan" in arm]
     chosen = (primary["arm"], primary["baseline"], float(primary["fraction"]))
-    if chosen not in wanted:
-        wanted.insert(0, chosen)
+    wanted = [chosen, *(names for names in wanted if names != chosen)]
     found = []
     for arm, baseline, fraction in wanted:
         pair = draws.get((arm, fraction)), draws.get((baseline, fraction))
         if CEILING in (arm, baseline):
-            pair = tuple(
-                draws.get((name, 1.0 if name == CEILING else fraction)) for name in (arm, baseline)
-            )  # type: ignore[assignment]
+            pair = tuple(draws.get((name, 1.0 if name == CEILING else fraction)) for name in (arm, baseline))  # type: ignore[assignment]
         if pair[0] and pair[1] and pair[0].keys & pair[1].keys:
             difference = boot.difference(pair[0], pair[1], primary["metric"])
             found.append(((arm, baseline, fraction), difference))
@@ -269,7 +274,9 @@ def _round_results(runs: Sequence[FinishedRun]) -> list[RoundResult]:
     for index in sorted({entry["round_index"] for entry, _ in entries}):
         chosen = [entry for entry, _ in entries if entry["round_index"] == index]
         per_class = [_by_class(entry["per_class_selected"], runs[0]) for entry in chosen]
-        oracle = [entry.get("oracle_accuracy") for entry in chosen if entry.get("oracle_accuracy") is not None]
+        oracle = [
+            entry.get("oracle_accuracy") for entry in chosen if entry.get("oracle_accuracy") is not None
+        ]
         results.append(
             RoundResult(
                 arm=runs[0].arm,
@@ -281,14 +288,16 @@ def _round_results(runs: Sequence[FinishedRun]) -> list[RoundResult]:
                 num_selected=_mean([entry["num_selected"] for entry in chosen]),
                 coverages=tuple(float(entry["coverage"] or 0) for entry in chosen),
                 per_class_selected=tuple(np.mean(per_class, axis=0)),
-                threshold=next((entry["threshold"] for entry in chosen if entry["threshold"] is not None), None),
+                threshold=next(
+                    (entry["threshold"] for entry in chosen if entry["threshold"] is not None), None
+                ),
                 val_balanced_accuracy=_mean([entry["val_balanced_accuracy"] for entry in chosen]),
                 ece_before=_mean([entry["ece_before"] for entry in chosen]),
                 ece_after=_mean([entry["ece_after"] for entry in chosen]),
                 temperature=_mean([entry["temperature"] for entry in chosen]),
                 num_train_images=_mean([entry["num_train_images"] for entry in chosen]),
                 oracle_accuracy=_mean(oracle) if oracle else None,
-                has_alarm=any(entry.get("alarm") for entry in chosen),
+                num_alarms=sum(bool(entry.get("alarm")) for entry in chosen),
             )
         )
     return results
@@ -302,11 +311,13 @@ def _by_class(counts: Any, run: FinishedRun) -> list[float]:
 
 def _budget(runs: Sequence[FinishedRun]) -> Budget:
     steps = [int(run.info["steps_per_training"]) for run in runs]
-    trainings = [int(run.info["trainings"]) for run in runs]
+    num_models = [int(run.info["trainings"]) for run in runs]
+    trainings = [int(run.info.get("trainings_here", run.info["trainings"])) for run in runs]
     return Budget(
         arm=runs[0].arm,
         fraction=runs[0].fraction,
         num_runs=len(runs),
+        num_models=sum(num_models),
         trainings=sum(trainings),
         steps_per_training=tuple(sorted(set(steps))),
         steps=sum(a * b for a, b in zip(steps, trainings, strict=True)),
@@ -317,7 +328,9 @@ def _budget(runs: Sequence[FinishedRun]) -> Budget:
 
 def _warnings(records: StudyRecords, rounds: Sequence[RoundResult], budgets: Sequence[Budget]) -> list[str]:
     found = [
-        alarm_sentence(r.arm, r.fraction, r.round_index, r.coverages) for r in rounds if r.has_alarm and r.coverages
+        alarm_sentence(r.arm, r.fraction, r.round_index, r.coverages, r.num_alarms)
+        for r in rounds
+        if r.num_alarms
     ]
     steps = {f"{b.arm} at {percent(b.fraction)}": max(b.steps_per_training) for b in budgets}
     unequal = unequal_budget(steps)
@@ -325,14 +338,16 @@ def _warnings(records: StudyRecords, rounds: Sequence[RoundResult], budgets: Seq
         found.append(unequal)
     opened = [b for b in budgets if b.test_openings != (1,)]
     found += [
-        f"{b.arm} at {percent(b.fraction)}: the test part was opened {max(b.test_openings)} times in a run instead of "
-        "once, so its numbers may be chosen ones."
+        f"{b.arm} at {percent(b.fraction)}: the test part was opened {max(b.test_openings)} times in a run "
+        "instead of once, so its numbers may be chosen ones."
         for b in opened
     ]
     if records.failures:
         found.append(f"{len(records.failures)} of the study's jobs failed; see the section on failed runs.")
     if records.missing:
-        found.append(f"{len(records.missing)} planned runs are not there yet; the same command goes on with them.")
+        found.append(
+            f"{len(records.missing)} planned runs are not there yet; the same command goes on with them."
+        )
     return found
 
 
@@ -347,7 +362,9 @@ def _verdict(summary: Summary, primary: dict[str, Any]) -> Verdict:
         arm_value, base_value = arm_result.estimates[summary.metric], base_result.estimates[summary.metric]
         details += explain(difference, base_value, arm_value, arm, baseline, summary.metric)
         ceiling = summary.find(CEILING, 1.0)
-        details.append(describe_ceiling(ceiling.estimates[summary.metric] if ceiling else None, base_value, arm_value))
+        details.append(
+            describe_ceiling(ceiling.estimates[summary.metric] if ceiling else None, base_value, arm_value)
+        )
         rival = summary.compare(arm, RIVAL, fraction) if arm != RIVAL and baseline != RIVAL else None
         if verdict.kind != "no headline":
             details.append(compare_with_rival(rival.difference if rival else None, arm, RIVAL, fraction))
@@ -385,7 +402,8 @@ def _json_content(summary: Summary) -> dict[str, Any]:
             for result in summary.arms
         ],
         "comparisons": [
-            {**_fields(c, leave_out=("difference",)), "difference": _estimate(c.difference)} for c in summary.comparisons
+            {**_fields(c, leave_out=("difference",)), "difference": _estimate(c.difference)}
+            for c in summary.comparisons
         ],
         "label_equivalence": [
             {"arm": arm, "fraction": fraction, "equivalent": found[0], "interval": found[1]}
@@ -424,8 +442,8 @@ def _plain(value: Any) -> Any:
 
 
 CSV_COLUMNS = (
-    "arm", "fraction", "metric", "value", "low", "high", "num_runs", "num_seeds", "num_subjects", "num_images",
-    "difference_to_supervised", "difference_low", "difference_high", "p_value", "p_holm",
+    "arm", "fraction", "metric", "value", "low", "high", "num_runs", "num_seeds", "num_subjects",
+    "num_images", "difference_to_supervised", "difference_low", "difference_high", "p_value", "p_holm",
 )  # fmt: skip
 
 
@@ -439,12 +457,22 @@ def _csv_text(summary: Summary) -> str:
                 result.arm, result.fraction, metric, e.value, e.low, e.high,
                 result.num_runs, e.num_seeds, e.num_subjects, e.num_images,
             ]  # fmt: skip
-            found = summary.compare(result.arm, BASELINE, result.fraction) if metric == summary.metric else None
+            found = (
+                summary.compare(result.arm, BASELINE, result.fraction) if metric == summary.metric else None
+            )
             if found:
                 d = found.difference
                 row += [d.value, d.low, d.high, d.p_value, "" if found.p_holm is None else found.p_holm]
             writer.writerow(row + [""] * (len(CSV_COLUMNS) - len(row)))
         for name, value in result.means.items():
-            row = [result.arm, result.fraction, name, "" if math.isnan(value) else value, "", "", result.num_runs]
+            row = [
+                result.arm,
+                result.fraction,
+                name,
+                "" if math.isnan(value) else value,
+                "",
+                "",
+                result.num_runs,
+            ]
             writer.writerow(row + [""] * (len(CSV_COLUMNS) - len(row)))
     return table.getvalue()

@@ -43,7 +43,7 @@ def points(share: float) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """"[-0.8, +0.9]", in points."""
+    """ "[-0.8, +0.9]", in points."""
     return f"[{points(estimate.low)}, {points(estimate.high)}]"
 
 
@@ -79,15 +79,15 @@ def decide(difference: Estimate | None, arm: str, baseline: str, fraction: float
             f"{percent(fraction)} of the labels) has no pair of finished runs.",
         )
     words = METRIC_PHRASES.get(metric, metric)
+    sentence = f"at {percent(fraction)} of the labels, {_changed(difference, arm, baseline, words)}."
     reasons = missing_for_headline(difference)
     if reasons:
         return Verdict(
             "no headline",
-            f"Warning: no headline, because the comparison rests on {' and '.join(reasons)}. As a hint and no more: "
-            f"at {percent(fraction)} of the labels, {_changed(difference, arm, baseline, words)}.",
+            f"Warning: no headline, because the comparison rests on {' and '.join(reasons)}. "
+            f"As a hint and no more: {sentence}",
         )
     kind = classify(difference)
-    sentence = f"at {percent(fraction)} of the labels, {_changed(difference, arm, baseline, words)}."
     return Verdict(kind, f"{kind.capitalize()}: {sentence}")
 
 
@@ -104,8 +104,9 @@ def explain(
     """What the headline rests on, and what a study of this size could have seen."""
     words = METRIC_PHRASES.get(metric, metric)
     sentences = [
-        f"{words[0].upper()}{words[1:]} is {100 * baseline_value.value:.1f} % with {arm_phrase(baseline)} and "
-        f"{100 * arm_value.value:.1f} % with {arm_phrase(arm)}, on {difference.num_images:,} test images of "
+        f"{words[0].upper()}{words[1:]} is {100 * baseline_value.value:.1f} % with {arm_phrase(baseline)} "
+        f"and {100 * arm_value.value:.1f} % with {arm_phrase(arm)}, "
+        f"on {_count(difference.num_images, 'test image')} of "
         f"{_count(difference.num_subjects, 'subject')} with {_count(difference.num_seeds, 'seed')}."
     ]
     half_width = (difference.high - difference.low) / 2
@@ -113,8 +114,8 @@ def explain(
         sentences.append("Both arms score exactly the same for every subject.")
     elif classify(difference) == "no gain":
         sentences.append(
-            f"The interval reaches {100 * half_width:.1f} points to either side: a smaller change than about that "
-            "cannot be told from chance with this many subjects and seeds."
+            f"The interval reaches {100 * half_width:.1f} points to either side: a smaller change than about "
+            "that cannot be told from chance with this many subjects and seeds."
         )
     return sentences
 
@@ -141,7 +142,9 @@ def describe_ceiling(ceiling: Estimate | None, baseline: Estimate, arm: Estimate
     room = ceiling.value - baseline.value
     sentence = f"With all labels the same classifier reaches {100 * ceiling.value:.1f} %"
     if room <= 0.005:
-        return f"{sentence}: there was no room to improve, so this study cannot tell whether pseudo-labels help."
+        return (
+            f"{sentence}: there was no room to improve, so this study cannot tell whether pseudo-labels help."
+        )
     share = (arm.value - baseline.value) / room
     won = f"{100 * share:.0f} % of it was won" if share > 0 else "none of it was won"
     return f"{sentence}, so {100 * room:.1f} points were there to win; {won}."
@@ -153,8 +156,8 @@ def describe_equivalence(equivalence: LabelEquivalence | None, arm: str, fractio
         return None
     found, bounds = equivalence.describe()
     return (
-        f"Label equivalence: {percent(fraction)} of the labels with {arm_phrase(arm)} performs like {found} of the "
-        f"labels alone, 95 % interval {bounds}."
+        f"Label equivalence: {percent(fraction)} of the labels with {arm_phrase(arm)} performs like {found} "
+        f"of the labels alone, 95 % interval {bounds}."
     )
 
 
@@ -164,16 +167,19 @@ def describe_kept_rounds(best_rounds: Sequence[int], arm: str) -> str | None:
     if not dropped:
         return None
     return (
-        f"In {dropped} of {_count(len(best_rounds), 'run')} of {arm}, real validation preferred round 0, the model "
-        "without pseudo-labels, and that was kept."
+        f"In {dropped} of {_count(len(best_rounds), 'run')} of {arm}, real validation preferred round 0, "
+        "the model without pseudo-labels, and that was kept."
     )
 
 
-def alarm_sentence(arm: str, fraction: float, round_index: int, coverages: Sequence[float]) -> str:
+def alarm_sentence(
+    arm: str, fraction: float, round_index: int, coverages: Sequence[float], num_alarms: int
+) -> str:
     """The alarm for a threshold that selects nearly everything."""
     return (
-        f"{arm} at {percent(fraction)}, round {round_index}: up to {percent(max(coverages))} of the pool passed in "
-        f"{_count(len(coverages), 'run')}; a threshold that nearly everything passes selects nothing."
+        f"{arm} at {percent(fraction)} of the labels, round {round_index}: in {num_alarms} of "
+        f"{_count(len(coverages), 'run')} nearly the whole pool was pseudo-labelled (up to "
+        f"{percent(max(coverages))}). A threshold that nearly everything passes selects nothing."
     )
 
 

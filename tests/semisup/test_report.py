@@ -1,0 +1,192 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from semisup.examples import Shelf, describe_data, find_examples
+from semisup.records import read_records
+from semisup.report import write_report
+from tests.semisup.study_folder import FakeStudy, fail_run, make_study
+
+SMALL = FakeStudy(
+    num_subjects=24,
+    images_per_subject=3,
+    folds=(0,),
+    fractions=(0.2, 0.5),
+    pool_size=40,
+    image_size=16,
+)
+VOID = {"meta", "link", "img", "br", "hr", "input", "area", "base", "col", "embed", "source", "track", "wbr"}
+SECTIONS = [
+    "verdict", "arms", "curve", "equivalence", "rounds", "confusion", "reliability", "samples", "data", "budget",
+    "failures", "repeat", "howto",
+]  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in order; collects ids, addresses and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")
+        ]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.text += data
+
+
+def read_page(study) -> tuple[str, Page]:
+    text = write_report(study).path.read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return make_study(tmp_path_factory.mktemp("study"), SMALL)
+
+
+@pytest.fixture(scope="module")
+def page(study):
+    return read_page(study)
+
+
+def test_the_page_is_well_formed_and_has_every_section_once(page):
+    text, parsed = page
+    assert text.startswith("<!DOCTYPE html>")
+    assert parsed.open == []
+    for section in SECTIONS:
+        assert parsed.ids.count(section) == 1, section
+    assert len(parsed.tags) > 500
+    inner = [address[1:] for address in parsed.addresses if address.startswith("#")]
+    assert set(inner) <= set(parsed.ids)
+
+
+def test_the_verdict_comes_before_every_number(page, study):
+    text, parsed = page
+    headline = write_report(study).verdict
+    shown = parsed.text.replace("\u00a0", " ")
+    assert headline in re.sub(r"\s+", " ", shown)
+    assert text.index('id="verdict"') < text.index("<table")
+    assert headline.startswith("Warning: no headline")  # eight test subjects
+
+
+def test_the_page_asks_for_nothing_outside(page):
+    text, parsed = page
+    assert all(address.startswith(("#", "data:image/png;base64,")) for address in parsed.addresses)
+    assert not {"script", "link", "iframe", "object"} & set(parsed.tags)
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+
+
+def test_examples_of_every_class_and_of_what_was_passed_over_are_shown(page):
+    _, parsed = page
+    assert parsed.tags.count("img") > 2 * 24
+    assert "passed over" in parsed.text
+    assert "pseudo_gan_full at 20 %, fold 0, seed 0" in parsed.text
+    assert "24 of 40 synthetic images" in parsed.text
+
+
+def test_the_data_sheet_counts_subjects_of_every_part(page):
+    _, parsed = page
+    assert "72 images of 24 subjects, 16 × 16 pixels, gray" in re.sub(r"\s+", " ", parsed.text)
+    assert "validation (all labels)" in parsed.text
+
+
+def test_hostile_names_are_shown_as_text(tmp_path):
+    names = ("<script>alert(1)</script>", '$x_1$ & "quoted"', "zebra")
+    study = make_study(tmp_path, FakeStudy(**{**vars(SMALL), "classes": names}))
+    content = json.loads((study / "study.json").read_text())
+    content["name"] = "<img src=x onerror=alert(2)>"
+    content["command"] = ["synthlabel", "--name", "<b>bold</b>"]
+    (study / "study.json").write_text(json.dumps(content))
+    fail_run(study, "<iframe src='http://example.org'>")
+    _, parsed = read_page(study)
+    assert not {"script", "iframe", "b"} & set(parsed.tags)
+    assert all(address.startswith(("#", "data:image/png")) for address in parsed.addresses)
+    assert "<script>alert(1)</script>" in parsed.text
+    assert "<iframe src='http://example.org'>" in parsed.text
+    assert "<img src=x onerror=alert(2)>" in parsed.text
+
+
+def test_without_archives_the_report_says_so_and_still_renders(tmp_path):
+    _, parsed = read_page(make_study(tmp_path, FakeStudy(**{**vars(SMALL), "has_images": False})))
+    assert parsed.text.count("There are no pictures:") == 3
+    assert "There is no complete data sheet:" in parsed.text
+    assert "planes.zip" in parsed.text
+
+
+def test_an_archive_that_was_replaced_is_not_shown(tmp_path):
+    study = make_study(tmp_path, SMALL)
+    (study / "planes.zip").write_bytes((study / "pools" / "pool0" / "synthetic.zip").read_bytes())
+    records = read_records(study)
+    with Shelf(records) as shelf:
+        examples = find_examples(records, records.select("pseudo_real", 0.2), shelf)
+        assert examples.rounds == ()
+        assert "expected the archive that the study used" in examples.problem
+        assert "expected the archive that the study used" in describe_data(records, shelf).problem
+        assert find_examples(records, records.select("pseudo_gan_full", 0.2), shelf).rounds
+
+
+def test_a_wrong_pseudo_label_on_a_real_image_is_marked(study):
+    records = read_records(study)
+    with Shelf(records) as shelf:
+        rounds = find_examples(records, records.select("pseudo_real", 0.2), shelf).rounds
+    shown = [picture for one in rounds for row in one.rows for picture in row.pictures]
+    assert any(picture.is_wrong for picture in shown)
+    assert all(("(is " in picture.caption) == picture.is_wrong for picture in shown)
+
+
+def test_a_study_too_small_for_a_headline_says_so_first(tmp_path):
+    few = FakeStudy(
+        num_subjects=12, images_per_subject=3, folds=(0,), seeds=(0,), fractions=(0.2,), has_images=False
+    )
+    study = make_study(tmp_path, few)
+    assert write_report(study).verdict.startswith(
+        "Warning: no headline, because the comparison rests on 1 seed"
+    )
+    assert 'class="verdict no-headline"' in (study / "report.html").read_text()
+
+
+def test_a_study_without_any_finished_run_still_has_a_report(tmp_path):
+    study = make_study(tmp_path, FakeStudy(**{**vars(SMALL), "has_images": False}))
+    for path in study.glob("runs/*/*"):
+        path.unlink()
+    _, parsed = read_page(study)
+    assert "has no pair of finished runs" in parsed.text
+    assert parsed.open == []
+
+
+def test_many_classes_are_listed_in_one_cell(tmp_path):
+    names = tuple(f"a rather long class name {k}" for k in range(7))
+    study = make_study(tmp_path, FakeStudy(**{**vars(SMALL), "classes": names, "has_images": False}))
+    _, parsed = read_page(study)
+    assert "by class" in parsed.text
+
+
+def test_writing_twice_gives_the_same_bytes(page, study):
+    assert write_report(study).path.read_text(encoding="utf-8") == page[0]
