@@ -146,10 +146,11 @@ def heartbeat_path(study_dir: Path, job: Job) -> Path:
 
 
 def read_heartbeat(study_dir: Path, job: Job) -> dict[str, Any] | None:
-    """What a running job last said; None where it is not running."""
-    with suppress(OSError, ValueError):
+    """What a running job last said; None where it is not running (any more)."""
+    with suppress(OSError, ValueError, KeyError):  # no file, or no such process: killed without a goodbye
         content = json.loads(heartbeat_path(study_dir, job).read_text())
-        return content if isinstance(content, dict) else None
+        os.kill(content["pid"], 0)
+        return content
     return None
 
 

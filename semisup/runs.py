@@ -143,7 +143,7 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
                 "trainings_here": models.num_trained,
                 "seconds": round(time.monotonic() - started, 3),
                 "test_openings": data.test.openings,
-                "rounds": [_describe_round(done, data, basis) for done in result.rounds],
+                "rounds": [_describe_round(done, data, models, basis) for done in result.rounds],
             },
         )
 
@@ -255,9 +255,10 @@ def _write_ledger(
         write_ledger(tables, folder / "ledger.parquet")
 
 
-def _describe_round(done: Round[Classifier], data: RunData, basis: Basis) -> dict[str, Any]:
+def _describe_round(done: Round[Classifier], data: RunData, models: _Models, basis: Basis) -> dict[str, Any]:
     selection = done.scores.selection if done.scores else None
     labels = selection.labels if selection else np.zeros(0, dtype=np.int64)
+    repeats, weight = models.mixing[done.round_index]
     oracle = None
     if selection and data.pool and data.pool.withheld_labels is not None:
         oracle = float((data.pool.withheld_labels[selection.indices] == labels).mean())
@@ -274,6 +275,8 @@ def _describe_round(done: Round[Classifier], data: RunData, basis: Basis) -> dic
         "ece_after": done.ece_after,
         "temperature": done.temperature,
         "num_train_images": len(data.labeled) + done.num_selected,
+        "labeled_repeats": repeats,
+        "pseudo_weight": weight if selection else None,
         "alarm": done.is_alarming,
         "oracle_accuracy": oracle,
     }

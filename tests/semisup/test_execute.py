@@ -1,5 +1,6 @@
 """Work in processes of its own: a job that dies, Ctrl-C, and what the parent hears."""
 
+import json
 import os
 import signal
 import time
@@ -70,6 +71,9 @@ def test_a_heartbeat_says_who_works_on_what_and_is_gone_at_the_end(write_study, 
     monkeypatch.setattr(execute, "perform", perform)
     assert execute.attempt(job, basis).state == "done"
     assert heard[0]["pid"] == os.getpid() and heard[0]["title"] == job.title
+    assert execute.read_heartbeat(tmp_path, job) is None
+    gone = {**heard[0], "pid": 2**22 - 1}  # larger than any process id of a killed worker
+    execute.heartbeat_path(tmp_path, job).write_text(json.dumps(gone))
     assert execute.read_heartbeat(tmp_path, job) is None
 
 
