@@ -145,10 +145,10 @@ def heartbeat_path(study_dir: Path, job: Job) -> Path:
     return study_dir / "progress" / f"{job.key}.json"
 
 
-def read_heartbeat(study_dir: Path, job: Job) -> dict[str, Any] | None:
+def read_heartbeat(path: Path) -> dict[str, Any] | None:
     """What a running job last said; None where it is not running (any more)."""
     with suppress(OSError, ValueError, KeyError):  # no file, or no such process: killed without a goodbye
-        content = json.loads(heartbeat_path(study_dir, job).read_text())
+        content = json.loads(path.read_text())
         os.kill(content["pid"], 0)
         return content
     return None
@@ -259,7 +259,7 @@ def _execute_in_processes(work: _Work, num_workers: int) -> None:
 def _report_running(work: _Work, running: dict["Future[Verdict]", Job]) -> None:
     shares, messages = {}, []
     for job in running.values():
-        beat = read_heartbeat(work.basis.study_dir, job)
+        beat = read_heartbeat(heartbeat_path(work.basis.study_dir, job))
         if beat:
             shares[job.key] = beat["done"] / max(beat["total"], 1)
             messages.append(f"{job.title}: {beat['message']}")
@@ -301,7 +301,7 @@ def _stop_workers(executor: Any, running: dict["Future[Verdict]", Job], study_di
     """Let a generator's training save its state, then end the workers; the next command clears up."""
     training = {future: job for future, job in running.items() if isinstance(job, GanJob)}
     for job in training.values():
-        beat = read_heartbeat(study_dir, job)
+        beat = read_heartbeat(heartbeat_path(study_dir, job))
         if beat:
             with suppress(ProcessLookupError):
                 os.kill(beat["pid"], signal.SIGTERM)
