@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -121,6 +122,12 @@ def threads_of(job: Job, basis: Basis) -> int:
     return basis.config.threads_of_gan if isinstance(job, GanJob) else basis.config.threads
 
 
+def fits(job: Job, running: Collection[Job], num_cores: int, basis: Basis) -> bool:
+    """Whether a job may start beside those running; alone any may, however many threads it wants."""
+    taken = sum(threads_of(other, basis) for other in running)
+    return not running or taken + threads_of(job, basis) <= num_cores
+
+
 class _Heartbeat:
     """Says in `progress/<key>.json` how far a job is: for the bar, for `status`, and with whom to speak."""
 
@@ -224,9 +231,8 @@ def _execute_in_processes(work: _Work, num_workers: int) -> None:
         while running or work.schedule.ready():
             is_suspect = any(attempts[job.key] > 1 for job in running.values())
             for job in work.schedule.ready():
-                taken = sum(threads_of(other, work.basis) for other in running.values())
-                is_fitting = taken + threads_of(job, work.basis) <= num_cores
-                if running and (is_suspect or not is_fitting or attempts.get(job.key)):
+                is_fitting = fits(job, running.values(), num_cores, work.basis)
+                if not is_fitting or (running and (is_suspect or attempts.get(job.key))):
                     break
                 work.schedule.start(job)
                 attempts[job.key] = attempts.get(job.key, 0) + 1

@@ -11,7 +11,7 @@ import pytest
 from semisup import execute
 from semisup.config import load_study
 from semisup.outcomes import run_status
-from semisup.plan import RunJob, make_plan
+from semisup.plan import GanJob, RunJob, make_plan
 
 
 def suicidal_attempt(job, basis, progress=None):
@@ -58,6 +58,20 @@ def test_an_interrupt_ends_the_workers(write_study, tmp_path, monkeypatch):
         execute.execute(plan, tmp_path / "out", jobs=2)
     for pid in (tmp_path / "out" / "started").iterdir():
         assert not Path(f"/proc/{pid.name}").exists()
+
+
+def test_a_generator_takes_as_many_places_as_it_has_threads(write_study, tmp_path):
+    arms = ["supervised", "pseudo_gan_full"]
+    primary = {"arm": "pseudo_gan_full", "fraction": 0.4}
+    plan = make_plan(load_study(write_study(arms=arms, primary=primary, folds="all", gan_threads=2)))
+    basis, run = plan.basis(tmp_path), plan.runs[0]
+    gan, other_gan = (job for job in plan.jobs if isinstance(job, GanJob))
+    assert execute.fits(gan, [], num_cores=1, basis=basis)  # alone it may always
+    assert not execute.fits(run, [gan], num_cores=2, basis=basis)
+    assert execute.fits(run, [gan], num_cores=3, basis=basis)
+    assert not execute.fits(other_gan, [gan], num_cores=3, basis=basis)
+    assert execute.fits(run, [run], num_cores=2, basis=basis)
+    assert not execute.fits(run, [run, run], num_cores=2, basis=basis)
 
 
 def test_a_heartbeat_says_who_works_on_what_and_is_gone_at_the_end(write_study, tmp_path, monkeypatch):
