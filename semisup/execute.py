@@ -26,6 +26,7 @@ POLL_SEC = 0.5  # between two looks at what the workers say
 HEARTBEAT_SEC = 1.0  # between two reports of a worker
 GRACE_SEC = 30.0  # for a generator's training to save its state after Ctrl-C
 WORKER_IDLE_SEC = 60
+DISK_FULL = os.strerror(errno.ENOSPC)
 KILLED = "its process was killed, most likely for want of memory; use --jobs 1"
 MAX_ATTEMPTS = 2  # of a job whose process died: the death may have been another job's
 
@@ -107,14 +108,18 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
         return Verdict("interrupted", str(error))
     except SynthlabelError as error:
         return Verdict("failed", str(error))
-    except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return Verdict("disk full" if is_full else "failed", str(error))
     except Exception as error:  # a bug or an exhausted memory in one run must not cost the others
+        if is_disk_full(error):
+            return Verdict("disk full", str(error))
         return Verdict("failed", f"{type(error).__name__}: {error}")
     finally:
         heartbeat.remove()
         torch.set_num_threads(threads)
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether a write failed for want of space; some libraries tell it in words alone."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or DISK_FULL in str(error)
 
 
 def threads_of(job: Job, basis: Basis) -> int:
