@@ -67,7 +67,7 @@ def label_curve(summary: Summary) -> str:
         ax = figure.add_subplot()
         ceiling = next((result for result in summary.arms if result.arm == CEILING), None)
         if ceiling:
-            _draw_ceiling(ax, ceiling, summary.metric)
+            _draw_ceiling(ax, ceiling, summary)
         arms = list(dict.fromkeys(result.arm for result in summary.arms if result.arm != CEILING))
         for index, arm in enumerate(arms):
             results = [result for result in summary.arms if result.arm == arm]
@@ -83,8 +83,14 @@ def label_curve(summary: Summary) -> str:
         return _to_svg(figure, "Accuracy against the share of labels, with 95 % intervals")
 
 
-def _draw_ceiling(ax: Axes, ceiling: ArmResult, metric: str) -> None:
-    estimate = ceiling.estimates[metric]
+def _draw_ceiling(ax: Axes, ceiling: ArmResult, summary: Summary) -> None:
+    """A line and band across, and the last stretch of the supervised curve that ends there."""
+    estimate = ceiling.estimates[summary.metric]
+    below = [r for r in summary.arms if r.arm == BASELINE and r.fraction < 1]
+    if below:
+        ends = [100 * below[-1].estimates[summary.metric].value, 100 * estimate.value]
+        ax.plot([100 * below[-1].fraction, 100], ends, color=PALE, linewidth=1.4, linestyle=":", zorder=1)
+    ax.plot([100], [100 * estimate.value], color=PALE, marker="o", markersize=5.5, linestyle="none")
     ax.axhspan(100 * estimate.low, 100 * estimate.high, color="#f1f3f5", zorder=0)
     ax.axhline(
         100 * estimate.value,

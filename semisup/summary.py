@@ -263,7 +263,7 @@ def _equivalences(
                 start.value + comparison.difference.value,
                 start.subject_draws + comparison.difference.draws,
             )
-    return found
+    return {cell: found[cell] for cell in draws if cell in found}
 
 
 def _round_results(runs: Sequence[FinishedRun]) -> list[RoundResult]:
@@ -328,9 +328,13 @@ def _budget(runs: Sequence[FinishedRun]) -> Budget:
 
 def _warnings(records: StudyRecords, rounds: Sequence[RoundResult], budgets: Sequence[Budget]) -> list[str]:
     found = [
-        alarm_sentence(r.arm, r.fraction, r.round_index, r.coverages, r.num_alarms)
-        for r in rounds
-        if r.num_alarms
+        alarm_sentence(
+            arm,
+            sum(r.num_alarms for r in rounds if r.arm == arm),
+            sum(r.num_runs for r in rounds if r.arm == arm and r.round_index > 0),
+            max(max(r.coverages) for r in rounds if r.arm == arm),
+        )
+        for arm in dict.fromkeys(r.arm for r in rounds if r.num_alarms)
     ]
     steps = {f"{b.arm} at {percent(b.fraction)}": max(b.steps_per_training) for b in budgets}
     unequal = unequal_budget(steps)
@@ -363,7 +367,7 @@ def _verdict(summary: Summary, primary: dict[str, Any]) -> Verdict:
         details += explain(difference, base_value, arm_value, arm, baseline, summary.metric)
         ceiling = summary.find(CEILING, 1.0)
         details.append(
-            describe_ceiling(ceiling.estimates[summary.metric] if ceiling else None, base_value, arm_value)
+            describe_ceiling(ceiling.estimates[summary.metric] if ceiling else None, base_value, difference)
         )
         rival = summary.compare(arm, RIVAL, fraction) if arm != RIVAL and baseline != RIVAL else None
         if verdict.kind != "no headline":
