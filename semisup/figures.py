@@ -153,12 +153,12 @@ def confusion_matrices(results: Sequence[ArmResult], classes: Sequence[str]) -> 
     """Row-normalised confusion matrices side by side; each row is a true class and sums to 100 %."""
     names = [_shorten(name) for name in classes]
     with matplotlib.rc_context({**RC, "svg.hashsalt": "confusion"}):
-        columns = min(4, len(results))
+        columns = min(4 if len(names) <= 4 else 2, len(results))
         rows = -(-len(results) // columns)
-        side = min(WIDTH_IN / columns, 3.2)
+        side = min(WIDTH_IN / columns, 3.2 if len(names) <= 4 else 4.2)
         turned = max(map(len, names)) > 9 or len(names) > 4
         figure = Figure(
-            figsize=(WIDTH_IN, rows * (side + 0.45) + (0.5 if turned else 0)), layout="constrained"
+            figsize=(WIDTH_IN, rows * (side + 0.45) + (0.4 * rows if turned else 0)), layout="constrained"
         )
         axes = figure.subplots(rows, columns, squeeze=False)
         for place, ax in enumerate(axes.flat):

@@ -8,7 +8,8 @@ import pytest
 
 from semisup.errors import StudyError
 from semisup.records import read_records
-from semisup.summary import summarize, write_results
+from semisup.results import write_results
+from semisup.summary import summarize
 from tests.semisup.study_folder import FakeStudy, fail_run, make_study
 
 SMALL = FakeStudy(num_subjects=24, images_per_subject=3, folds=(0,), pool_size=40, has_images=False)
