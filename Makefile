@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 DEMO ?= demo
 
-.PHONY: env demo test lint format clean
+.PHONY: env demo test lint format docs clean
 
 env: $(READY)
 
@@ -31,6 +31,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/python -m scripts.help_pages
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

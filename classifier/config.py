@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from extract.errors import SettingsError
 
+SMALL_RESNET = "small_resnet"
 KEEP = ("best", "last")
 
 
@@ -11,11 +12,11 @@ KEEP = ("best", "last")
 class ClassifierConfig:
     """How to train one classifier; with the data it fixes the result to the bit on a CPU."""
 
-    arch: str = "small_resnet"  # own small net, or any timm name
+    arch: str = SMALL_RESNET  # own small net, or any timm name
     pretrained: bool = False  # start from timm's published weights
     steps: int = 600  # optimiser steps, neither more nor fewer
     batch_size: int = 64  # images a step
-    lr: float = 2e-3  # peak of the one-cycle schedule
+    lr: float | None = None  # peak of the one-cycle schedule; None = the network's own, see `peak_lr`
     weight_decay: float = 0.05  # decoupled (AdamW); biases and normalisation are spared
     warmup: float = 0.2  # share of the steps until the peak
     augment: bool = True  # small shifts, turns, zooms, brightness and contrast
@@ -35,7 +36,7 @@ class ClassifierConfig:
         _require(
             self.batch_size >= 2, f"batch_size must be at least 2 (batch statistics), got {self.batch_size}"
         )
-        _require(self.lr > 0, f"lr must be above 0, got {self.lr}")
+        _require(self.lr is None or self.lr > 0, f"lr must be above 0, got {self.lr}")
         _require(self.weight_decay >= 0, f"weight_decay must not be negative, got {self.weight_decay}")
         _require(0 < self.warmup < 1, f"warmup must lie between 0 and 1, got {self.warmup}")
         _require(
@@ -43,6 +44,15 @@ class ClassifierConfig:
         )
         _require(self.keep in KEEP, f'keep must be one of {", ".join(KEEP)}, got "{self.keep}"')
         _require(self.threads is None or self.threads >= 1, f"threads must be at least 1, got {self.threads}")
+
+    @property
+    def peak_lr(self) -> float:
+        """`lr`, or what suits the network: measured for small_resnet, customary for those of timm."""
+        if self.lr is not None:
+            return self.lr
+        if self.arch == SMALL_RESNET:
+            return 5e-3
+        return 3e-4 if self.pretrained else 1e-3
 
 
 def _require(is_met: bool, sentence: str) -> None:

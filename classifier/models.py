@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from classifier.config import SMALL_RESNET
 from classifier.errors import ClassifierError
 from extract.errors import SettingsError
 
-SMALL_RESNET = "small_resnet"
 STEM_WIDTH, STAGE_WIDTHS = 16, (24, 48, 96)  # 0.17 M parameters; 14 ms a step at 32 px, batch 64, one core
 
 

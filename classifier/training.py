@@ -174,9 +174,10 @@ def _fit(
     )
     budget = StepBudget(config.steps, progress)
     validation = RealValidation(val.labels, targets.shape[1], budget, config.keep)
+    lr = config.peak_lr
     # One cycle (Smith 2018, arXiv:1803.09820): the rate rises and falls, the momentum mirrors it.
     schedule = ParamScheduler({
-        "lr": combined_cos(config.warmup, config.lr / 25, config.lr, config.lr / 1e4),
+        "lr": combined_cos(config.warmup, lr / 25, lr, lr / 1e4),
         "mom": combined_cos(config.warmup, 0.95, 0.85, 0.95),
     })  # fmt: skip
     learner = Learner(
@@ -184,7 +185,7 @@ def _fit(
         model,
         loss_func=SoftCrossEntropyFlat(config.label_smoothing),
         opt_func=partial(OptimWrapper, opt=torch.optim.AdamW, fused=True),
-        lr=config.lr,
+        lr=lr,
         splitter=_decayed_and_spared,
         wd_bn_bias=True,  # the splitter decides instead
         cbs=[TrainEvalCallback(), budget, validation, schedule],

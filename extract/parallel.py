@@ -1,6 +1,7 @@
 """Work over many files in several processes, results in the files' order."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -30,4 +31,10 @@ def map_ordered(
     from joblib import Parallel, delayed
 
     parallel: Any = Parallel(n_jobs=workers, return_as="generator", batch_size=batch_size)
-    yield from parallel(delayed(function)(item) for item in items)
+    results = parallel(delayed(function)(item) for item in items)
+    try:
+        yield from results
+    finally:  # where the reader stops early (a full disk, Ctrl-C), joblib warns of work done in vain
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            results.close()

@@ -19,7 +19,7 @@ from extract.errors import SettingsError
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
 
-FIELD_MM = (176.0, 212.0, 196.0)  # right, anterior, superior: what the grid covers
+FIELD_MM = (200.0, 236.0, 212.0)  # right, anterior, superior: what the grid covers
 STORED_ORDERS = ("RAS", "LAS", "PSR", "LPS", "AIL")  # dealt to the subjects in turn
 LETTERS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 SULCUS_WAVELENGTH_MM = 22.0
@@ -31,7 +31,7 @@ SUBJECT_COLUMNS = ("file", "subject_id", "voxel_order", "tilt_deg", "voxel_mm")
 class PhantomConfig:
     """What all phantoms of a folder share."""
 
-    voxel_mm: float = 2.4
+    voxel_mm: float = 2.6
     noise: float = 0.045  # standard deviation of the receiver's noise, white matter = 1
     tilt_deg: float = 5.0  # standard deviation of the head's rotation about each axis
     asymmetry: float = 0.35  # weight of folding that differs between left and right, 0 = mirror image
@@ -99,6 +99,11 @@ def write_volume(path: Path, phantom: Phantom) -> None:
     }
     with replace_file(path) as temporary:
         nrrd.write(str(temporary), phantom.voxels, header, compression_level=3)
+        head, data = temporary.read_bytes().split(b"\n\n", 1)
+        lines = [
+            line for line in head.split(b"\n") if not line.startswith(b"#")
+        ]  # one of them tells the time
+        temporary.write_bytes(b"\n".join(lines) + b"\n\n" + data)
 
 
 def make_phantom(seed: int, order: str, config: PhantomConfig) -> Phantom:

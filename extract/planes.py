@@ -17,7 +17,9 @@ from extract.volume import Volume, check_orientation
 PLANES = ("sagittal", "coronal", "axial")
 NOISE = "noise"
 WINDOW_PERCENTILES = (1.0, 99.5)
+TISSUE_LEVEL = 0.5  # of Otsu's threshold, which alone would miss muscle, fluid and a dim scalp
 SURVEY_MM = 3.0  # grid on which tissue is looked for
+MAX_SURVEYED = 2_000_000  # voxels that thresholds are taken from; more of them change nothing but the time
 MIN_AREA = 0.002  # of the plane's largest cross-section; below it a slice counts as empty
 FIELD_MARGIN = 1.03
 
@@ -98,17 +100,22 @@ class Slice:
 
 
 def survey_volume(volume: Volume) -> Survey:
-    """Find tissue: Otsu's threshold on the whole volume, its largest connected part on a coarse grid.
+    """Find tissue: brighter than half of Otsu's threshold, its largest connected part on a coarse grid.
 
     Raises:
         ExtractError: if nothing stands out.
     """
-    nonzero = volume.voxels[volume.voxels != 0]
+    stride = int(np.ceil((volume.voxels.size / MAX_SURVEYED) ** (1 / 3)))
+    sample = volume.voxels[::stride, ::stride, ::stride]
+    nonzero = sample[sample != 0]
+    if not nonzero.size:
+        raise ExtractError(f"{volume.name}: expected an image with contrast, got 0 nearly everywhere")
     low, high = (float(value) for value in np.percentile(nonzero, WINDOW_PERCENTILES))
     low = low if low < high else float(volume.voxels.min())  # a mask has one value beside its background
     if not low < high:
         raise ExtractError(f"{volume.name}: expected an image with contrast, got {low:g} nearly everywhere")
-    threshold = otsu_threshold(volume.voxels, high)
+    black = float(volume.voxels.min())
+    threshold = black + TISSUE_LEVEL * (otsu_threshold(sample, high) - black)
     factors = np.maximum(1, np.floor(SURVEY_MM / volume.spacing_mm)).astype(int)
     coarse, affine = _shrink(volume.voxels, volume.affine, factors)
     parts, num_parts = ndimage.label(coarse > threshold)
@@ -186,20 +193,68 @@ def _sample_plane(
     to_index = np.linalg.inv(affine)
     low, high = survey.window
     center = survey.aim(fov_mm) if plane != "axial" else survey.center_mm
+    middle = to_index[:3, :3] @ center + to_index[:3, 3]
     for angle in config.angles_deg:
-        normal, right, down = plane_axes(plane, angle)
-        middle = to_index[:3, :3] @ center + to_index[:3, 3]
-        rows = np.multiply.outer(to_index[:3, :3] @ down, ticks)[:, :, None]  # (3, H, 1)
-        columns = np.multiply.outer(to_index[:3, :3] @ right, ticks)[:, None, :]  # (3, 1, W)
-        grid = middle[:, None, None] + rows + columns  # (3, H, W) voxel indices of the central plane
-        step = (to_index[:3, :3] @ normal)[:, None, None]
-        for index, position in enumerate(_positions(survey.points_mm @ normal, config)):
-            values = ndimage.map_coordinates(
-                voxels, grid + position * step, order=1, mode="constant", prefilter=False
-            )
+        normal, right, down = (to_index[:3, :3] @ axis for axis in plane_axes(plane, angle))  # voxels a mm
+        sample = sample_upright if _is_upright(normal, right, down, fov_mm) else sample_oblique
+        for index, position in enumerate(_positions(survey.points_mm @ plane_axes(plane, angle)[0], config)):
+            values = sample(voxels, middle + position * normal, right, down, ticks)  # (H, W)
             area = float((values > survey.threshold).sum()) * pixel_mm**2
             pixels = np.clip((values - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
             yield area, Slice(pixels, plane, plane, angle, index, float(position))
+
+
+def sample_oblique(
+    voxels: np.ndarray, middle: np.ndarray, right: np.ndarray, down: np.ndarray, ticks: np.ndarray
+) -> np.ndarray:
+    """Sample any plane trilinearly; 0 outside the volume.
+
+    Args:
+        voxels: (R, A, S).
+        middle: (3,) voxel index at the image's center.
+        right, down: (3,) steps of the voxel index for a mm to the image's right and down.
+        ticks: (N,) mm of the pixels from the center, along both sides.
+
+    Returns:
+        (N, N) brightness.
+    """
+    rows = np.multiply.outer(down, ticks)[:, :, None]  # (3, H, 1)
+    columns = np.multiply.outer(right, ticks)[:, None, :]  # (3, 1, W)
+    grid = middle[:, None, None] + rows + columns  # (3, H, W)
+    return ndimage.map_coordinates(voxels, grid, order=1, mode="constant", prefilter=False)
+
+
+def sample_upright(
+    voxels: np.ndarray, middle: np.ndarray, right: np.ndarray, down: np.ndarray, ticks: np.ndarray
+) -> np.ndarray:
+    """The same for a plane that stands along the third voxel axis, ten times faster.
+
+    Whole columns of voxels are weighted between their four neighbors, then read off along the column.
+    """
+    num_x, num_y, num_z = voxels.shape
+    x0, x1, fx, in_x = _neighbors(middle[0] + right[0] * ticks, num_x)
+    y0, y1, fy, in_y = _neighbors(middle[1] + right[1] * ticks, num_y)
+    z0, z1, fz, in_z = _neighbors(middle[2] + down[2] * ticks, num_z)
+    fx, fy = fx[:, None], fy[:, None]
+    columns = (1 - fx) * ((1 - fy) * voxels[x0, y0] + fy * voxels[x0, y1])  # (W, S)
+    columns += fx * ((1 - fy) * voxels[x1, y0] + fy * voxels[x1, y1])
+    columns[~(in_x & in_y)] = 0
+    lines = (1 - fz) * columns[:, z0] + fz * columns[:, z1]  # (W, H)
+    lines[:, ~in_z] = 0
+    return lines.T
+
+
+def _neighbors(places: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lower and upper index, the upper one's weight, and whether the place lies within the axis."""
+    lower = np.clip(np.floor(places), 0, num - 1).astype(np.intp)
+    upper = np.minimum(lower + 1, num - 1)
+    return lower, upper, (places - lower).astype(np.float32), (places >= 0) & (places <= num - 1)
+
+
+def _is_upright(normal: np.ndarray, right: np.ndarray, down: np.ndarray, fov_mm: float) -> bool:
+    """Whether no pixel is off by more than a hundredth of a voxel if the plane counts as upright."""
+    tilts = [normal[2], right[2], down[0], down[1]]
+    return bool(np.abs(tilts).max() * fov_mm < 0.01)
 
 
 def _positions(along_normal: np.ndarray, config: SliceConfig) -> np.ndarray:

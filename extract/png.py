@@ -9,7 +9,7 @@ import numpy as np
 from extract.errors import ExtractError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-COMPRESSION_LEVEL = 4  # measured on 256 px slices: within 3 % of level 9's size at a third of its time
+COMPRESSION_LEVEL = 4  # measured on 256 px slices: within 4 % of the size of level 9, at a fifth of its time
 UP_FILTER = 2  # each line stores its difference to the line above, which suits smooth anatomy
 
 

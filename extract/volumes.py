@@ -12,7 +12,7 @@ from extract.archive import ArchiveWriter, ImageRecord
 from extract.building import BuildSummary, Unreadable, list_files, refuse_unreadable
 from extract.errors import ExtractError
 from extract.parallel import map_ordered, num_workers
-from extract.planes import NOISE, SliceConfig, slice_volume, survey_volume
+from extract.planes import NOISE, SliceConfig, Survey, slice_volume, survey_volume
 from extract.png import encode_png
 from extract.progress import Progress, no_progress
 from extract.subjects import read_subject_table
@@ -65,7 +65,7 @@ def build_volume_archive(
     files, num_ignored = list_files(source, VOLUME_SUFFIXES, "NRRD volumes")
     subject_of = _name_subjects(files, subjects)
     workers = num_workers(workers, len(files))
-    fields: dict[str, float] = {}
+    surveys: dict[str, Survey] = {}
     unreadable: list[Unreadable] = []
     survey = partial(_survey_file, source=source, config=config)
     for number, (file, result) in enumerate(zip(files, map_ordered(survey, files, workers, 1), strict=True)):
@@ -73,23 +73,23 @@ def build_volume_archive(
         if isinstance(result, Unreadable):
             unreadable.append(result)
         else:
-            fields[file] = result
+            surveys[file] = result
     refuse_unreadable(unreadable, len(files), "volumes", skip_unreadable)
 
-    fov_mm = config.fov_mm or float(np.ceil(max(fields.values())))
+    fov_mm = config.fov_mm or float(np.ceil(max(item.field_mm(config.planes) for item in surveys.values())))
     counts: Counter[str] = Counter()
     slicing = partial(_slice_file, source=source, config=config, fov_mm=fov_mm, subject_of=subject_of)
     with writer:
         writer.describe(fov_mm=fov_mm, left_out=[item.file for item in unreadable])
-        for number, encoded in enumerate(map_ordered(slicing, list(fields), workers, 1)):
+        for number, encoded in enumerate(map_ordered(slicing, list(surveys.items()), workers, 1)):
             for item in encoded:
                 writer.add_png(item.png, (config.size, config.size), item.record)
                 counts[item.record.label] += 1
-            progress(len(files) + number + 1, len(files) + len(fields), "slicing")
-    num_subjects = len({subject_of[file] for file in fields})
+            progress(len(files) + number + 1, len(files) + len(surveys), "slicing")
+    num_subjects = len({subject_of[file] for file in surveys})
     return BuildSummary(
         dest,
-        len(fields),
+        len(surveys),
         sum(counts.values()),
         num_subjects,
         dict(sorted(counts.items())),
@@ -105,17 +105,18 @@ def _name_subjects(files: Sequence[str], subjects: Path | None) -> dict[str, str
     return {file: table.find(file)[0] for file in files}
 
 
-def _survey_file(file: str, source: Path, config: SliceConfig) -> float | Unreadable:
-    """The field of view that the volume needs, in mm, or why it cannot be used."""
+def _survey_file(file: str, source: Path, config: SliceConfig) -> Survey | Unreadable:
+    """Where the volume's tissue is, or why it cannot be used."""
     try:
-        return survey_volume(read_volume(source / file, config.orientation)).field_mm(config.planes)
+        return survey_volume(read_volume(source / file, config.orientation))
     except ExtractError as error:
         return Unreadable(file, str(error))
 
 
 def _slice_file(
-    file: str, source: Path, config: SliceConfig, fov_mm: float, subject_of: dict[str, str]
+    surveyed: tuple[str, Survey], source: Path, config: SliceConfig, fov_mm: float, subject_of: dict[str, str]
 ) -> list[_Encoded]:
+    file, survey = surveyed
     volume = read_volume(source / file, config.orientation)
     return [
         _Encoded(
@@ -130,5 +131,5 @@ def _slice_file(
                 position_mm=item.position_mm,
             ),
         )
-        for item in slice_volume(volume, survey_volume(volume), config, fov_mm)
+        for item in slice_volume(volume, survey, config, fov_mm)
     ]

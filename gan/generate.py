@@ -131,7 +131,7 @@ class Sampler:
             z = torch.from_numpy(latents(filled, self.generator.z_dim)).to(self.device)
             c = self.label.expand(len(filled), -1)
             images = self.generator(z, c, truncation_psi=truncation_psi, noise_mode=noise_mode)
-            pixels = to_pixels(images.float().cpu().numpy(), round_to_nearest=False)
+            pixels = to_pixels(images.float().cpu().numpy())
             yield part, pixels[: len(part)]
 
 

@@ -38,10 +38,8 @@ def choose_grid_items(data: TrainingImages, columns: int, rows: int) -> np.ndarr
     return np.concatenate(shown)
 
 
-def to_pixels(images: np.ndarray, *, round_to_nearest: bool) -> np.ndarray:
-    """Float images in [-1, 1] to uint8: grids are rounded, samples are truncated as official ones are."""
-    if round_to_nearest:
-        return np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+def to_pixels(images: np.ndarray) -> np.ndarray:
+    """Float images in [-1, 1] to uint8: 127.5 x + 128 truncated, which rounds to the nearest level."""
     return np.clip(images * 127.5 + 128, 0, 255).astype(np.uint8)
 
 

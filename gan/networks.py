@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from extract.errors import SettingsError
-from gan.config import Recipe
+from gan.config import DEVICES, Recipe
 from vendor.stylegan2_ada import AugmentPipe, Discriminator, Generator
 
 LOW_PRECISION_DTYPES = {"fp32": torch.float16, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -70,6 +70,8 @@ def build_augment_pipe(settings: Mapping[str, Any]) -> AugmentPipe | None:
 
 def choose_device(name: str) -> torch.device:
     """The device that `--device auto|cpu|cuda` means on this machine."""
+    if name not in DEVICES:
+        raise SettingsError(f"--device must be one of {', '.join(DEVICES)}, got '{name}'")
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingsError(
             "--device=cuda: no CUDA device was found on this machine; use --device=cpu or auto"

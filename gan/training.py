@@ -340,7 +340,7 @@ def _save_fakes(session: Session, name: str) -> None:
     parts = []
     for z, c in zip(session.grid_z.split(GRID_BATCH), session.grid_c.split(GRID_BATCH), strict=True):
         images = job.G_ema(z.to(job.device), c.to(job.device), noise_mode="const")
-        parts.append(to_pixels(images.float().cpu().numpy(), round_to_nearest=True))
+        parts.append(to_pixels(images.float().cpu().numpy()))
     save_grid(session.run_dir / name, np.concatenate(parts), session.columns, session.rows)
 
 

@@ -37,7 +37,11 @@ def commands() -> None:
 @click.option("--pretrained", is_flag=True, help="Start from timm's published weights.")
 @click.option("--steps", type=int, default=600, show_default=True, help="Optimiser steps, exactly.")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images a step.")
-@click.option("--lr", type=float, default=2e-3, show_default=True, help="Peak learning rate.")
+@click.option(
+    "--lr",
+    type=float,
+    help="Peak learning rate.  [default: 0.005 for small_resnet, 0.001 for timm, 0.0003 pretrained]",
+)
 @click.option("--weight-decay", type=float, default=0.05, show_default=True)
 @click.option("--label-smoothing", type=float, default=0.0, show_default=True)
 @click.option("--balance-classes", is_flag=True, help="Weigh classes inversely to their frequency.")
@@ -68,7 +72,7 @@ def train(
     pretrained: bool,
     steps: int,
     batch: int,
-    lr: float,
+    lr: float | None,
     weight_decay: float,
     label_smoothing: float,
     balance_classes: bool,

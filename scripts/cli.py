@@ -1,4 +1,4 @@
-"""The `synthlabel` command: finds the group that was asked for, and turns errors into sentences and exit codes."""
+"""The `synthlabel` command: finds the group that was asked for; errors become sentences and exit codes."""
 
 import errno
 import sys
@@ -50,7 +50,10 @@ class LazyGroups(click.Group):
                 "what was finished before is intact"
             ) from error
         except KeyboardInterrupt:
-            click.echo("\nInterrupted: what was finished is intact; the same command goes on or starts over.", err=True)
+            click.echo(
+                "\nInterrupted: what was finished is intact; the same command goes on or starts over.",
+                err=True,
+            )
             ctx.exit(130)
 
 

@@ -39,7 +39,7 @@ def building_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--out", type=FOLDER, required=True, help="Folder to write to.")
 @click.option("--subjects", type=click.IntRange(min=1), default=12, show_default=True, help="How many heads.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--voxel-mm", type=float, default=2.4, show_default=True, help="Voxel size.")
+@click.option("--voxel-mm", type=float, default=2.6, show_default=True, help="Voxel size.")
 @click.option("--noise", type=float, default=0.045, show_default=True, help="Noise, white matter = 1.")
 def phantom(out: Path, subjects: int, seed: int, voxel_mm: float, noise: float) -> None:
     """Write procedural brain volumes (NRRD) and subjects.csv, to try things without data."""

@@ -17,7 +17,7 @@ LOG_INTERVAL_SEC = 10.0  # without a terminal: one line at most this often, so t
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
-    """Yield a `Progress` that draws a bar on standard error; a line every few seconds where that is no terminal."""
+    """Yield a `Progress` that draws a bar on standard error; a line now and then where that is no terminal."""
     if not sys.stderr.isatty():
         yield _line_reporter(title)
         return

@@ -96,7 +96,7 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(basis.config.threads)
+    torch.set_num_threads(threads_of(job, basis))
     heartbeat = _Heartbeat(job, basis.study_dir, progress)
     try:
         heartbeat(0, 1, "starting")
@@ -114,6 +114,11 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
     finally:
         heartbeat.remove()
         torch.set_num_threads(threads)
+
+
+def threads_of(job: Job, basis: Basis) -> int:
+    """How many cores a job is to use."""
+    return basis.config.threads_of_gan if isinstance(job, GanJob) else basis.config.threads
 
 
 class _Heartbeat:
@@ -140,11 +145,12 @@ def heartbeat_path(study_dir: Path, job: Job) -> Path:
     return study_dir / "progress" / f"{job.key}.json"
 
 
-def read_heartbeat(study_dir: Path, job: Job) -> dict[str, Any] | None:
-    """What a running job last said; None where it is not running."""
-    with suppress(OSError, ValueError):
-        content = json.loads(heartbeat_path(study_dir, job).read_text())
-        return content if isinstance(content, dict) else None
+def read_heartbeat(path: Path) -> dict[str, Any] | None:
+    """What a running job last said; None where it is not running (any more)."""
+    with suppress(OSError, ValueError, KeyError):  # no file, or no such process: killed without a goodbye
+        content = json.loads(path.read_text())
+        os.kill(content["pid"], 0)
+        return content
     return None
 
 
@@ -211,13 +217,16 @@ def _execute_here(work: _Work) -> None:
 def _execute_in_processes(work: _Work, num_workers: int) -> None:
     """Keep the workers busy; a worker that dies takes its job with it, which is tried once more, alone."""
     running: dict[Future[Verdict], Job] = {}
+    num_cores = num_workers * work.basis.config.threads
     attempts: dict[str, int] = {}
     executor = _start_workers(num_workers, work.basis.config.threads)
     try:
         while running or work.schedule.ready():
             is_suspect = any(attempts[job.key] > 1 for job in running.values())
             for job in work.schedule.ready():
-                if len(running) >= num_workers or is_suspect or (running and attempts.get(job.key)):
+                taken = sum(threads_of(other, work.basis) for other in running.values())
+                is_fitting = taken + threads_of(job, work.basis) <= num_cores
+                if running and (is_suspect or not is_fitting or attempts.get(job.key)):
                     break
                 work.schedule.start(job)
                 attempts[job.key] = attempts.get(job.key, 0) + 1
@@ -229,8 +238,11 @@ def _execute_in_processes(work: _Work, num_workers: int) -> None:
                 finished, _ = wait(running)
             for future in finished:
                 job = running.pop(future)
-                if not isinstance(future.exception(), BrokenProcessPool):
+                error = future.exception()
+                if error is None:
                     work.settle(job, future.result())
+                elif not isinstance(error, BrokenProcessPool):
+                    work.settle(job, Verdict("failed", f"{type(error).__name__}: {error}"))
                 elif attempts[job.key] < MAX_ATTEMPTS:
                     work.schedule.put_back(job)
                 else:
@@ -247,7 +259,7 @@ def _execute_in_processes(work: _Work, num_workers: int) -> None:
 def _report_running(work: _Work, running: dict["Future[Verdict]", Job]) -> None:
     shares, messages = {}, []
     for job in running.values():
-        beat = read_heartbeat(work.basis.study_dir, job)
+        beat = read_heartbeat(heartbeat_path(work.basis.study_dir, job))
         if beat:
             shares[job.key] = beat["done"] / max(beat["total"], 1)
             messages.append(f"{job.title}: {beat['message']}")
@@ -289,7 +301,7 @@ def _stop_workers(executor: Any, running: dict["Future[Verdict]", Job], study_di
     """Let a generator's training save its state, then end the workers; the next command clears up."""
     training = {future: job for future, job in running.items() if isinstance(job, GanJob)}
     for job in training.values():
-        beat = read_heartbeat(study_dir, job)
+        beat = read_heartbeat(heartbeat_path(study_dir, job))
         if beat:
             with suppress(ProcessLookupError):
                 os.kill(beat["pid"], signal.SIGTERM)

@@ -176,3 +176,10 @@ def test_balanced_classes_weigh_the_same_in_sum():
         [2 / 3] * 3 + [2.0]
     )
     assert sample_weights(images, targets, balance_classes=False).tolist() == [1] * 4
+
+
+def test_the_learning_rate_suits_the_network_unless_it_is_given():
+    assert QUICK.peak_lr == 5e-3
+    assert replace(QUICK, arch="resnet18").peak_lr == 1e-3
+    assert replace(QUICK, arch="resnet18", pretrained=True).peak_lr == 3e-4
+    assert replace(QUICK, lr=0.1).peak_lr == 0.1

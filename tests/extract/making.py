@@ -82,7 +82,7 @@ def write_nrrd(
 
 
 def head_volume(depth: int = 40, seed: int = 0) -> np.ndarray:
-    """A RAS ellipsoid of tissue, `depth` voxels to the right, in air; brighter at the front, brightest on top."""
+    """A RAS ellipsoid of tissue in air, `depth` voxels wide; brighter at the front, brightest on top."""
     shape = (depth, 44, 36)
     a, b, c = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
     inside = (a / 0.8) ** 2 + (b / 0.85) ** 2 + (c / 0.75) ** 2 < 1

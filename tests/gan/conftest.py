@@ -33,14 +33,6 @@ def write_shapes(dest: Path, channels: int = 1, size: int = SIZE) -> Path:
     return dest
 
 
-@pytest.fixture(scope="session", autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Decoded images go to a folder of the tests, not to the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHLABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shapes(tmp_path_factory.mktemp("data") / "shapes.zip")

@@ -1,5 +1,6 @@
 """Work in processes of its own: a job that dies, Ctrl-C, and what the parent hears."""
 
+import json
 import os
 import signal
 import time
@@ -14,11 +15,11 @@ from semisup.plan import RunJob, make_plan
 
 
 def suicidal_attempt(job, basis, progress=None):
-    """Stands in for `execute.attempt` in the workers: pseudo_real kills its process, the others succeed."""
+    """Stands in for `execute.attempt`: supervised_full kills its process, the others succeed."""
     if isinstance(job, RunJob) and job.arm == "supervised_full":
         os.kill(os.getpid(), signal.SIGKILL)
     folder = basis.study_dir / job.folder / job.key
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)  # a job whose neighbour died is done again
     (folder / "run.json").write_text('{"status": "done"}')
     return execute.Verdict("done")
 
@@ -65,12 +66,15 @@ def test_a_heartbeat_says_who_works_on_what_and_is_gone_at_the_end(write_study, 
     heard = []
 
     def perform(job, basis, progress):
-        heard.append(execute.read_heartbeat(tmp_path, job))
+        heard.append(execute.read_heartbeat(execute.heartbeat_path(tmp_path, job)))
 
     monkeypatch.setattr(execute, "perform", perform)
     assert execute.attempt(job, basis).state == "done"
     assert heard[0]["pid"] == os.getpid() and heard[0]["title"] == job.title
-    assert execute.read_heartbeat(tmp_path, job) is None
+    assert execute.read_heartbeat(execute.heartbeat_path(tmp_path, job)) is None
+    gone = {**heard[0], "pid": 2**22 - 1}  # larger than any process id of a killed worker
+    execute.heartbeat_path(tmp_path, job).write_text(json.dumps(gone))
+    assert execute.read_heartbeat(execute.heartbeat_path(tmp_path, job)) is None
 
 
 @pytest.mark.parametrize(

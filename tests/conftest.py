@@ -1,0 +1,10 @@
+"""What all tests share: a cache of their own, so that no run leaves files in the user's home."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHLABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
