@@ -22,10 +22,11 @@ from extract.archive_lists import (
     COLUMNS,
     ORIGINS,
     image_names,
+    number_labels,
+    official_lists,
     read_dataset_json,
     read_manifest,
     read_preparation,
-    resolve_labels,
 )
 from extract.atomic import replace_file
 from extract.errors import ExtractError
@@ -202,13 +203,18 @@ class Archive:
         self.path = path
         self._zip = opened
         names = image_names(path, opened)
-        self.manifest = read_manifest(path, opened, names)
         numbers = read_dataset_json(path, opened)
         described = read_preparation(path, opened)
         self.preparation: dict[str, Any] = described.get("settings", {})
-        self.classes, self.labels = resolve_labels(path, self.manifest, numbers, described.get("classes"))
+        manifest = read_manifest(path, opened, names)
+        if manifest is None:
+            manifest, self.classes, self.labels = official_lists(path, opened, names, numbers)
+        else:
+            self.classes, self.labels = number_labels(path, manifest, numbers, described.get("classes"))
+        self.manifest = manifest
         self.subjects = self.manifest["subject"].to_numpy(dtype=str)
-        self.image_shape: tuple[int, int, int] = self._decode(0).shape  # type: ignore[assignment]
+        first = decode_image(self.read_png(0), f"{path}: {self._name(0)}")
+        self.image_shape: tuple[int, int, int] = (first.shape[0], first.shape[1], first.shape[2])
 
     @cached_property
     def sha256(self) -> str:
@@ -231,7 +237,11 @@ class Archive:
 
     def read_image(self, index: int) -> np.ndarray:
         """The image as (C, H, W) uint8."""
-        pixels = self._decode(index)
+        return self.decode(self.read_png(index), index)
+
+    def decode(self, data: bytes, index: int) -> np.ndarray:
+        """The bytes that `read_png` gave for an image as (C, H, W) uint8, checked for its shape."""
+        pixels = decode_image(data, f"{self.path}: {self._name(index)}")
         if pixels.shape != self.image_shape:
             raise ExtractError(
                 f"{self.path}: expected every image to have shape {self.image_shape} (C, H, W) as the first, "
@@ -253,9 +263,6 @@ class Archive:
 
     def _name(self, index: int) -> str:
         return str(self.manifest["file"].iat[index])
-
-    def _decode(self, index: int) -> np.ndarray:
-        return decode_image(self.read_png(index), f"{self.path}: {self._name(index)}")
 
 
 def open_archive(path: Path) -> Archive:

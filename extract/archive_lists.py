@@ -29,7 +29,7 @@ def image_names(path: Path, opened: zipfile.ZipFile) -> list[str]:
         if (
             name.startswith(("/", "\\"))
             or ":" in name
-            or ".." in PurePosixPath(name.replace("\\", "/")).parts
+            or (".." in name and ".." in PurePosixPath(name.replace("\\", "/")).parts)
         ):
             raise ExtractError(
                 f"{path}: expected names inside the archive, got {name!r}, which points outside it"
@@ -67,11 +67,11 @@ def read_preparation(path: Path, opened: zipfile.ZipFile) -> dict[str, Any]:
     return _read_json(path, opened, "preparation.json")
 
 
-def read_manifest(path: Path, opened: zipfile.ZipFile, names: list[str]) -> pd.DataFrame:
-    """`manifest.csv` in the order of the names, all values as text."""
+def read_manifest(path: Path, opened: zipfile.ZipFile, names: list[str]) -> pd.DataFrame | None:
+    """`manifest.csv` in the order of the names, all values as text; None where there is none."""
     text = _read_entry(path, opened, "manifest.csv")
     if text is None:
-        return _bare_manifest(opened, names)
+        return None
     try:
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -110,12 +110,29 @@ def read_manifest(path: Path, opened: zipfile.ZipFile, names: list[str]) -> pd.D
     return table
 
 
-def _bare_manifest(opened: zipfile.ZipFile, names: list[str]) -> pd.DataFrame:
-    """The manifest of an official archive: names and hashes, all else unknown."""
+def official_lists(
+    path: Path, opened: zipfile.ZipFile, names: list[str], numbers: dict[str, int]
+) -> tuple[pd.DataFrame, tuple[str, ...], np.ndarray]:
+    """Manifest, classes and (N,) labels of an archive without `manifest.csv`; subjects stay empty."""
+    _check_all_numbered(path, names, numbers)
+    classes = tuple(str(number) for number in range(max(numbers.values(), default=-1) + 1))
+    labels = np.array([numbers.get(name, -1) for name in names], np.int64)
     table = pd.DataFrame({column: [""] * len(names) for column in COLUMNS}, dtype=str)
     table["file"], table["origin"] = names, "real"
-    table["sha256"] = [hashlib.sha256(opened.read(name)).hexdigest() for name in names]
-    return table
+    table["label"] = [classes[label] if label >= 0 else "" for label in labels]
+    try:
+        table["sha256"] = [hashlib.sha256(opened.read(name)).hexdigest() for name in names]
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ExtractError(
+            f"{path}: expected sound entries, got {error}; make or copy the file anew"
+        ) from error
+    return table, classes, labels
+
+
+def _check_all_numbered(path: Path, files: Sequence[str], numbers: dict[str, int]) -> None:
+    unknown = [file for file in files if numbers and file not in numbers]
+    if unknown:
+        raise ExtractError(f"{path}: expected a label in dataset.json for {name_some(unknown)}, got none")
 
 
 def read_dataset_json(path: Path, opened: zipfile.ZipFile) -> dict[str, int]:
@@ -135,19 +152,12 @@ def read_dataset_json(path: Path, opened: zipfile.ZipFile) -> dict[str, int]:
     return numbers
 
 
-def resolve_labels(
+def number_labels(
     path: Path, manifest: pd.DataFrame, numbers: dict[str, int], listed: Sequence[str] | None
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Class names and (N,) integers from the manifest's names and `dataset.json`, which must agree."""
+    """Class names and (N,) integers from the manifest's names, which `dataset.json` must agree with."""
     files, names = manifest["file"].tolist(), manifest["label"].tolist()
-    unknown = [file for file in files if numbers and file not in numbers]
-    if unknown:
-        raise ExtractError(f"{path}: expected a label in dataset.json for {name_some(unknown)}, got none")
-    if not any(names):  # an official archive, or one without labels
-        classes = tuple(listed or (str(number) for number in range(max(numbers.values(), default=-1) + 1)))
-        labels = np.array([numbers.get(file, -1) for file in files], np.int64)
-        manifest["label"] = [classes[label] if label >= 0 else "" for label in labels]
-        return classes, labels
+    _check_all_numbered(path, files, numbers)
     classes = tuple(sorted(listed or set(names) - {""}))
     index = {name: number for number, name in enumerate(classes)}
     strange = sorted(set(names) - set(classes) - {""})

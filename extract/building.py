@@ -1,6 +1,7 @@
 """What building an archive from volumes and from images has in common: bad files, and the summary."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,10 +57,23 @@ def list_files(source: Path, suffixes: Sequence[str], what: str) -> tuple[list[s
         raise ExtractError(
             f"{source}: expected a folder of {what}, got {'a file' if source.exists() else 'nothing there'}"
         )
-    files = [path for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    names = sorted(path.relative_to(source).as_posix() for path in files if path.suffix.lower() in suffixes)
+    files = sorted(path.relative_to(source).as_posix() for path in _walk(source))
+    names = [name for name in files if name.lower().endswith(tuple(suffixes))]
     if not names:
         raise ExtractError(
             f"{source}: expected {what} ({', '.join(suffixes)}), got none among {len(files)} files"
         )
     return names, len(files) - len(names)
+
+
+def _walk(source: Path) -> Iterator[Path]:
+    """Files below a folder, links followed once, hidden ones left out."""
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(source, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder) / name for name in files if not name.startswith("."))

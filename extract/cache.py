@@ -67,12 +67,13 @@ def _decode_to(path: Path, archive: Archive, shape: tuple[int, ...], progress: P
     with open(path, "wb") as handle:
         np.lib.format.write_array_header_1_0(handle, header)
         for index in range(shape[0]):
-            if hashlib.sha256(archive.read_png(index)).hexdigest() != expected[index]:
+            data = archive.read_png(index)
+            if hashlib.sha256(data).hexdigest() != expected[index]:
                 raise ExtractError(
                     f"{archive.path}: {archive.manifest['file'].iat[index]} is not the picture that "
                     "manifest.csv "
                     "describes (its SHA-256 differs); make or copy the archive anew"
                 )
-            handle.write(archive.read_image(index).tobytes())
+            handle.write(archive.decode(data, index).tobytes())
             if (index + 1) % REPORT_INTERVAL == 0 or index + 1 == shape[0]:
                 progress(index + 1, shape[0], "decoding images")

@@ -66,7 +66,7 @@ class Survey:
     """Where a volume's tissue is and how bright it is."""
 
     center_mm: np.ndarray  # (3,) middle of the tissue's box, RAS
-    points_mm: np.ndarray  # (P, 3) tissue positions on a coarse grid, relative to the center
+    points_mm: np.ndarray  # (P, 3) the tissue's surface on a coarse grid, from the center
     threshold: float  # brightness above which a voxel is tissue
     window: tuple[float, float]  # brightness shown as black and as white
 
@@ -122,7 +122,9 @@ def survey_volume(volume: Volume) -> Survey:
     if not num_parts:
         raise ExtractError(f"{volume.name}: expected tissue brighter than {threshold:g}, got none")
     largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    positions = np.argwhere(parts == largest) @ affine[:3, :3].T + affine[:3, 3]  # (P, 3) mm
+    tissue = parts == largest
+    surface = tissue & ~ndimage.binary_erosion(tissue)  # enough to know how far it reaches in any direction
+    positions = np.argwhere(surface) @ affine[:3, :3].T + affine[:3, 3]  # (P, 3) mm
     center = (positions.min(axis=0) + positions.max(axis=0)) / 2
     return Survey(center, positions - center, threshold, (low, high))
 

@@ -62,12 +62,14 @@ def read_subject_table(
         files = table["class"] + "/" + table["name"]
     else:
         files = table[_pick(path, table, file_column, FILE_COLUMNS, "--file-column")]
-    files = files.str.replace("\\", "/").str.removeprefix("./")
-    subjects = table[_pick(path, table, subject_column, SUBJECT_COLUMNS, "--subject-column")]
-    labels = None if label_column is None else table[_pick(path, table, label_column, (), "--label-column")]
+    files = files.str.strip().str.replace("\\", "/").str.removeprefix("./")
+    subjects = table[_pick(path, table, subject_column, SUBJECT_COLUMNS, "--subject-column")].str.strip()
+    labels = None
+    if label_column is not None:
+        labels = table[_pick(path, table, label_column, (), "--label-column")].str.strip()
     columns = [subjects] if labels is None else [subjects, labels]
     for column in columns:
-        empty = files[column.str.strip() == ""].tolist()
+        empty = files[column == ""].tolist()
         if empty:
             raise ExtractError(
                 f"{path}: expected a value in column {column.name} of each row, got none for "

@@ -83,10 +83,11 @@ def _check_pictures(archive: Archive, progress: Progress) -> list[str]:
     changed, errors = [], []
     for row in range(len(archive)):
         try:
-            if hashlib.sha256(archive.read_png(row)).hexdigest() != hashes[row]:
+            data = archive.read_png(row)
+            if hashlib.sha256(data).hexdigest() != hashes[row]:
                 changed.append(files[row])
             else:
-                archive.read_image(row)
+                archive.decode(data, row)
         except ExtractError as error:
             errors.append(str(error))
         if (row + 1) % REPORT_INTERVAL == 0 or row + 1 == len(archive):

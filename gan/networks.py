@@ -77,3 +77,14 @@ def choose_device(name: str) -> torch.device:
             "--device=cuda: no CUDA device was found on this machine; use --device=cpu or auto"
         )
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def fastest_precision(device: torch.device) -> str:
+    """What trains fastest here: bf16 where the processor multiplies it, fp16 on a GPU, else fp32.
+
+    On a CPU with AVX512-BF16, bf16 takes about two thirds of the time of fp32 for small networks.
+    """
+    if device.type == "cuda":
+        return "fp16"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"

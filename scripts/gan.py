@@ -73,7 +73,8 @@ def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.option("--gpus", type=int, default=1, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
 @click.option(
-    "--precision", help="fp32, bf16, fp16.  [default: fp32 on a CPU or with --cfg=small, else fp16]"
+    "--precision",
+    help="fp32, bf16, fp16; auto = fastest here.  [default: fp32 on a CPU and with --cfg=small, else fp16]",
 )
 @click.option("--fp32", type=BOOL, default=False, show_default=True, help="Same as --precision=fp32.")
 @click.option("--nhwc", type=BOOL, default=False, show_default=True, help="Channels-last memory.")
@@ -128,6 +129,7 @@ def _train_config(options: dict[str, Any], given: set[str]) -> Any:
     from dataclasses import replace
 
     from gan.config import TrainConfig
+    from gan.networks import choose_device, fastest_precision
     from gan.runfolder import find_latest_run
     from gan.state import read_state_header, stored_config
 
@@ -137,6 +139,8 @@ def _train_config(options: dict[str, Any], given: set[str]) -> Any:
         run_dir = find_latest_run(options["outdir"])
     elif resume and Path(resume).is_dir():
         run_dir = Path(resume)
+    if options["precision"] == "auto":
+        options["precision"] = fastest_precision(choose_device(options["device"]))
     if run_dir is not None:
         stored = stored_config(read_state_header(run_dir))
         outdir = options["outdir"] or run_dir.parent

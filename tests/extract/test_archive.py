@@ -261,6 +261,14 @@ def test_lists_that_contradict_each_other_are_refused(archive_path, tmp_path, ol
         open_archive(rewrite_zip(archive_path, tmp_path / "b.zip", {"manifest.csv": text}))
 
 
+def test_labels_in_dataset_json_alone_contradict_an_unlabeled_manifest(tmp_path):
+    with ArchiveWriter(tmp_path / "a.zip") as writer:
+        writer.add(random_pixels(1), ImageRecord(subject="s"))
+    labels = {"labels": [["00000/img00000000.png", 3]]}
+    with pytest.raises(ExtractError, match=r"contradict each other.*is '' \(class -1\) in the one, class 3"):
+        open_archive(rewrite_zip(tmp_path / "a.zip", tmp_path / "b.zip", {"dataset.json": labels}))
+
+
 def test_a_listed_picture_that_is_missing_is_named(archive_path, tmp_path):
     with pytest.raises(ExtractError, match=r"lists 00000/img00000004\.png, expected in the archive"):
         open_archive(rewrite_zip(archive_path, tmp_path / "b.zip", {"00000/img00000004.png": None}))

@@ -160,6 +160,17 @@ def test_the_same_bytes_whatever_the_number_of_workers(tmp_path):
     assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()
 
 
+def test_linked_folders_are_followed_once_and_hidden_files_left_out(source, tmp_path):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "ill").symlink_to(source / "ill")
+    (tmp_path / "linked" / "loop").symlink_to(tmp_path / "linked")
+    (tmp_path / "linked" / ".cache").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "linked" / ".cache" / "p1_.png")
+    (source / "ill" / "._p0_a.png").write_bytes(b"not a picture")
+    summary = build_image_archive(tmp_path / "linked", tmp_path / "a.zip", SMALL, PATTERN)
+    assert summary.counts == {"ill": 6}
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ExtractError, match=r"expected pictures .*got none among 0 files"):
