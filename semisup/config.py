@@ -115,9 +115,8 @@ class StudyConfig(Section):
     gan: GanSection = GanSection()
     pool: PoolConfig = PoolConfig()
     pseudo: PseudoConfig = PseudoConfig()
-    threads: int = Field(
-        default=1, ge=1
-    )  # torch threads a process; part of the plan, for it moves last digits
+    threads: int = Field(default=1, ge=1)  # of torch in a run; part of the plan, for it moves last digits
+    gan_threads: int | None = Field(default=None, ge=1)  # in a generator's training; none = as many
 
     @model_validator(mode="after")
     def _check_arms(self) -> "StudyConfig":
@@ -148,6 +147,10 @@ class StudyConfig(Section):
     @property
     def needs_gan(self) -> bool:
         return any(ARMS[name].pool == "synthetic" for name in self.arms)
+
+    @property
+    def threads_of_gan(self) -> int:
+        return self.gan_threads or self.threads
 
     def classifier_config(self, seed: int) -> ClassifierConfig:
         """The settings of one classifier training; calibration is left to the rounds."""

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -25,6 +26,7 @@ POLL_SEC = 0.5  # between two looks at what the workers say
 HEARTBEAT_SEC = 1.0  # between two reports of a worker
 GRACE_SEC = 30.0  # for a generator's training to save its state after Ctrl-C
 WORKER_IDLE_SEC = 60
+DISK_FULL = os.strerror(errno.ENOSPC)
 KILLED = "its process was killed, most likely for want of memory; use --jobs 1"
 MAX_ATTEMPTS = 2  # of a job whose process died: the death may have been another job's
 
@@ -96,7 +98,7 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(basis.config.threads)
+    torch.set_num_threads(threads_of(job, basis))
     heartbeat = _Heartbeat(job, basis.study_dir, progress)
     try:
         heartbeat(0, 1, "starting")
@@ -106,14 +108,29 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
         return Verdict("interrupted", str(error))
     except SynthlabelError as error:
         return Verdict("failed", str(error))
-    except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return Verdict("disk full" if is_full else "failed", str(error))
     except Exception as error:  # a bug or an exhausted memory in one run must not cost the others
+        if is_disk_full(error):
+            return Verdict("disk full", str(error))
         return Verdict("failed", f"{type(error).__name__}: {error}")
     finally:
         heartbeat.remove()
         torch.set_num_threads(threads)
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether a write failed for want of space; some libraries tell it in words alone."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or DISK_FULL in str(error)
+
+
+def threads_of(job: Job, basis: Basis) -> int:
+    """How many cores a job is to use."""
+    return basis.config.threads_of_gan if isinstance(job, GanJob) else basis.config.threads
+
+
+def fits(job: Job, running: Collection[Job], num_cores: int, basis: Basis) -> bool:
+    """Whether a job may start beside those running; alone any may, however many threads it wants."""
+    taken = sum(threads_of(other, basis) for other in running)
+    return not running or taken + threads_of(job, basis) <= num_cores
 
 
 class _Heartbeat:
@@ -140,11 +157,12 @@ def heartbeat_path(study_dir: Path, job: Job) -> Path:
     return study_dir / "progress" / f"{job.key}.json"
 
 
-def read_heartbeat(study_dir: Path, job: Job) -> dict[str, Any] | None:
-    """What a running job last said; None where it is not running."""
-    with suppress(OSError, ValueError):
-        content = json.loads(heartbeat_path(study_dir, job).read_text())
-        return content if isinstance(content, dict) else None
+def read_heartbeat(path: Path) -> dict[str, Any] | None:
+    """What a running job last said; None where it is not running (any more)."""
+    with suppress(OSError, ValueError, KeyError):  # no file, or no such process: killed without a goodbye
+        content = json.loads(path.read_text())
+        os.kill(content["pid"], 0)
+        return content
     return None
 
 
@@ -211,13 +229,15 @@ def _execute_here(work: _Work) -> None:
 def _execute_in_processes(work: _Work, num_workers: int) -> None:
     """Keep the workers busy; a worker that dies takes its job with it, which is tried once more, alone."""
     running: dict[Future[Verdict], Job] = {}
+    num_cores = num_workers * work.basis.config.threads
     attempts: dict[str, int] = {}
     executor = _start_workers(num_workers, work.basis.config.threads)
     try:
         while running or work.schedule.ready():
             is_suspect = any(attempts[job.key] > 1 for job in running.values())
             for job in work.schedule.ready():
-                if len(running) >= num_workers or is_suspect or (running and attempts.get(job.key)):
+                is_fitting = fits(job, running.values(), num_cores, work.basis)
+                if not is_fitting or (running and (is_suspect or attempts.get(job.key))):
                     break
                 work.schedule.start(job)
                 attempts[job.key] = attempts.get(job.key, 0) + 1
@@ -250,7 +270,7 @@ def _execute_in_processes(work: _Work, num_workers: int) -> None:
 def _report_running(work: _Work, running: dict["Future[Verdict]", Job]) -> None:
     shares, messages = {}, []
     for job in running.values():
-        beat = read_heartbeat(work.basis.study_dir, job)
+        beat = read_heartbeat(heartbeat_path(work.basis.study_dir, job))
         if beat:
             shares[job.key] = beat["done"] / max(beat["total"], 1)
             messages.append(f"{job.title}: {beat['message']}")
@@ -292,7 +312,7 @@ def _stop_workers(executor: Any, running: dict["Future[Verdict]", Job], study_di
     """Let a generator's training save its state, then end the workers; the next command clears up."""
     training = {future: job for future, job in running.items() if isinstance(job, GanJob)}
     for job in training.values():
-        beat = read_heartbeat(study_dir, job)
+        beat = read_heartbeat(heartbeat_path(study_dir, job))
         if beat:
             with suppress(ProcessLookupError):
                 os.kill(beat["pid"], signal.SIGTERM)

@@ -67,7 +67,7 @@ def label_curve(summary: Summary) -> str:
         ax = figure.add_subplot()
         ceiling = next((result for result in summary.arms if result.arm == CEILING), None)
         if ceiling:
-            _draw_ceiling(ax, ceiling, summary.metric)
+            _draw_ceiling(ax, ceiling, summary)
         arms = list(dict.fromkeys(result.arm for result in summary.arms if result.arm != CEILING))
         for index, arm in enumerate(arms):
             results = [result for result in summary.arms if result.arm == arm]
@@ -83,8 +83,14 @@ def label_curve(summary: Summary) -> str:
         return _to_svg(figure, "Accuracy against the share of labels, with 95 % intervals")
 
 
-def _draw_ceiling(ax: Axes, ceiling: ArmResult, metric: str) -> None:
-    estimate = ceiling.estimates[metric]
+def _draw_ceiling(ax: Axes, ceiling: ArmResult, summary: Summary) -> None:
+    """A line and band across, and the last stretch of the supervised curve that ends there."""
+    estimate = ceiling.estimates[summary.metric]
+    below = [r for r in summary.arms if r.arm == BASELINE and r.fraction < 1]
+    if below:
+        ends = [100 * below[-1].estimates[summary.metric].value, 100 * estimate.value]
+        ax.plot([100 * below[-1].fraction, 100], ends, color=PALE, linewidth=1.4, linestyle=":", zorder=1)
+    ax.plot([100], [100 * estimate.value], color=PALE, marker="o", markersize=5.5, linestyle="none")
     ax.axhspan(100 * estimate.low, 100 * estimate.high, color="#f1f3f5", zorder=0)
     ax.axhline(
         100 * estimate.value,
@@ -147,12 +153,12 @@ def confusion_matrices(results: Sequence[ArmResult], classes: Sequence[str]) -> 
     """Row-normalised confusion matrices side by side; each row is a true class and sums to 100 %."""
     names = [_shorten(name) for name in classes]
     with matplotlib.rc_context({**RC, "svg.hashsalt": "confusion"}):
-        columns = min(4, len(results))
+        columns = min(4 if len(names) <= 4 else 2, len(results))
         rows = -(-len(results) // columns)
-        side = min(WIDTH_IN / columns, 3.2)
+        side = min(WIDTH_IN / columns, 3.2 if len(names) <= 4 else 4.2)
         turned = max(map(len, names)) > 9 or len(names) > 4
         figure = Figure(
-            figsize=(WIDTH_IN, rows * (side + 0.45) + (0.5 if turned else 0)), layout="constrained"
+            figsize=(WIDTH_IN, rows * (side + 0.45) + (0.4 * rows if turned else 0)), layout="constrained"
         )
         axes = figure.subplots(rows, columns, squeeze=False)
         for place, ax in enumerate(axes.flat):

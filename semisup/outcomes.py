@@ -29,13 +29,13 @@ def record_failure(job: RunJob, study_dir: Path, cause: str) -> None:
         write_json(folder / RUN_JSON, {**describe_run(job), "status": "failed", "error": cause})
 
 
-def read_run(job: RunJob, study_dir: Path) -> dict[str, Any] | None:
+def read_run(key: str, study_dir: Path) -> dict[str, Any] | None:
     """A run's record; None where it has none yet."""
-    path = study_dir / job.folder / job.key / RUN_JSON
+    path = study_dir / RunJob.folder / key / RUN_JSON
     return read_json(path) if path.exists() else None
 
 
 def run_status(job: RunJob, study_dir: Path) -> tuple[RunStatus, str | None]:
     """Whether a run is done, and the cause where it failed."""
-    content = read_run(job, study_dir)
+    content = read_run(job.key, study_dir)
     return (content["status"], content.get("error")) if content else ("open", None)

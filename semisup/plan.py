@@ -137,13 +137,17 @@ def make_plan(config: StudyConfig) -> Plan:
         SettingsError: for a fold, fraction or network that does not exist, before any work.
         ExtractError, GanError: for an archive, split or snapshot that cannot be used.
     """
-    from classifier.models import check_arch  # torch takes a second to import; a wrong study file should not
+    from classifier.models import (  # torch takes a second to import; a wrong study file should not
+        check_arch,
+        choose_device,
+    )
 
     classifier = config.classifier
     with open_archive(config.data) as archive:
         split = read_split(config.split, archive)
         folds = _check_against(config, split)
         check_arch(classifier.arch, classifier.pretrained)
+        choose_device(classifier.device)
         jobs = _list_jobs(config, archive, split, folds)
         return Plan(config, archive.classes, archive.sha256, split.sha256, folds, jobs)
 
@@ -201,7 +205,7 @@ def _list_jobs(
     pools: dict[int, PoolJob] = {}
     if config.needs_gan:
         for fold in folds:
-            gan, pools[fold] = _generator_jobs(config, fold, split, data)
+            gan, pools[fold] = _generator_jobs(config, fold, archive, split)
             gans += [gan] if gan else []
     runs: dict[str, RunJob] = {}
     for arm in sorted((ARMS[name] for name in config.arms), key=lambda arm: arm.pseudo_labels):
@@ -215,13 +219,14 @@ def _list_jobs(
 
 
 def _generator_jobs(
-    config: StudyConfig, fold: int, split: Split, data: dict[str, Any]
+    config: StudyConfig, fold: int, archive: Archive, split: Split
 ) -> tuple[GanJob | None, PoolJob]:
     pool = config.pool.model_dump()
     first_seed = derive_seed("pool", fold) % 2**30  # room for the seeds that follow
     network = config.gan.network
     if network is None:
         section = config.gan.model_dump(mode="json", exclude={"network"})
+        data = {"archive": archive.sha256, "split": split.sha256, "threads": config.threads_of_gan}
         key = settings_key({"gan": section, "fold": fold, **data})
         gan = GanJob(key, fold, derive_seed("gan", section["seed"], fold))
         return gan, PoolJob(settings_key({"pool": pool, "gan": key}), fold, key, None, first_seed)
@@ -230,7 +235,7 @@ def _generator_jobs(
         raise SettingsError(f"gan.network: names no snapshot for fold {fold}; give one a fold")
     if not path.exists():
         raise SettingsError(f"gan.network: expected a snapshot for fold {fold} at {path}, got nothing there")
-    snapshot = read_fit_snapshot(path, data["archive"], split, fold)
+    snapshot = read_fit_snapshot(path, archive, split, fold)
     key = settings_key({"pool": pool, "snapshot": snapshot.sha256, "fold": fold})
     return None, PoolJob(key, fold, None, snapshot.path, first_seed)
 

@@ -51,7 +51,7 @@ def real_pool(archive: Archive, images: np.ndarray, split: Split, fold: int, fra
     )
 
 
-def synthetic_pool(basis: Basis, key: str, split: Split, fold: int) -> Pool:
+def synthetic_pool(basis: Basis, key: str, real: Archive, split: Split, fold: int) -> Pool:
     """The synthetic images of `pools/<key>/`, checked: the very archive, from a generator fit for the fold.
 
     Raises:
@@ -68,7 +68,7 @@ def synthetic_pool(basis: Basis, key: str, split: Split, fold: int) -> Pool:
                 f"remove {folder} to generate it anew"
             )
         network = basis.study_dir / made["network"]  # an absolute path stays itself
-        snapshot = read_fit_snapshot(network, basis.archive_sha256, split, fold)
+        snapshot = read_fit_snapshot(network, real, split, fold)
         if snapshot.sha256 != made["snapshot_sha256"]:
             raise StudyError(
                 f"{snapshot.path}: expected the snapshot that the pool was drawn from "
@@ -91,8 +91,8 @@ def perform_gan(job: GanJob, basis: Basis, progress: Progress = no_progress) -> 
     folder = basis.study_dir / job.folder / job.key
     config = basis.config.gan_config(job.fold, job.seed, folder)
     network = train(config, progress)
-    with open_data(basis) as (_, split):
-        snapshot = read_fit_snapshot(network, basis.archive_sha256, split, job.fold)
+    with open_data(basis) as (archive, split):
+        snapshot = read_fit_snapshot(network, archive, split, job.fold)
     write_json(
         folder / GAN_JSON,
         {
@@ -118,12 +118,7 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
         assert job.network is not None
         network = job.network
     with open_data(basis) as (archive, split):
-        snapshot = read_fit_snapshot(basis.study_dir / network, basis.archive_sha256, split, job.fold)
-        if snapshot.image_shape != archive.image_shape:
-            raise StudyError(
-                f"{snapshot.path}: expected a generator of images {archive.image_shape} (C, H, W) as in "
-                f"{archive.path}, got {snapshot.image_shape}; train one on this archive"
-            )
+        snapshot = read_fit_snapshot(basis.study_dir / network, archive, split, job.fold)
     settings = basis.config.pool
     dest = folder / POOL_ARCHIVE
     generate_archive(
@@ -131,6 +126,7 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
         range(job.first_seed, job.first_seed + settings.num_images),
         dest,
         truncation_psi=settings.truncation_psi,
+        device=basis.config.gan.device,
         progress=progress,
         overwrite=True,  # of a pool that an interrupted command left without its record
     )

@@ -136,7 +136,8 @@ def _read_run(folder: Path, info: dict[str, Any], num_classes: int) -> FinishedR
 
 def _read_generators(study_dir: Path) -> tuple[dict[str, Any], ...]:
     """What the study wrote about the generators it trained; one that was given has left nothing."""
-    return tuple(read_json(path) for path in sorted(study_dir.glob("gans/*/gan.json")))
+    found = [read_json(path) for path in study_dir.glob("gans/*/gan.json")]
+    return tuple(sorted(found, key=lambda info: info["fold"]))
 
 
 def _check_same_tests(runs: Sequence[FinishedRun]) -> None:

@@ -15,6 +15,7 @@ from extract.atomic import write_text
 from semisup.arms import ARMS
 from semisup.examples import Examples, Shelf, describe_data, find_examples, find_samples
 from semisup.records import StudyRecords, read_records
+from semisup.results import write_results
 from semisup.statistics import MIN_SEEDS, MIN_TEST_SUBJECTS
 from semisup.summary import (
     BASELINE,
@@ -24,7 +25,6 @@ from semisup.summary import (
     RoundResult,
     Summary,
     summarize,
-    write_results,
 )
 from semisup.verdict import METRIC_PHRASES, percent, points
 
@@ -107,6 +107,7 @@ def _environment() -> jinja2.Environment:
         p=_p_value,
         number=_number,
         nb=_unbroken,
+        file_name=_file_name,
     )
     return environment
 
@@ -133,6 +134,11 @@ def _count(value: float | None) -> str:
 def _unbroken(text: str) -> str:
     """Keep a number and its percent sign on one line."""
     return text.replace(" %", "\u00a0%")
+
+
+def _file_name(path: str) -> str:
+    """Without its folder: a report is mailed, and where files lie is nobody's business; study.json knows."""
+    return path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _p_value(value: float | None) -> str:

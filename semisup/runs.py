@@ -15,6 +15,7 @@ import pandas as pd
 from classifier.calibration import fit_temperature
 from classifier.data import LabeledImages, real_part
 from classifier.evaluate import classification_metrics
+from classifier.models import choose_device
 from classifier.run import Classifier, Provenance, load_classifier
 from classifier.training import train_classifier
 from extract.archive import Archive, file_sha256
@@ -86,7 +87,7 @@ def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, 
             return real_pool(archive, images, split, job.fold, job.fraction)
         case "synthetic":
             assert job.pool_key is not None
-            return synthetic_pool(basis, job.pool_key, split, job.fold)
+            return synthetic_pool(basis, job.pool_key, archive, split, job.fold)
     return None
 
 
@@ -142,7 +143,7 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
                 "trainings_here": models.num_trained,
                 "seconds": round(time.monotonic() - started, 3),
                 "test_openings": data.test.openings,
-                "rounds": [_describe_round(done, data, basis) for done in result.rounds],
+                "rounds": [_describe_round(done, data, models, basis) for done in result.rounds],
             },
         )
 
@@ -165,7 +166,7 @@ class _Models:
         if self._job.teacher_key is None:
             return self._trained(self._data.labeled, 0)
         saved = self._basis.study_dir / self._job.folder / self._job.teacher_key / MODEL_FOLDER
-        model = load_classifier(saved)
+        model = self._placed(load_classifier(saved))
         self._save(model, 0)
         return model
 
@@ -205,8 +206,14 @@ class _Models:
             provenance=self._provenance,
             progress=report,
         )
+        self._placed(model)
         self.num_trained += 1
         self._save(model, round_index)
+        return model
+
+    def _placed(self, model: Classifier) -> Classifier:
+        """A trained or loaded model lies in the CPU's memory; pools are scored where it was trained."""
+        model.model.to(choose_device(self._config.device))
         return model
 
     def _save(self, model: Classifier, round_index: int) -> None:
@@ -248,9 +255,10 @@ def _write_ledger(
         write_ledger(tables, folder / "ledger.parquet")
 
 
-def _describe_round(done: Round[Classifier], data: RunData, basis: Basis) -> dict[str, Any]:
+def _describe_round(done: Round[Classifier], data: RunData, models: _Models, basis: Basis) -> dict[str, Any]:
     selection = done.scores.selection if done.scores else None
     labels = selection.labels if selection else np.zeros(0, dtype=np.int64)
+    repeats, weight = models.mixing[done.round_index]
     oracle = None
     if selection and data.pool and data.pool.withheld_labels is not None:
         oracle = float((data.pool.withheld_labels[selection.indices] == labels).mean())
@@ -267,6 +275,8 @@ def _describe_round(done: Round[Classifier], data: RunData, basis: Basis) -> dic
         "ece_after": done.ece_after,
         "temperature": done.temperature,
         "num_train_images": len(data.labeled) + done.num_selected,
+        "labeled_repeats": repeats,
+        "pseudo_weight": weight if selection else None,
         "alarm": done.is_alarming,
         "oracle_accuracy": oracle,
     }

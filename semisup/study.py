@@ -13,12 +13,12 @@ from typing import Any
 from extract.atomic import write_text
 from extract.progress import Progress, no_progress
 from semisup.arms import ARMS
-from semisup.config import StudyConfig, load_study
+from semisup.config import load_study
 from semisup.errors import StudyError
 from semisup.execute import Outcome, execute, is_done, read_heartbeat
 from semisup.folders import STUDY_JSON, STUDY_YAML, read_json, remove_leftovers, write_json
-from semisup.outcomes import read_run, run_status
-from semisup.plan import Plan, RunJob, make_plan
+from semisup.outcomes import read_run
+from semisup.plan import Plan, make_plan
 
 OTHER_JOBS = "another generator or release"
 VERSIONED = ("synthlabel", "torch", "fastai", "timm", "numpy", "scipy", "pandas", "scikit-learn")
@@ -167,9 +167,10 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "pool": config.pool.model_dump(),
         "pseudo": config.pseudo.model_dump(),
         "threads": config.threads,
+        "gan_threads": config.threads_of_gan,
         "runs": [
-            {"key": run.key, "arm": run.arm, "fold": run.fold, "seed": run.seed, "fraction": run.fraction,
-             "pool_key": run.pool_key}
+            {"key": run.key, "title": run.title, "arm": run.arm, "fold": run.fold, "seed": run.seed,
+             "fraction": run.fraction, "pool_key": run.pool_key}
             for run in plan.runs
         ],
         "pools": {str(job.fold): job.key for job in plan.jobs if job.kind == "pool"},
@@ -177,32 +178,6 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "command": list(command),
         "plan": identity,
     }  # fmt: skip
-
-
-def open_study(study_dir: Path) -> Plan:
-    """The plan of a study folder, from the copy of the study file in it and the data it names.
-
-    Raises:
-        StudyError: if the folder is no study, or its data changed since it was begun.
-    """
-    content = read_json(study_dir / STUDY_JSON)
-    config = load_study(study_dir / STUDY_YAML)
-    plan = make_plan(_with_places(config, content))
-    _refuse_other_plan(content.get("plan", {}), plan_identity(plan), study_dir)
-    return plan
-
-
-def _with_places(config: StudyConfig, content: dict[str, Any]) -> StudyConfig:
-    """The copied study file names its data relative to where it lay; `study.json` knows the places."""
-    gan = config.gan.model_copy(update={"network": _network_place(content["gan"]["network"])})
-    places = {"data": Path(content["data"]), "split": Path(content["split"]), "gan": gan}
-    return config.model_copy(update=places)
-
-
-def _network_place(network: Any) -> Any:
-    if isinstance(network, dict):
-        return {int(fold): Path(path) for fold, path in network.items()}
-    return Path(network) if network else None
 
 
 @dataclass(frozen=True)
@@ -216,28 +191,32 @@ class StudyStatus:
 
 
 def study_status(study_dir: Path) -> StudyStatus:
-    """Read how far a study is, without disturbing the command at work in it."""
-    plan = open_study(study_dir)
-    counts: dict[str, Counter[str]] = {name: Counter() for name in plan.config.arms}
-    running, failures, seconds = [], [], []
-    for job in plan.jobs:
-        beat = read_heartbeat(study_dir, job)
-        if beat:
-            running.append(f"{job.title}: {beat['message']} ({beat['done']}/{beat['total']})")
-        if not isinstance(job, RunJob):
-            continue
-        content = read_run(job, study_dir)
+    """Read how far a study is from its files alone, without disturbing the command at work in it.
+
+    Raises:
+        StudyError: if the folder is no study.
+    """
+    study = read_json(study_dir / STUDY_JSON)
+    beats = {path.stem: beat for path in study_dir.glob("progress/*.json") if (beat := read_heartbeat(path))}
+    counts: dict[str, Counter[str]] = {name: Counter() for name in study["arms"]}
+    failures, seconds, trainings_left = [], [], 0
+    for planned in study["runs"]:
+        content = read_run(planned["key"], study_dir)
         state = content["status"] if content else "open"
-        counts[job.arm]["running" if beat else state] += 1
-        if state == "failed" and content:
-            failures.append((job.title, str(content["error"])))
+        counts[planned["arm"]]["running" if planned["key"] in beats else state] += 1
+        trainings = study["pseudo"]["rounds"] if ARMS[planned["arm"]].pseudo_labels else 1
         if state == "done" and content:
-            seconds.append(content["seconds"] / max(plan.trainings_of(job), 1))
-    left = sum(plan.trainings_of(run) for run in plan.runs if run_status(run, study_dir)[0] != "done")
-    per_training = sum(seconds) / len(seconds) if seconds else None
-    return StudyStatus(
-        counts, tuple(running), tuple(failures), None if per_training is None else left * per_training
+            seconds.append(content["seconds"] / max(trainings, 1))
+        else:
+            trainings_left += trainings
+        if state == "failed" and content:
+            failures.append((planned["title"], str(content["error"])))
+    running = tuple(
+        f"{beat['title']}: {beat['message']} ({beat['done']}/{beat['total']})" for beat in beats.values()
     )
+    per_training = sum(seconds) / len(seconds) if seconds else None
+    left = None if per_training is None else trainings_left * per_training
+    return StudyStatus(counts, running, tuple(failures), left)
 
 
 def versions() -> dict[str, str]:

@@ -1,18 +1,13 @@
-"""All numbers of a study in one record: what the report shows, and `results.json` and `results.csv` keep."""
+"""All numbers of a study in one record: what the report shows and the result files keep."""
 
-import csv
-import io
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from extract.atomic import write_text
 from semisup.records import FinishedRun, StudyRecords
 from semisup.statistics import (
     METRICS,
@@ -263,7 +258,7 @@ def _equivalences(
                 start.value + comparison.difference.value,
                 start.subject_draws + comparison.difference.draws,
             )
-    return found
+    return {cell: found[cell] for cell in draws if cell in found}
 
 
 def _round_results(runs: Sequence[FinishedRun]) -> list[RoundResult]:
@@ -328,9 +323,13 @@ def _budget(runs: Sequence[FinishedRun]) -> Budget:
 
 def _warnings(records: StudyRecords, rounds: Sequence[RoundResult], budgets: Sequence[Budget]) -> list[str]:
     found = [
-        alarm_sentence(r.arm, r.fraction, r.round_index, r.coverages, r.num_alarms)
-        for r in rounds
-        if r.num_alarms
+        alarm_sentence(
+            arm,
+            sum(r.num_alarms for r in rounds if r.arm == arm),
+            sum(r.num_runs for r in rounds if r.arm == arm and r.round_index > 0),
+            max(max(r.coverages) for r in rounds if r.arm == arm),
+        )
+        for arm in dict.fromkeys(r.arm for r in rounds if r.num_alarms)
     ]
     steps = {f"{b.arm} at {percent(b.fraction)}": max(b.steps_per_training) for b in budgets}
     unequal = unequal_budget(steps)
@@ -363,7 +362,7 @@ def _verdict(summary: Summary, primary: dict[str, Any]) -> Verdict:
         details += explain(difference, base_value, arm_value, arm, baseline, summary.metric)
         ceiling = summary.find(CEILING, 1.0)
         details.append(
-            describe_ceiling(ceiling.estimates[summary.metric] if ceiling else None, base_value, arm_value)
+            describe_ceiling(ceiling.estimates[summary.metric] if ceiling else None, base_value, difference)
         )
         rival = summary.compare(arm, RIVAL, fraction) if arm != RIVAL and baseline != RIVAL else None
         if verdict.kind != "no headline":
@@ -376,103 +375,3 @@ def _verdict(summary: Summary, primary: dict[str, Any]) -> Verdict:
 def _mean(values: Sequence[float | None]) -> float:
     known = [float(value) for value in values if value is not None]
     return float(np.mean(known)) if known else math.nan
-
-
-# results.json and results.csv ---------------------------------------------------------------------
-
-
-def write_results(summary: Summary, folder: Path) -> tuple[Path, Path]:
-    """Write `results.json` (everything) and `results.csv` (one row an arm, fraction and metric)."""
-    json_path, csv_path = folder / "results.json", folder / "results.csv"
-    write_text(json_path, json.dumps(_plain(_json_content(summary)), indent=1, ensure_ascii=False) + "\n")
-    write_text(csv_path, _csv_text(summary))
-    return json_path, csv_path
-
-
-def _json_content(summary: Summary) -> dict[str, Any]:
-    return {
-        "name": summary.name,
-        "metric": summary.metric,
-        "verdict": asdict(summary.verdict),
-        "num_test_subjects": summary.num_subjects,
-        "num_draws": summary.num_draws,
-        "arms": [
-            {**_fields(result, leave_out=("estimates",)),
-             "estimates": {name: _estimate(value) for name, value in result.estimates.items()}}
-            for result in summary.arms
-        ],
-        "comparisons": [
-            {**_fields(c, leave_out=("difference",)), "difference": _estimate(c.difference)}
-            for c in summary.comparisons
-        ],
-        "label_equivalence": [
-            {"arm": arm, "fraction": fraction, "equivalent": found[0], "interval": found[1]}
-            for (arm, fraction), e in summary.equivalences.items()
-            for found in [e.describe()]
-        ],
-        "rounds": [asdict(result) for result in summary.rounds],
-        "budget": [asdict(result) for result in summary.budgets],
-        "warnings": summary.warnings,
-        "failures": [{"what": what, "cause": cause} for what, cause in summary.failures],
-        "missing": summary.missing,
-    }  # fmt: skip
-
-
-def _fields(record: Any, leave_out: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in leave_out}
-
-
-def _estimate(estimate: Estimate) -> dict[str, Any]:
-    return _fields(estimate, leave_out=("draws", "subject_draws"))
-
-
-def _plain(value: Any) -> Any:
-    """The same as JSON knows it: numpy to Python, NaN and infinity to null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-CSV_COLUMNS = (
-    "arm", "fraction", "metric", "value", "low", "high", "num_runs", "num_seeds", "num_subjects",
-    "num_images", "difference_to_supervised", "difference_low", "difference_high", "p_value", "p_holm",
-)  # fmt: skip
-
-
-def _csv_text(summary: Summary) -> str:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for result in summary.arms:
-        for metric, e in result.estimates.items():
-            row: list[Any] = [
-                result.arm, result.fraction, metric, e.value, e.low, e.high,
-                result.num_runs, e.num_seeds, e.num_subjects, e.num_images,
-            ]  # fmt: skip
-            found = (
-                summary.compare(result.arm, BASELINE, result.fraction) if metric == summary.metric else None
-            )
-            if found:
-                d = found.difference
-                row += [d.value, d.low, d.high, d.p_value, "" if found.p_holm is None else found.p_holm]
-            writer.writerow(row + [""] * (len(CSV_COLUMNS) - len(row)))
-        for name, value in result.means.items():
-            row = [
-                result.arm,
-                result.fraction,
-                name,
-                "" if math.isnan(value) else value,
-                "",
-                "",
-                result.num_runs,
-            ]
-            writer.writerow(row + [""] * (len(CSV_COLUMNS) - len(row)))
-    return table.getvalue()

@@ -135,7 +135,7 @@ def compare_with_rival(difference: Estimate | None, arm: str, rival: str, fracti
     )
 
 
-def describe_ceiling(ceiling: Estimate | None, baseline: Estimate, arm: Estimate) -> str | None:
+def describe_ceiling(ceiling: Estimate | None, baseline: Estimate, difference: Estimate) -> str | None:
     """How much there was to win: what the same classifier reaches with every label."""
     if ceiling is None:
         return None
@@ -145,8 +145,11 @@ def describe_ceiling(ceiling: Estimate | None, baseline: Estimate, arm: Estimate
         return (
             f"{sentence}: there was no room to improve, so this study cannot tell whether pseudo-labels help."
         )
-    share = (arm.value - baseline.value) / room
-    won = f"{100 * share:.0f} % of it was won" if share > 0 else "none of it was won"
+    won = {
+        "gain": f"{100 * difference.value / room:.0f} % of it was won",
+        "no gain": "that any of it was won is not shown",
+        "harm": "none of it was won",
+    }[classify(difference)]
     return f"{sentence}, so {100 * room:.1f} points were there to win; {won}."
 
 
@@ -172,14 +175,12 @@ def describe_kept_rounds(best_rounds: Sequence[int], arm: str) -> str | None:
     )
 
 
-def alarm_sentence(
-    arm: str, fraction: float, round_index: int, coverages: Sequence[float], num_alarms: int
-) -> str:
-    """The alarm for a threshold that selects nearly everything."""
+def alarm_sentence(arm: str, num_alarms: int, num_rounds: int, largest: float) -> str:
+    """The alarm for a threshold that nearly everything passes."""
     return (
-        f"{arm} at {percent(fraction)} of the labels, round {round_index}: in {num_alarms} of "
-        f"{_count(len(coverages), 'run')} nearly the whole pool was pseudo-labelled (up to "
-        f"{percent(max(coverages))}). A threshold that nearly everything passes selects nothing."
+        f"{arm} pseudo-labelled nearly its whole pool (up to {percent(largest)}) in {num_alarms} of "
+        f"{_count(num_rounds, 'round')} over all runs. A threshold that nearly everything passes "
+        "selects nothing."
     )
 
 

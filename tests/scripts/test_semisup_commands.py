@@ -111,7 +111,9 @@ def test_ctrl_c_ends_in_one_sentence(finished, tmp_path):
         cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     started = time.monotonic()
-    while not any(json.loads(path.read_text())["done"] for path in (tmp_path / "out").glob("progress/*.json")):
+    while not any(
+        json.loads(path.read_text())["done"] for path in (tmp_path / "out").glob("progress/*.json")
+    ):
         assert process.poll() is None and time.monotonic() - started < 120
         time.sleep(0.1)
     process.send_signal(2)

@@ -1,5 +1,6 @@
 """Work in processes of its own: a job that dies, Ctrl-C, and what the parent hears."""
 
+import json
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ import pytest
 from semisup import execute
 from semisup.config import load_study
 from semisup.outcomes import run_status
-from semisup.plan import RunJob, make_plan
+from semisup.plan import GanJob, RunJob, make_plan
 
 
 def suicidal_attempt(job, basis, progress=None):
@@ -59,18 +60,35 @@ def test_an_interrupt_ends_the_workers(write_study, tmp_path, monkeypatch):
         assert not Path(f"/proc/{pid.name}").exists()
 
 
+def test_a_generator_takes_as_many_places_as_it_has_threads(write_study, tmp_path):
+    arms = ["supervised", "pseudo_gan_full"]
+    primary = {"arm": "pseudo_gan_full", "fraction": 0.4}
+    plan = make_plan(load_study(write_study(arms=arms, primary=primary, folds="all", gan_threads=2)))
+    basis, run = plan.basis(tmp_path), plan.runs[0]
+    gan, other_gan = (job for job in plan.jobs if isinstance(job, GanJob))
+    assert execute.fits(gan, [], num_cores=1, basis=basis)  # alone it may always
+    assert not execute.fits(run, [gan], num_cores=2, basis=basis)
+    assert execute.fits(run, [gan], num_cores=3, basis=basis)
+    assert not execute.fits(other_gan, [gan], num_cores=3, basis=basis)
+    assert execute.fits(run, [run], num_cores=2, basis=basis)
+    assert not execute.fits(run, [run, run], num_cores=2, basis=basis)
+
+
 def test_a_heartbeat_says_who_works_on_what_and_is_gone_at_the_end(write_study, tmp_path, monkeypatch):
     plan = make_plan(load_study(write_study()))
     job, basis = plan.runs[0], plan.basis(tmp_path)
     heard = []
 
     def perform(job, basis, progress):
-        heard.append(execute.read_heartbeat(tmp_path, job))
+        heard.append(execute.read_heartbeat(execute.heartbeat_path(tmp_path, job)))
 
     monkeypatch.setattr(execute, "perform", perform)
     assert execute.attempt(job, basis).state == "done"
     assert heard[0]["pid"] == os.getpid() and heard[0]["title"] == job.title
-    assert execute.read_heartbeat(tmp_path, job) is None
+    assert execute.read_heartbeat(execute.heartbeat_path(tmp_path, job)) is None
+    gone = {**heard[0], "pid": 2**22 - 1}  # larger than any process id of a killed worker
+    execute.heartbeat_path(tmp_path, job).write_text(json.dumps(gone))
+    assert execute.read_heartbeat(execute.heartbeat_path(tmp_path, job)) is None
 
 
 @pytest.mark.parametrize(
@@ -79,6 +97,7 @@ def test_a_heartbeat_says_who_works_on_what_and_is_gone_at_the_end(write_study, 
         (ValueError("odd"), "failed"),
         (MemoryError(), "failed"),
         (OSError(28, "full"), "disk full"),
+        (RuntimeError("cannot write: No space left on device (os error 28)"), "disk full"),
         (OSError(2, "gone"), "failed"),
         (KeyboardInterrupt(), "interrupted"),
     ],

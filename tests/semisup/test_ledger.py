@@ -23,7 +23,13 @@ def rows_of(probs, round_index=1):
     scores = PoolScores(np.roll(probs, 1, axis=1), probs, select_confident(probs, 0.75))
     identity = PoolIdentity.of_rows(MANIFEST, np.arange(3), "archive")
     return ledger_rows(
-        identity, scores, round_index=round_index, teacher_sha256="t", rule="confident", threshold=0.75, weight=0.5
+        identity,
+        scores,
+        round_index=round_index,
+        teacher_sha256="t",
+        rule="confident",
+        threshold=0.75,
+        weight=0.5,
     )
 
 

@@ -25,7 +25,11 @@ TINY_GAN = {
     "cfg": "small", "kimg": 0.1, "batch": 16, "channel_base": 128, "latent_dim": 16, "grid": [2, 2],
     "aug": "noaug",
 }  # fmt: skip
-GAN_ARMS = {"arms": ["supervised", "pseudo_gan_full"], "primary": {"arm": "pseudo_gan_full", "fraction": 0.4}}
+GAN_ARMS = {
+    "arms": ["supervised", "pseudo_gan_full"],
+    "primary": {"arm": "pseudo_gan_full", "fraction": 0.4},
+    "pool": {"num_images": 20, "truncation_psi": 0.7},
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def finished(data_dir, tmp_path_factory) -> Path:
     """A finished study that trained its own generator."""
     folder = tmp_path_factory.mktemp("with-gan")
     settings = study_settings(
-        data_dir, gan=TINY_GAN, pool={"num_images": 20, "truncation_psi": 0.7}, **GAN_ARMS
+        data_dir, gan=TINY_GAN, **GAN_ARMS
     )
     (folder / "study.yaml").write_text(yaml.safe_dump(settings))
     summary = run_study(folder / "study.yaml", folder / "out", jobs=1)
@@ -74,8 +78,7 @@ def test_every_synthetic_image_can_be_traced_to_snapshot_seed_and_psi(finished):
 def test_a_snapshot_that_is_already_there_can_be_used(finished, write_study, tmp_path):
     _, made = the_pool(finished / "out")
     network = str(finished / "out" / made["network"])
-    changes = {**GAN_ARMS, "pool": {"num_images": 20, "truncation_psi": 0.7}}
-    path = write_study(gan={"network": {0: network}}, **changes)
+    path = write_study(gan={"network": {0: network}}, **GAN_ARMS)
     run_study(path, tmp_path / "out", jobs=1)
     assert not (tmp_path / "out" / "gans").exists()
     again = the_pseudo_run(tmp_path / "out")[1]
@@ -105,18 +108,25 @@ def test_a_generator_of_another_fold_is_refused(finished, write_study, tmp_path)
         run_study(path, tmp_path / "out", jobs=1)
 
 
-def test_a_generator_that_saw_validation_alone_is_refused_too(finished, monkeypatch, data_dir):
+def test_a_generator_that_saw_validation_or_draws_other_images_is_refused_too(
+    finished, monkeypatch, data_dir
+):
     import gan.snapshot
 
     network = finished / "out" / the_pool(finished / "out")[1]["network"]
     with open_archive(data_dir / "tiny.zip") as archive:
         split = read_split(data_dir / "tiny.split.json", archive)
-    validating = split.folds[0].val[1.0][-1]
-    snapshot = read_fit_snapshot(network, split.archive_sha256, split, 0)
-    seen = replace(snapshot, subjects=(*snapshot.subjects, validating))
-    monkeypatch.setattr(gan.snapshot, "read_snapshot", lambda path: seen)
-    with pytest.raises(GanError, match=f"the val part of fold 0 .{validating}"):
-        read_fit_snapshot(network, split.archive_sha256, split, 0)
+        validating = split.folds[0].val[1.0][-1]
+        snapshot = read_fit_snapshot(network, archive, split, 0)
+        for change, refusal in (
+            ({"subjects": (*snapshot.subjects, validating)}, f"the val part of fold 0 .{validating}"),
+            ({"image_shape": (3, 32, 32)}, "expected a generator of images"),
+            ({"classes": ("bar", "disc")}, "expected an unconditional generator"),
+        ):
+            changed = replace(snapshot, **change)
+            monkeypatch.setattr(gan.snapshot, "read_snapshot", lambda path, changed=changed: changed)
+            with pytest.raises((GanError, StudyError), match=refusal):
+                read_fit_snapshot(network, archive, split, 0)
 
 
 def test_a_leaky_generator_slipped_in_later_fails_the_run_and_not_the_others(finished, leaky, tmp_path):

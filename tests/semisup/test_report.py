@@ -19,8 +19,8 @@ SMALL = FakeStudy(
 )
 VOID = {"meta", "link", "img", "br", "hr", "input", "area", "base", "col", "embed", "source", "track", "wbr"}
 SECTIONS = [
-    "verdict", "arms", "curve", "equivalence", "rounds", "confusion", "reliability", "samples", "data", "budget",
-    "failures", "repeat", "howto",
+    "verdict", "arms", "curve", "equivalence", "rounds", "confusion", "reliability", "samples", "data",
+    "budget", "failures", "repeat", "howto",
 ]  # fmt: skip
 
 

@@ -93,13 +93,17 @@ def test_the_rival_without_a_gan_is_named():
 
 
 def test_the_ceiling_says_how_much_there_was_to_win():
-    assert describe_ceiling(estimate(0.9), estimate(0.8), estimate(0.825)) == (
+    gain, no_gain = estimate(0.025, 0.01, 0.04), estimate(0.025, -0.01, 0.06)
+    assert describe_ceiling(estimate(0.9), estimate(0.8), gain) == (
         "With all labels the same classifier reaches 90.0 %, so 10.0 points were there to win; "
         "25 % of it was won."
     )
-    assert describe_ceiling(estimate(0.9), estimate(0.8), estimate(0.79)).endswith("none of it was won.")
-    assert "no room to improve" in describe_ceiling(estimate(0.8), estimate(0.8), estimate(0.82))
-    assert describe_ceiling(None, estimate(0.8), estimate(0.82)) is None
+    assert describe_ceiling(estimate(0.9), estimate(0.8), no_gain).endswith(
+        "that any of it was won is not shown."
+    )
+    assert describe_ceiling(estimate(0.9), estimate(0.8), estimate(-0.02)).endswith("none of it was won.")
+    assert "no room to improve" in describe_ceiling(estimate(0.8), estimate(0.8), gain)
+    assert describe_ceiling(None, estimate(0.8), gain) is None
 
 
 def test_label_equivalence_is_a_sentence():
