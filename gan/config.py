@@ -83,9 +83,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             style_mixing_prob=0,
             d_architecture="orig",
         ),
-        # Small images on two CPU cores, good after 20 to 60 kimg: few channels, many and long steps (the usual
-        # rate moves weights of unit variance too little in some thousand steps), a stronger R1 to bear them,
-        # short memory, quick ADA.
+        # Small images on two CPU cores, good after 20 to 60 kimg: few channels, many and long steps (the
+        # usual rate moves weights of unit variance too little in some thousand steps), a stronger R1 to
+        # bear them, short memory, quick ADA.
         "small": Preset(
             kimg=40,
             batch=16,
