@@ -138,5 +138,6 @@ def test_settings_survive_their_json():
 
 def test_the_small_preset_is_small():
     made = recipe(32, on_gpu=False, cfg="small")
-    assert made.channel_base // 32 <= 32 and made.channel_max <= 128
+    assert (made.channel_base, made.channel_max, made.batch_size) == (512, 128, 16)
+    assert made.r1_gamma == pytest.approx(0.1024)
     assert PRESETS["small"].kimg <= 60
