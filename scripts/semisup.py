@@ -33,7 +33,7 @@ def plan(study: Path) -> None:
     """Check a study file against its data and print what it would run."""
     from semisup.config import load_study
     from semisup.plan import make_plan
-    from semisup.study import plan_table
+    from semisup.status import plan_table
 
     click.echo(plan_table(make_plan(load_study(study))))
 
@@ -76,7 +76,7 @@ def report(outdir: Path) -> None:
 @OUTDIR
 def status(outdir: Path) -> None:
     """Print how far a study is, while it runs or after."""
-    from semisup.study import status_table, study_status
+    from semisup.status import status_table, study_status
 
     click.echo(status_table(study_status(outdir)))
 

@@ -85,9 +85,8 @@ def _section_from(
         elif field.default_factory is not dataclasses.MISSING:
             default = Field(default_factory=field.default_factory)
         fields[field.name] = (hints[field.name], default)
-    return create_model(
-        name, __base__=Section, __module__=__name__, **fields
-    )  # importable, so that it pickles
+    # `__module__` makes it importable, so that it pickles.
+    return create_model(name, __base__=Section, __module__=__name__, **fields)
 
 
 if typing.TYPE_CHECKING:  # their fields are known at run time alone

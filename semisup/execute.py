@@ -1,31 +1,23 @@
 """Performs the jobs of a plan: in this process, or in several that share nothing but the study folder."""
 
 import errno
-import json
 import os
-import signal
-import threading
-import time
 from collections.abc import Collection
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from extract.atomic import write_text
 from extract.errors import SynthlabelError
 from extract.progress import Progress, no_progress
 from semisup.folders import RECORDS
+from semisup.heartbeat import Heartbeat, heartbeat_path, read_heartbeat
 from semisup.outcomes import record_failure, run_status
 from semisup.plan import Basis, GanJob, Job, Plan, PoolJob, RunJob
 from semisup.schedule import Schedule, units_of
+from semisup.workers import start_workers, stop_workers
 
 POLL_SEC = 0.5  # between two looks at what the workers say
-HEARTBEAT_SEC = 1.0  # between two reports of a worker
-GRACE_SEC = 30.0  # for a generator's training to save its state after Ctrl-C
-WORKER_IDLE_SEC = 60
 DISK_FULL = os.strerror(errno.ENOSPC)
 KILLED = "its process was killed, most likely for want of memory; use --jobs 1"
 MAX_ATTEMPTS = 2  # of a job whose process died: the death may have been another job's
@@ -99,7 +91,7 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
 
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_of(job, basis))
-    heartbeat = _Heartbeat(job, basis.study_dir, progress)
+    heartbeat = Heartbeat(job, basis.study_dir, progress)
     try:
         heartbeat(0, 1, "starting")
         perform(job, basis, heartbeat)
@@ -131,39 +123,6 @@ def fits(job: Job, running: Collection[Job], num_cores: int, basis: Basis) -> bo
     """Whether a job may start beside those running; alone any may, however many threads it wants."""
     taken = sum(threads_of(other, basis) for other in running)
     return not running or taken + threads_of(job, basis) <= num_cores
-
-
-class _Heartbeat:
-    """Says in `progress/<key>.json` how far a job is: for the bar, for `status`, and with whom to speak."""
-
-    def __init__(self, job: Job, study_dir: Path, progress: Progress) -> None:
-        self._path = heartbeat_path(study_dir, job)
-        self._title, self._progress, self._last = job.title, progress, 0.0
-
-    def __call__(self, done: int, total: int, message: str) -> None:
-        self._progress(done, total, message)
-        now = time.monotonic()
-        if now - self._last < HEARTBEAT_SEC:
-            return
-        self._last = now
-        content = {"pid": os.getpid(), "title": self._title, "done": done, "total": total, "message": message}
-        write_text(self._path, json.dumps(content))
-
-    def remove(self) -> None:
-        self._path.unlink(missing_ok=True)
-
-
-def heartbeat_path(study_dir: Path, job: Job) -> Path:
-    return study_dir / "progress" / f"{job.key}.json"
-
-
-def read_heartbeat(path: Path) -> dict[str, Any] | None:
-    """What a running job last said; None where it is not running (any more)."""
-    with suppress(OSError, ValueError, KeyError):  # no file, or no such process: killed without a goodbye
-        content = json.loads(path.read_text())
-        os.kill(content["pid"], 0)
-        return content
-    return None
 
 
 class _Work:
@@ -231,7 +190,7 @@ def _execute_in_processes(work: _Work, num_workers: int) -> None:
     running: dict[Future[Verdict], Job] = {}
     num_cores = num_workers * work.basis.config.threads
     attempts: dict[str, int] = {}
-    executor = _start_workers(num_workers, work.basis.config.threads)
+    executor = start_workers(num_workers, work.basis.config.threads)
     try:
         while running or work.schedule.ready():
             is_suspect = any(attempts[job.key] > 1 for job in running.values())
@@ -259,10 +218,10 @@ def _execute_in_processes(work: _Work, num_workers: int) -> None:
                 else:
                     work.settle(job, Verdict("failed", KILLED))
             if is_broken:
-                executor = _start_workers(num_workers, work.basis.config.threads)
+                executor = start_workers(num_workers, work.basis.config.threads)
             _report_running(work, running)
     except BaseException:
-        _stop_workers(executor, running, work.basis.study_dir)
+        stop_workers(executor, running, work.basis.study_dir)
         raise
     executor.shutdown(wait=True)
 
@@ -276,46 +235,3 @@ def _report_running(work: _Work, running: dict["Future[Verdict]", Job]) -> None:
             messages.append(f"{job.title}: {beat['message']}")
     if messages:
         work.report(shares, messages[0])
-
-
-def _start_workers(num_workers: int, threads: int) -> Any:
-    from joblib.externals.loky import get_reusable_executor  # spawns: torch's threads do not survive a fork
-
-    # Threads of several processes fight for the cores: their number must be set before torch is loaded.
-    environment = {
-        name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    }
-    return get_reusable_executor(
-        max_workers=num_workers,
-        timeout=WORKER_IDLE_SEC,
-        env=environment,
-        initializer=_initialise_worker,
-        initargs=(os.getpid(),),
-        reuse=False,
-    )
-
-
-def _initialise_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent (a generator's training listens itself), and do not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
-
-
-def _follow_parent(parent: int) -> None:
-    # A parent killed with SIGKILL cannot say goodbye; its orphans would work on beside the next command.
-    while os.getppid() == parent:
-        time.sleep(POLL_SEC)
-    os._exit(1)
-
-
-def _stop_workers(executor: Any, running: dict["Future[Verdict]", Job], study_dir: Path) -> None:
-    """Let a generator's training save its state, then end the workers; the next command clears up."""
-    training = {future: job for future, job in running.items() if isinstance(job, GanJob)}
-    for job in training.values():
-        beat = read_heartbeat(heartbeat_path(study_dir, job))
-        if beat:
-            with suppress(ProcessLookupError):
-                os.kill(beat["pid"], signal.SIGTERM)
-    if training:
-        wait(training, timeout=GRACE_SEC)
-    executor.shutdown(wait=True, kill_workers=True)

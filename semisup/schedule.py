@@ -4,11 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from semisup.plan import GanJob, Job, PoolJob
 
-GAN_UNITS, POOL_UNITS, TRAINING_UNITS = (
-    1000,
-    50,
-    100,
-)  # of progress: a generator is worth some ten classifiers
+# Units of progress: a generator is worth some ten classifiers.
+GAN_UNITS, POOL_UNITS, TRAINING_UNITS = 1000, 50, 100
 
 
 def units_of(job: Job, trainings: int) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from semisup import execute
 from semisup.config import load_study
+from semisup.heartbeat import heartbeat_path, read_heartbeat
 from semisup.outcomes import run_status
 from semisup.plan import GanJob, RunJob, make_plan
 
@@ -80,15 +81,15 @@ def test_a_heartbeat_says_who_works_on_what_and_is_gone_at_the_end(write_study, 
     heard = []
 
     def perform(job, basis, progress):
-        heard.append(execute.read_heartbeat(execute.heartbeat_path(tmp_path, job)))
+        heard.append(read_heartbeat(heartbeat_path(tmp_path, job)))
 
     monkeypatch.setattr(execute, "perform", perform)
     assert execute.attempt(job, basis).state == "done"
     assert heard[0]["pid"] == os.getpid() and heard[0]["title"] == job.title
-    assert execute.read_heartbeat(execute.heartbeat_path(tmp_path, job)) is None
+    assert read_heartbeat(heartbeat_path(tmp_path, job)) is None
     gone = {**heard[0], "pid": 2**22 - 1}  # larger than any process id of a killed worker
-    execute.heartbeat_path(tmp_path, job).write_text(json.dumps(gone))
-    assert execute.read_heartbeat(execute.heartbeat_path(tmp_path, job)) is None
+    heartbeat_path(tmp_path, job).write_text(json.dumps(gone))
+    assert read_heartbeat(heartbeat_path(tmp_path, job)) is None
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from semisup.config import load_study
 from semisup.errors import StudyError
 from semisup.ledger import read_ledger
 from semisup.plan import make_plan
-from semisup.study import run_study, study_status
+from semisup.status import study_status
+from semisup.study import run_study
 from tests.semisup.conftest import study_settings
 
 REPOSITORY = Path(__file__).parents[2]
