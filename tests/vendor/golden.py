@@ -1,7 +1,7 @@
 """Reading golden archives: their folder, the settings that their arrays imply, comparison with tolerances.
 
-The archives hold numbers only. Sizes, architectures and case lists are inferred from shapes and names, so that
-any folder of the format works; what no array tells (the clamp of a network) is looked up by archive name.
+The archives hold numbers only. Sizes, architectures and case lists are inferred from shapes and names, so
+that any folder of the format works; what no array tells (the clamp of a network) is looked up by name.
 """
 
 import os

@@ -68,7 +68,8 @@ def bias_act(
         raise ValueError(f"clamp must not be negative, got {clamp}")
     if b is not None and (b.ndim != 1 or len(b) != x.shape[dim]):
         raise ValueError(
-            f"the bias must have shape ({x.shape[dim]},) for axis {dim} of {tuple(x.shape)}, got {tuple(b.shape)}"
+            f"the bias must have shape ({x.shape[dim]},) for axis {dim} of {tuple(x.shape)}, "
+            f"got {tuple(b.shape)}"
         )
     chosen = ACTIVATIONS[act]
     alpha = chosen.alpha if alpha is None or act != "lrelu" else alpha

@@ -344,7 +344,7 @@ class _Draws:
         return self.gate((self.uniform(shape) * 2 - 1) * largest, multiplier, is_half=is_half)
 
     def normal(self, shape: Sequence[int], std: float, multiplier: float) -> Tensor:
-        """Normal with mean 0. Its quantiles in percentile mode lack the factor sqrt(2), as is customary here."""
+        """Normal with mean 0. In percentile mode its quantiles lack the factor sqrt(2), by custom."""
         shape = [self.num_images, *shape[1:]]
         if self.percentile is not None:
             quantile = torch.erfinv(torch.tensor(self.percentile * 2 - 1, device=self.device))
@@ -353,7 +353,7 @@ class _Draws:
 
 
 def _margins(inverse: Tensor, width: int, height: int, extra: int) -> tuple[int, int, int, int]:
-    """Pixels (left, right, top, bottom) by which the farthest-reaching image of the batch sees over the border.
+    """Pixels (left, right, top, bottom) by which any image of the batch sees over the border.
 
     At most a reflection of the whole image; `extra` for the filter is included.
     """

@@ -18,6 +18,7 @@ from .layers import (
     block_resolutions,
     channels_at,
     check_network_settings,
+    in_fast_layout,
     parse_dtype,
     uses_low_precision,
 )
@@ -85,9 +86,9 @@ class DiscriminatorBlock(nn.Module):
         """Features (None in the first block) and image at this resolution to those at half of it."""
         dtype = torch.float32 if force_fp32 else self.dtype
         if x is not None:
-            x = x.to(dtype)
+            x = in_fast_layout(x.to(dtype))
         if img is not None:
-            y = self.fromrgb(img.to(dtype))
+            y = in_fast_layout(self.fromrgb(in_fast_layout(img.to(dtype))))
             x = y if x is None else x + y
             img = downsample2d(img, self.resample_filter) if self.architecture == "skip" else None
         if self.architecture == "resnet":

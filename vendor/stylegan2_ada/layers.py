@@ -110,6 +110,16 @@ def normalize_second_moment(x: Tensor, epsilon: float = 1e-8) -> Tensor:
     return x * (x.square().mean(1, keepdim=True) + epsilon).rsqrt()
 
 
+def in_fast_layout(x: Tensor) -> Tensor:
+    """The same (N, C, H, W) tensor with the memory layout in which its device convolves fastest.
+
+    Channels last is 1.1 to 3 times faster on CPUs, and what tensor cores want in low precision.
+    """
+    if x.device.type == "cpu" or x.dtype != torch.float32:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
+
+
 def block_resolutions(img_resolution: int) -> list[int]:
     """4, 8, ... img_resolution.
 
@@ -126,7 +136,8 @@ def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
     channels = min(channel_base // resolution, channel_max)
     if channels < 1:
         raise ValueError(
-            f"channel_base={channel_base}, channel_max={channel_max} leave no channel at resolution {resolution}"
+            f"channel_base={channel_base} and channel_max={channel_max} leave no channel at resolution "
+            f"{resolution}"
         )
     return channels
 

@@ -17,6 +17,7 @@ from .layers import (
     FullyConnectedLayer,
     block_resolutions,
     channels_at,
+    in_fast_layout,
     parse_dtype,
     uses_low_precision,
 )
@@ -161,21 +162,25 @@ class SynthesisBlock(nn.Module):
         fused_modconv: bool,
         force_fp32: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Features and running image of the resolution below, with (N, num_conv + num_torgb, w_dim), to ours."""
+        """Features and running image of the resolution below to those of ours.
+
+        ws: (N, num_conv + num_torgb, w_dim), one row a layer.
+        """
         dtype = torch.float32 if force_fp32 else self.dtype
         styles = iter(ws.unbind(1))
-        if x is None:
-            x = self.const.to(dtype).expand(len(ws), -1, -1, -1)
+        is_first = x is None
+        x = self.const.to(dtype).expand(len(ws), -1, -1, -1) if x is None else x.to(dtype)
+        if not fused_modconv:  # grouped convolutions are slower with channels last
+            x = in_fast_layout(x)
+        if is_first:
             x = self.conv1(x, next(styles), noise_mode=noise_mode, fused_modconv=fused_modconv)
         elif self.architecture == "resnet":
-            x = x.to(dtype)
             half = math.sqrt(0.5)
             y = self.skip(x, gain=half)
             x = self.conv0(x, next(styles), noise_mode=noise_mode, fused_modconv=fused_modconv)
             x = self.conv1(x, next(styles), noise_mode=noise_mode, fused_modconv=fused_modconv, gain=half)
             x = y + x
         else:
-            x = x.to(dtype)
             x = self.conv0(x, next(styles), noise_mode=noise_mode, fused_modconv=fused_modconv)
             x = self.conv1(x, next(styles), noise_mode=noise_mode, fused_modconv=fused_modconv)
 
@@ -277,4 +282,4 @@ class SynthesisNetwork(nn.Module):
                 x, img, own, noise_mode=noise_mode, fused_modconv=fused_modconv, force_fp32=force_fp32
             )
         assert img is not None  # the last block has a colour layer
-        return img
+        return img.contiguous()

@@ -13,7 +13,9 @@ Scalar = float | Tensor
 
 def matrix(rows: list[list[Scalar]], device: torch.device) -> Tensor:
     """A batch of matrices from its elements."""
-    elements = [torch.as_tensor(x, dtype=torch.float32, device=device) for row in rows for x in row]
+    elements = [
+        x if isinstance(x, Tensor) else torch.full([], float(x), device=device) for row in rows for x in row
+    ]
     stacked = torch.stack(torch.broadcast_tensors(*elements), -1)
     return stacked.reshape([*stacked.shape[:-1], len(rows), len(rows[0])])
 

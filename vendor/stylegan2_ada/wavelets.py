@@ -4,7 +4,7 @@ A matrix along each axis does padding by reflection, zero insertion, filtering a
 images of one or three channels this is many times faster than a depthwise convolution, and all its
 derivatives are matrix products as well.
 
-Source: Karras et al. 2020, arXiv:2006.06676, Appendix B; wavelets: Daubechies 1992, "Ten Lectures on Wavelets".
+Source: Karras et al. 2020, arXiv:2006.06676, Appendix B; Daubechies 1992, "Ten Lectures on Wavelets".
 """
 
 import numpy as np
