@@ -1,7 +1,7 @@
 """The resumable state of a training: one file that a killed run goes on from, bit for bit on a CPU."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gan.config import TrainConfig, config_from_json, config_to_json
+from gan.config import Recipe, TrainConfig, config_from_json, config_to_json
 from gan.errors import GanError
 from gan.job import Job
 from gan.snapshot import load_weights, read_header, write_tensors
@@ -71,6 +71,15 @@ def read_state_header(run_dir: Path) -> dict[str, Any]:
 
 def stored_config(header: Mapping[str, Any]) -> TrainConfig:
     return config_from_json(header["config"])
+
+
+def stored_recipe(header: Mapping[str, Any], config: TrainConfig) -> Recipe:
+    """The numbers that the run was started with, whatever its preset says today; its length may change."""
+    values = dict(header["recipe"])
+    for name in ("augmentations", "adam_betas"):
+        values[name] = tuple(values[name])
+    recipe = Recipe(**values)
+    return replace(recipe, total_kimg=config.kimg or recipe.total_kimg, snap=config.snap or recipe.snap)
 
 
 def restore_state(run_dir: Path, header: Mapping[str, Any], job: Job) -> None:

@@ -16,7 +16,7 @@ from extract.errors import SettingsError
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
 from gan.allocator import keep_freed_memory
-from gan.config import TrainConfig, continued_config, describe, make_recipe
+from gan.config import Recipe, TrainConfig, continued_config, describe, make_recipe
 from gan.data import TrainingImages, open_training_images
 from gan.errors import GanError, TrainingInterrupted
 from gan.images import choose_grid_items, official_grid_size, save_grid, to_pixels
@@ -33,7 +33,7 @@ from gan.log import (
 from gan.networks import choose_device
 from gan.runfolder import create_run_dir, find_run_to_resume, snapshot_to_start_from, write_options
 from gan.snapshot import load_weights, read_snapshot, write_snapshot
-from gan.state import read_state_header, restore_state, stored_config, write_state
+from gan.state import read_state_header, restore_state, stored_config, stored_recipe, write_state
 
 SMALL_GRID = (8, 8)  # columns and rows; the official grids of up to 1024 images take minutes on a CPU
 GRID_BATCH = 16
@@ -99,7 +99,8 @@ def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | No
         stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         stop = stack.enter_context(listen_for_stop())
         _tune(device, config)
-        job = _prepare_job(config, data, device)
+        recipe = None if header is None else stored_recipe(header, config)
+        job = _prepare_job(config, data, device, recipe)
         if header is None:
             run_dir = create_run_dir(Path(config.outdir), _description(config, data))
         assert run_dir is not None
@@ -222,11 +223,13 @@ def _tune(device: torch.device, config: TrainConfig) -> None:
     torch.backends.cudnn.allow_tf32 = config.allow_tf32
 
 
-def _prepare_job(config: TrainConfig, data: TrainingImages, device: torch.device) -> Job:
-    """A job at its first iteration: fresh weights, or those of a snapshot."""
+def _prepare_job(
+    config: TrainConfig, data: TrainingImages, device: torch.device, recipe: Recipe | None = None
+) -> Job:
+    """A job at its first iteration, with fresh or a snapshot's weights; `recipe`: of a run gone on."""
     start = snapshot_to_start_from(config)
     channels, _, resolution = data.image_shape
-    recipe = make_recipe(
+    recipe = recipe or make_recipe(
         config,
         resolution,
         channels,

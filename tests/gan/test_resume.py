@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import gan.config
 from extract.errors import SettingsError
-from gan.config import TrainConfig
+from gan.config import PRESETS, TrainConfig
 from gan.errors import GanError
 from gan.runfolder import find_latest_run
 from gan.state import STATE_NAME
@@ -48,8 +49,9 @@ def test_half_and_half_with_a_stop_between_equals_the_whole(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_run_stopped_by_sigterm_goes_on_to_the_same_result(
-    tiny: TrainConfig, uninterrupted: Path, tmp_path: Path
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_stopped_by_a_signal_goes_on_to_the_same_result(
+    tiny: TrainConfig, uninterrupted: Path, tmp_path: Path, stop: signal.Signals
 ):
     command = [
         sys.executable, "-m", "scripts.cli", "gan", "train", "--data", str(tiny.data),
@@ -62,15 +64,16 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_result(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_for(lambda: any(tmp_path.glob("*/network-snapshot-000000.safetensors")), process)
-        process.send_signal(signal.SIGTERM)
+        wait_for(lambda: any(tmp_path.glob(f"*/{STATE_NAME}")), process)
+        process.send_signal(stop)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 128 + signal.SIGTERM
     run_dir = find_latest_run(tmp_path)
-    assert f"gan train --resume {run_dir}" in errors
-    assert list(run_dir.glob(".*.part")) == []
+    if stop == signal.SIGTERM:
+        assert process.returncode == 128 + signal.SIGTERM
+        assert f"gan train --resume {run_dir}" in errors
+        assert list(run_dir.glob(".*.part")) == []
 
     stopped_at = json.loads(safetensors_header(run_dir / STATE_NAME))["images_seen"]
     kimg = max(tiny.kimg, (stopped_at + 8) / 1000)
@@ -118,6 +121,19 @@ def test_a_finished_run_is_returned_as_it_is(trained: Path, tiny: TrainConfig, s
     config = replace(tiny, split=shapes_split, fold=1, kimg=0.04, resume="auto", outdir=trained.parent.parent)
     assert train(config) == trained
     assert trained.read_bytes() == before
+
+
+def test_a_run_keeps_its_numbers_though_its_preset_has_changed(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = replace(tiny, cfg="small", gamma=None, aug="noaug", kimg=0.016, outdir=tmp_path)
+    first = train(config)
+    changed = replace(PRESETS["small"], lr=0.5, gamma_factor=9.0, mapping_layers=1)
+    monkeypatch.setattr(gan.config, "PRESETS", {**PRESETS, "small": changed})
+    second = train(replace(config, kimg=0.032, resume="latest"))
+    assert second.parent == first.parent
+    monkeypatch.undo()
+    assert_same_weights(second, train(replace(config, kimg=0.032, outdir=tmp_path / "whole")))
 
 
 def test_latest_without_a_run_says_so(tiny: TrainConfig, tmp_path: Path):
