@@ -47,8 +47,13 @@ def refuse_unreadable(unreadable: Sequence[Unreadable], num_files: int, what: st
     )
 
 
-def list_files(source: Path, suffixes: Sequence[str], what: str) -> tuple[list[str], int]:
+def list_files(
+    source: Path, suffixes: Sequence[str], what: str, table: Path | None = None
+) -> tuple[list[str], int]:
     """Paths below a folder that have one of the suffixes, sorted, and how many other files there are.
+
+    Args:
+        table: the list of subjects; where it lies in the folder it is no "other file".
 
     Raises:
         ExtractError: if there is no such folder, or nothing in it.
@@ -63,7 +68,10 @@ def list_files(source: Path, suffixes: Sequence[str], what: str) -> tuple[list[s
         raise ExtractError(
             f"{source}: expected {what} ({', '.join(suffixes)}), got none among {len(files)} files"
         )
-    return names, len(files) - len(names)
+    others = set(files) - set(names)
+    if table is not None and table.resolve().is_relative_to(source.resolve()):
+        others.discard(table.resolve().relative_to(source.resolve()).as_posix())
+    return names, len(others)
 
 
 def _walk(source: Path) -> Iterator[Path]:

@@ -96,7 +96,7 @@ def build_image_archive(
     Raises:
         ExtractError: if there are no pictures, bad ones, or one without subject or class.
     """
-    files, num_ignored = list_files(source, PICTURE_SUFFIXES, "pictures")
+    files, num_ignored = list_files(source, PICTURE_SUFFIXES, "pictures", rule.table)
     tasks = _plan(files, rule)
     writer = ArchiveWriter(
         dest,

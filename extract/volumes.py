@@ -62,7 +62,7 @@ def build_volume_archive(
         classes=[*config.planes, NOISE],
         preparation={"kind": "volumes", **asdict(config)},
     )
-    files, num_ignored = list_files(source, VOLUME_SUFFIXES, "NRRD volumes")
+    files, num_ignored = list_files(source, VOLUME_SUFFIXES, "NRRD volumes", subjects)
     subject_of = _name_subjects(files, subjects)
     workers = num_workers(workers, len(files))
     surveys: dict[str, Survey] = {}

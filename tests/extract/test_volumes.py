@@ -121,3 +121,11 @@ def test_an_empty_or_missing_folder_is_refused(tmp_path):
 def test_workers_below_one_are_refused(source, tmp_path):
     with pytest.raises(SettingsError, match="--workers must be at least 1, got 0"):
         build_volume_archive(source, tmp_path / "a.zip", CONFIG, workers=0)
+
+
+def test_the_subjects_table_in_the_folder_is_not_counted_as_another_file(source, tmp_path):
+    table = source / "subjects.csv"
+    table.write_text("file,subject_id\n" + "".join(f"v{n}.nrrd,p{n}\n" for n in range(3)))
+    (source / "notes.txt").write_text("not a volume")
+    summary = build_volume_archive(source, tmp_path / "a.zip", CONFIG, subjects=table)
+    assert summary.num_ignored == 1
