@@ -53,6 +53,12 @@ class Job:
     tick_start_images: int = 0
     elapsed_sec: float = 0.0  # of earlier sessions of this training
     phase_ms: dict[str, float] = field(default_factory=dict)  # last duration of each phase
+    inherited_subjects: tuple[str, ...] = ()  # seen by the snapshot that this training started from
+
+    @property
+    def subjects_seen(self) -> tuple[str, ...]:
+        """All whom the weights learned from, sorted: this training's and those of the one it started from."""
+        return tuple(sorted({*self.data.subjects, *self.inherited_subjects}))
 
     @property
     def kimg(self) -> float:

@@ -240,13 +240,13 @@ def _prepare_job(
     torch.manual_seed(config.seed)
     job = build_job(recipe, data, device, config.seed)
     if start is not None:
+        job.inherited_subjects = read_snapshot(start).subjects
         _copy_weights(start, job)
     return job
 
 
 def _copy_weights(path: Path, job: Job) -> None:
     """Take every weight of the same name from a snapshot; names that it lacks keep their fresh values."""
-    read_snapshot(path)  # refuses what is no snapshot, in a sentence
     weights = load_weights(path)
     for prefix, module in (("G", job.players.G), ("D", job.players.D), ("G_ema", job.G_ema)):
         for name, tensor in module.state_dict().items():
@@ -364,7 +364,7 @@ def _save_snapshot(session: Session) -> Path:
         "split_sha256": data.split_sha256,
         "fold": config.fold if config.split is not None else None,
         "part": "train" if config.split is not None else "all",
-        "subjects": list(data.subjects),
+        "subjects": list(job.subjects_seen),
         "seed": config.seed,
         "image_shape": list(data.image_shape),
     }

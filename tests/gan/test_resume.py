@@ -18,6 +18,7 @@ from extract.errors import SettingsError
 from gan.config import PRESETS, TrainConfig
 from gan.errors import GanError
 from gan.runfolder import find_latest_run
+from gan.snapshot import read_snapshot
 from gan.state import STATE_NAME
 from gan.training import train
 
@@ -139,3 +140,14 @@ def test_a_run_keeps_its_numbers_though_its_preset_has_changed(
 def test_latest_without_a_run_says_so(tiny: TrainConfig, tmp_path: Path):
     with pytest.raises(GanError, match=r"--resume=latest: expected a run with .* got none"):
         train(replace(tiny, outdir=tmp_path, resume="latest"))
+
+
+def test_whom_a_starting_snapshot_saw_stays_in_the_record_of_what_is_trained_from_it(
+    tiny: TrainConfig, trained: Path, shapes_split: Path, tmp_path: Path
+):
+    other_fold = replace(tiny, split=shapes_split, fold=0, outdir=tmp_path, resume=str(trained), kimg=0.016)
+    first = train(other_fold)
+    seen = set(read_snapshot(first).subjects)
+    assert set(read_snapshot(trained).subjects) < seen  # fine-tuning does not launder whom it started from
+    longer = train(replace(other_fold, resume=str(first.parent), kimg=0.032))
+    assert set(read_snapshot(longer).subjects) == seen
