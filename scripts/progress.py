@@ -45,7 +45,7 @@ def _line_reporter(title: str) -> Progress:
         if now - last < LOG_INTERVAL_SEC:
             return
         last = now
-        left = (now - started) * (total - done) / done if done else float("nan")
-        click.echo(f"{title}: {done}/{total} {message} ({left:.0f} s left)", err=True)
+        left = f" ({(now - started) * (total - done) / done:.0f} s left)" if done else ""
+        click.echo(f"{title}: {done}/{total} {message}{left}", err=True)
 
     return report

@@ -5,6 +5,7 @@ import pytest
 
 from extract.archive import open_archive
 from extract.errors import ExtractError, SettingsError
+from extract.parallel import map_ordered
 from extract.planes import SliceConfig
 from extract.volumes import build_volume_archive
 from tests.extract.making import head_volume, write_nrrd
@@ -121,3 +122,10 @@ def test_an_empty_or_missing_folder_is_refused(tmp_path):
 def test_workers_below_one_are_refused(source, tmp_path):
     with pytest.raises(SettingsError, match="--workers must be at least 1, got 0"):
         build_volume_archive(source, tmp_path / "a.zip", CONFIG, workers=0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_workers_whose_results_are_no_longer_wanted_end_without_a_warning():
+    results = map_ordered(abs, range(40), 2, 1)
+    assert next(results) == 0
+    results.close()  # as a full disk or Ctrl-C does
