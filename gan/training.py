@@ -33,7 +33,7 @@ from gan.log import (
 from gan.networks import choose_device
 from gan.runfolder import create_run_dir, find_run_to_resume, snapshot_to_start_from, write_options
 from gan.snapshot import load_weights, read_snapshot, write_snapshot
-from gan.state import read_state_header, restore_state, stored_config, stored_recipe, write_state
+from gan.state import STATE_NAME, read_state_header, restore_state, stored_config, stored_recipe, write_state
 
 SMALL_GRID = (8, 8)  # columns and rows; the official grids of up to 1024 images take minutes on a CPU
 GRID_BATCH = 16
@@ -108,7 +108,12 @@ def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | No
         if job.is_done and header is not None:
             session.log(f"Nothing left to do: {job.kimg:.1f} of {job.recipe.total_kimg:g} kimg are done.")
             return read_snapshot(run_dir).path
-        return _run(session, stop)
+        try:
+            return _run(session, stop)
+        except OSError as error:  # a full disk for the most part: the state written last is whole
+            if (run_dir / STATE_NAME).exists():
+                error.add_note(f"free some space, then go on with: synthlabel gan train --resume {run_dir}")
+            raise
 
 
 def _run(session: Session, stop: StopRequest) -> Path:

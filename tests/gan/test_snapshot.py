@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from extract.archive import file_sha256, open_archive
 from extract.split import read_split
@@ -137,3 +138,19 @@ def test_options_file_has_the_official_keys_first(trained: Path):
         "training_set_kwargs", "data_loader_kwargs", "G_kwargs", "D_kwargs", "G_opt_kwargs", "D_opt_kwargs",
     ]  # fmt: skip
     assert options["total_kimg"] == 0.04
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors["G_ema.synthesis.b4.const"].fill_(torch.nan), "expected finite weights"),
+        (lambda tensors: tensors.pop("G_ema.synthesis.b4.const"), "got none for G_ema.synthesis.b4.const"),
+    ],
+)
+def test_damaged_or_missing_weights_are_named(trained: Path, tmp_path: Path, change, message):
+    tensors = load_file(trained)
+    change(tensors)
+    with safe_open(trained, framework="pt") as opened:
+        save_file(tensors, tmp_path / "a.safetensors", opened.metadata())
+    with pytest.raises(GanError, match=message):
+        load_generator(tmp_path / "a.safetensors")
