@@ -52,6 +52,9 @@ class Job:
     tick: int = 0
     tick_start_images: int = 0
     elapsed_sec: float = 0.0  # of earlier sessions of this training
+    # Of the snapshot whose weights this training started from: who taught those is not forgotten.
+    earlier_subjects: tuple[str, ...] = ()
+    earlier_archives: tuple[str, ...] = ()  # hashes, other than this training's own
     phase_ms: dict[str, float] = field(default_factory=dict)  # last duration of each phase
 
     @property

@@ -47,10 +47,11 @@ class Snapshot:
     split_sha256: str | None  # None = no split
     fold: int | None
     part: str  # "train", or "all" without a split
-    subjects: tuple[str, ...]  # seen in training, sorted
+    subjects: tuple[str, ...]  # seen in training, by the weights it started from as well, sorted
     seed: int
     image_shape: tuple[int, int, int]  # (C, H, W)
     path: Path
+    earlier_archives: tuple[str, ...] = ()  # others that the weights it started from were trained on
 
     @cached_property
     def sha256(self) -> str:
@@ -105,6 +106,7 @@ def read_snapshot(path: Path) -> Snapshot:
         seed=header["seed"],
         image_shape=tuple(header["image_shape"]),
         path=path,
+        earlier_archives=tuple(header.get("earlier_archives", ())),
     )
 
 
@@ -226,10 +228,11 @@ def refuse_overlap(
             f"training part "
             "alone: gan train --split --fold"
         )
-    if snapshot.archive_sha256 != archive_sha256 and not allow_other_archive:
+    others = sorted({snapshot.archive_sha256, *snapshot.earlier_archives} - {archive_sha256})
+    if others and not allow_other_archive:
         raise GanError(
-            f"{snapshot.path}: the generator was trained on another archive (SHA-256 "
-            f"{snapshot.archive_sha256[:12]}, "
+            f"{snapshot.path}: the generator, or a snapshot it started from, was trained on another archive "
+            f"(SHA-256 {others[0][:12]}, "
             f"not {archive_sha256[:12]}), so it cannot be checked whether it saw {what} under other names; "
             "train it on this archive"
         )

@@ -251,7 +251,10 @@ def _prepare_job(
 
 def _copy_weights(path: Path, job: Job) -> None:
     """Take every weight of the same name from a snapshot; names that it lacks keep their fresh values."""
-    read_snapshot(path)  # refuses what is no snapshot, in a sentence
+    start = read_snapshot(path)  # refuses what is no snapshot, in a sentence
+    job.earlier_subjects = start.subjects
+    archives = {start.archive_sha256, *start.earlier_archives} - {job.data.archive_sha256}
+    job.earlier_archives = tuple(sorted(archives))
     weights = load_weights(path)
     for prefix, module in (("G", job.players.G), ("D", job.players.D), ("G_ema", job.G_ema)):
         for name, tensor in module.state_dict().items():
@@ -369,7 +372,8 @@ def _save_snapshot(session: Session) -> Path:
         "split_sha256": data.split_sha256,
         "fold": config.fold if config.split is not None else None,
         "part": "train" if config.split is not None else "all",
-        "subjects": list(data.subjects),
+        "subjects": sorted({*data.subjects, *job.earlier_subjects}),
+        "earlier_archives": list(job.earlier_archives),
         "seed": config.seed,
         "image_shape": list(data.image_shape),
     }

@@ -154,3 +154,21 @@ def test_damaged_or_missing_weights_are_named(trained: Path, tmp_path: Path, cha
         save_file(tensors, tmp_path / "a.safetensors", opened.metadata())
     with pytest.raises(GanError, match=message):
         load_generator(tmp_path / "a.safetensors")
+
+
+def test_whom_the_weights_saw_before_is_not_forgotten(
+    tiny: TrainConfig, trained: Path, shapes_split: Path, tmp_path: Path
+):
+    # A generator of all images, trained a little longer on one fold, has still seen the test part.
+    everybody = train(replace(tiny, kimg=0.008, outdir=tmp_path / "all"))
+    half = replace(tiny, split=shapes_split, fold=1, outdir=tmp_path / "fold")
+    first = train(replace(half, kimg=0.008, resume=str(everybody)))
+    assert read_snapshot(first).subjects == read_snapshot(everybody).subjects
+    longer = train(replace(half, kimg=0.016, resume=str(first.parent)))
+    assert len(read_snapshot(longer).subjects) == 12 > len(read_snapshot(trained).subjects)
+
+
+def test_weights_that_once_saw_another_archive_cannot_be_checked(trained: Path):
+    snapshot = replace(read_snapshot(trained), earlier_archives=("f" * 64,))
+    with pytest.raises(GanError, match="a snapshot it started from, was trained on another archive"):
+        refuse_overlap(snapshot, ["nobody"], snapshot.archive_sha256, "the test part of fold 1")
