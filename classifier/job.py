@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,7 @@ def train_run(
     """
     if (run_dir / DESCRIPTION).exists() and not overwrite:
         raise ClassifierError(f"{run_dir} already holds a run: name another --outdir, or give --overwrite")
+    _refuse_unwritable(run_dir)
     with open_archive(data) as archive:
         split = read_split(split_path, archive)
         split.subjects(fold, "train", fraction)  # refuses a wrong fold or fraction before anything is decoded
@@ -86,6 +88,14 @@ def train_run(
         plot_history(classifier.history, run_dir / "history.png", f"{config.arch}, {config.steps} steps")
         evaluation = _evaluate(classifier, run_dir, archive, images, split, fold, "val", fraction)
     return classifier, evaluation
+
+
+def _refuse_unwritable(run_dir: Path) -> None:
+    """Find out before the training, and without leaving anything, that its result could not be saved."""
+    place = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        what = "a folder that may not be written" if place.is_dir() else "a file"
+        raise ClassifierError(f"{run_dir}: expected a folder to save the run in, got {what} at {place}")
 
 
 def _remove_evaluations(run_dir: Path) -> None:

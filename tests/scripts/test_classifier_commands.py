@@ -143,3 +143,9 @@ def test_a_damaged_result_of_an_earlier_evaluation_is_named(folder, name, conten
         "--split", folder / "toy.split.json",
     )  # fmt: skip
     assert result.exit_code == 1 and "remove it and evaluate again" in " ".join(result.output.split())
+
+
+def test_a_place_that_cannot_hold_the_run_is_known_before_the_training(folder):
+    (folder / "notes.txt").write_text("mine")
+    result = run_train(folder, "notes.txt/run", "--steps", 100_000)
+    assert result.exit_code == 1 and "got a file at" in " ".join(result.output.split())
