@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from extract.atomic import replace_file, write_text
 from extract.cache import open_images
 from extract.errors import SettingsError
 from extract.progress import Progress, no_progress
-from extract.split import Split, read_split
+from extract.split import PARTS, Split, read_split
 
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 
@@ -69,6 +70,7 @@ def train_run(
     """
     if (run_dir / DESCRIPTION).exists() and not overwrite:
         raise ClassifierError(f"{run_dir} already holds a run: name another --outdir, or give --overwrite")
+    _refuse_unwritable(run_dir)
     with open_archive(data) as archive:
         split = read_split(split_path, archive)
         split.subjects(fold, "train", fraction)  # refuses a wrong fold or fraction before anything is decoded
@@ -81,12 +83,25 @@ def train_run(
             provenance=Provenance(archive.sha256, split.sha256, fold, fraction),
             progress=progress,
         )
-        for stale in (PREDICTIONS, METRICS):
-            (run_dir / stale).unlink(missing_ok=True)  # of the run that is overwritten
         classifier.save(run_dir)
+        _remove_evaluations(run_dir)  # of the run that is overwritten
         plot_history(classifier.history, run_dir / "history.png", f"{config.arch}, {config.steps} steps")
         evaluation = _evaluate(classifier, run_dir, archive, images, split, fold, "val", fraction)
     return classifier, evaluation
+
+
+def _refuse_unwritable(run_dir: Path) -> None:
+    """Find out before the training, and without leaving anything, that its result could not be saved."""
+    place = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        what = "a folder that may not be written" if place.is_dir() else "a file"
+        raise ClassifierError(f"{run_dir}: expected a folder to save the run in, got {what} at {place}")
+
+
+def _remove_evaluations(run_dir: Path) -> None:
+    pictures = [run_dir / f"{kind}-{part}.png" for kind in ("confusion", "reliability") for part in PARTS]
+    for stale in (run_dir / PREDICTIONS, run_dir / METRICS, *pictures):
+        stale.unlink(missing_ok=True)
 
 
 def evaluate_run(
@@ -194,7 +209,13 @@ def _write_predictions(
     probabilities = {f"p_{name}": probs[:, number] for number, name in enumerate(classes)}
     table = pd.DataFrame({**columns, **probabilities})
     if path.exists():
-        before = pd.read_parquet(path)
+        try:
+            before = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise ClassifierError(
+                f"{path}: expected the predictions written before, got a file that cannot be read ({error}); "
+                "remove it and evaluate again"
+            ) from error
         if (before["part"] != part).any():
             table = pd.concat([before[before["part"] != part], table], ignore_index=True)
     with replace_file(path) as temporary:
@@ -203,11 +224,14 @@ def _write_predictions(
 
 def _read_metrics(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except json.JSONDecodeError as error:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}")
+    except ValueError as error:
         raise ClassifierError(
-            f"{path}: expected JSON, got something else ({error}); remove it and evaluate again"
+            f"{path}: expected a JSON object, got something else ({error}); remove it and evaluate again"
         ) from error
+    return content
 
 
 def _notes(missing: list[str]) -> list[str]:

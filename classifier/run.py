@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from classifier.calibration import scale_logits
@@ -88,7 +88,9 @@ class Classifier:
             name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()
         }
         with replace_file(run_dir / WEIGHTS) as temporary:
-            save_file(tensors, temporary)
+            temporary.write_bytes(save(tensors))  # by Python, whose OSError tells a full disk
+            # What an earlier run says of itself (whom it saw) must never stand beside these weights.
+            (run_dir / DESCRIPTION).unlink(missing_ok=True)
         write_text(run_dir / HISTORY, self.history.to_csv(index=False))
         write_text(run_dir / DESCRIPTION, json.dumps(self._description(), indent=2) + "\n")
 

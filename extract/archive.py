@@ -20,6 +20,7 @@ import numpy as np
 
 from extract.archive_lists import (
     COLUMNS,
+    ENTRY_ERRORS,
     ORIGINS,
     image_names,
     number_labels,
@@ -84,6 +85,8 @@ class ArchiveWriter:
         self.dest = Path(dest)
         if self.dest.suffix.lower() != ".zip":
             raise ExtractError(f"{self.dest}: expected an archive name that ends in .zip")
+        if self.dest.is_dir():
+            raise ExtractError(f"{self.dest}: expected the name of an archive to write, got a folder")
         if self.dest.exists() and not overwrite:
             raise ExtractError(
                 f"{self.dest}: already exists and is left alone; choose another name or pass --overwrite"
@@ -229,9 +232,9 @@ class Archive:
         name = self._name(index)
         try:
             return self._zip.read(name)
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
+        except ENTRY_ERRORS as error:
             raise ExtractError(
-                f"{self.path}: expected a sound entry {name}, got {error}; the file is damaged: "
+                f"{self.path}: expected a sound entry {name}, got {error}; the file is damaged or encrypted: "
                 "make or copy it anew"
             ) from error
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,8 @@ COLUMNS = (
     "sha256", "seed", "truncation_psi", "class", "snapshot_sha256",
 )  # fmt: skip
 ORIGINS = ("real", "synthetic")
+# What reading an entry raises: damaged, cut, encrypted, or packed by a method that Python does not know.
+ENTRY_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -47,7 +50,7 @@ def _read_entry(path: Path, opened: zipfile.ZipFile, name: str) -> str | None:
         return None
     try:
         return opened.read(name).decode("utf-8")
-    except (zipfile.BadZipFile, EOFError, UnicodeDecodeError) as error:
+    except (*ENTRY_ERRORS, UnicodeDecodeError) as error:
         raise ExtractError(f"{path}: expected a readable {name}, got {error}") from error
 
 

@@ -41,7 +41,9 @@ def refuse_unreadable(unreadable: Sequence[Unreadable], num_files: int, what: st
     if not unreadable or (skip and len(unreadable) < num_files):
         return
     listed = "".join(f"\n  {item}" for item in unreadable)
-    remedy = "" if skip else "; repair or remove them, or pass --skip-unreadable to leave them out"
+    remedy = "; repair or replace them"
+    if len(unreadable) < num_files:
+        remedy = "; repair or remove them, or pass --skip-unreadable to leave them out"
     raise ExtractError(
         f"{len(unreadable)} of {num_files} {what} cannot be used, so nothing was written{remedy}:{listed}"
     )

@@ -42,7 +42,7 @@ def open_images(archive: Archive, progress: Progress = no_progress) -> np.ndarra
         except OSError as error:
             size_mb = np.prod(shape, dtype=float) / 1e6
             raise ExtractError(
-                f"{path.parent}: expected a folder with {size_mb:.0f} MB free for the decoded images of "
+                f"{path.parent}: expected a folder with {size_mb:.1f} MB free for the decoded images of "
                 f"{archive.path}, got: {error.strerror or error}; name another in the variable "
                 f"{CACHE_VARIABLE}"
             ) from error

@@ -33,7 +33,8 @@ def map_ordered(
     parallel: Any = Parallel(n_jobs=workers, return_as="generator", batch_size=batch_size)
     results = parallel(delayed(function)(item) for item in items)
     try:
-        yield from results
+        for result in results:  # noqa: UP028 (`yield from` would close `results` before the silence below)
+            yield result
     finally:  # where the reader stops early (a full disk, Ctrl-C), joblib warns of work done in vain
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)

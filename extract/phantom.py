@@ -38,7 +38,7 @@ class PhantomConfig:
 
     def __post_init__(self) -> None:
         if not 1.0 <= self.voxel_mm <= 6.0:
-            raise SettingsError(f"voxel size must be between 1 and 6 mm, got {self.voxel_mm}")
+            raise SettingsError(f"--voxel-mm must be between 1 and 6 mm, got {self.voxel_mm}")
         if self.noise < 0 or self.tilt_deg < 0 or not 0 <= self.asymmetry <= 1:
             raise SettingsError("noise and tilt must not be negative, and asymmetry between 0 and 1")
 

@@ -5,6 +5,7 @@ show superior up and anterior left (sagittal), superior up and the patient's rig
 anterior up and the patient's right on the left (axial), as radiologists look at them.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,19 +46,23 @@ class SliceConfig:
             )
         if len(set(self.planes)) < len(self.planes):
             raise SettingsError(f"--planes must name each plane once, got {','.join(self.planes)}")
-        if not self.angles_deg or any(abs(angle) > 45 for angle in self.angles_deg):
+        if not self.angles_deg or not all(abs(angle) <= 45 for angle in self.angles_deg):
             raise SettingsError(
                 "--angles must be between -45 and 45 degrees (beyond them one plane is another), "
                 f"got {self.angles_deg}"
             )
         if self.size < 8 or self.size & (self.size - 1):
             raise SettingsError(f"--size must be a power of two of at least 8, got {self.size}")
-        if self.step_mm <= 0 or (self.slices_per_plane is not None and self.slices_per_plane < 1):
-            raise SettingsError("--step-mm must be above 0 and --slices-per-plane at least 1")
-        if self.fov_mm is not None and self.fov_mm <= 0:
+        if not 0 < self.step_mm < math.inf:
+            raise SettingsError(f"--step-mm must be above 0, got {self.step_mm}")
+        if self.slices_per_plane is not None and self.slices_per_plane < 1:
+            raise SettingsError(f"--slices-per-plane must be at least 1, got {self.slices_per_plane}")
+        if self.fov_mm is not None and not 0 < self.fov_mm < math.inf:
             raise SettingsError(f"--fov-mm must be above 0, got {self.fov_mm}")
-        if not 0 <= self.noise_below < 1 or not 0 <= self.noise_share <= 1:
-            raise SettingsError("--noise-below must be in [0, 1) and --noise-share in [0, 1]")
+        if not 0 <= self.noise_below < 1:
+            raise SettingsError(f"--noise-below must be in [0, 1), got {self.noise_below}")
+        if not 0 <= self.noise_share <= 1:
+            raise SettingsError(f"--noise-share must be in [0, 1], got {self.noise_share}")
         check_orientation(self.orientation)
 
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from extract.errors import ExtractError, SettingsError, name_some
@@ -52,8 +53,18 @@ def read_subject_table(
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except UnicodeDecodeError as error:
+        raise ExtractError(
+            f"{path}: expected a CSV table in UTF-8, got other bytes ({error.reason}); save it as "
+            "'CSV UTF-8' (a spreadsheet's .xlsx is no CSV)"
+        ) from error
     except (OSError, ValueError) as error:
         raise ExtractError(f"{path}: expected a CSV table of files and subjects, got {error}") from error
+    if len(table.columns) == 1 and any(mark in str(table.columns[0]) for mark in ";\t"):
+        raise ExtractError(
+            f"{path}: expected columns with commas between them, got semicolons or tabs "
+            f"({table.columns[0]!r}); save it as CSV with commas"
+        )
     if (
         file_column is None
         and {"class", "name"} <= set(table.columns)
@@ -69,7 +80,8 @@ def read_subject_table(
         labels = table[_pick(path, table, label_column, (), "--label-column")].str.strip()
     columns = [subjects] if labels is None else [subjects, labels]
     for column in columns:
-        empty = files[column == ""].tolist()
+        rows = np.flatnonzero(column == "").tolist()
+        empty = [str(files.iat[row]) or f"line {row + 2}" for row in rows]
         if empty:
             raise ExtractError(
                 f"{path}: expected a value in column {column.name} of each row, got none for "
@@ -123,6 +135,7 @@ def _pick(path: Path, table: pd.DataFrame, asked: str | None, known: tuple[str, 
         if column in table.columns:
             return str(column)
     wanted = asked if asked is not None else f"one of {', '.join(known)}"
+    remedy = f"check {flag}" if asked is not None else f"rename a column, or (extract images) give {flag}"
     raise ExtractError(
-        f"{path}: expected the column {wanted}, got {', '.join(table.columns)}; name it with {flag}"
+        f"{path}: expected the column {wanted}, got {', '.join(map(str, table.columns))}; {remedy}"
     )

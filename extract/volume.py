@@ -69,7 +69,9 @@ def read_volume(path: Path, orientation: str | None = None) -> Volume:
     try:
         voxels, header = nrrd.read(str(path))
     except FileNotFoundError as error:
-        raise ExtractError(f"{path}: expected a NRRD file, got nothing there ({error})") from error
+        missing = Path(error.filename or path)
+        whose = "" if missing == path else f" for the voxels of {path}"
+        raise ExtractError(f"{missing}: expected a file{whose}, got nothing there") from error
     except Exception as error:  # on damaged files the reader raises almost anything, StopIteration included
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ExtractError(
@@ -145,7 +147,8 @@ def _spacings(path: Path, header: dict[str, Any]) -> np.ndarray:
         return np.linalg.norm(np.asarray(directions, float), axis=1)
     if spacings is None:
         raise ExtractError(
-            f"{path}: expected spacings or space directions in the header, got neither: mm are unknown"
+            f"{path}: expected spacings or space directions in the header, got neither, so its size in mm is "
+            "unknown; write a line such as 'spacings: 1 1 1' (mm) into the header"
         )
     values = np.abs(np.asarray(spacings, float))
     if not np.isfinite(values).all() or not values.all():

@@ -165,6 +165,7 @@ class TrainConfig:
             self.metrics in ("none", ""),
             f"--metrics can only be 'none', got '{self.metrics}': no measure is computed while training",
         )
+        check(0 <= self.seed < 2**32, f"--seed must be between 0 and {2**32 - 1}, got {self.seed}")
         check(self.fold >= 0, f"--fold must be at least 0, got {self.fold}")
         check(self.subset is None or self.subset >= 1, f"--subset must be at least 1, got {self.subset}")
         check(self.cfg in PRESETS, f"--cfg must be one of {', '.join(PRESETS)}, got '{self.cfg}'")

@@ -1,5 +1,6 @@
 """Sampling: seeds to images, as an archive for the next stage or as official PNG files."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,17 @@ import torch
 from torch import Tensor
 
 from extract.archive import ArchiveWriter, ImageRecord
-from extract.errors import SettingsError
+from extract.errors import SettingsError, name_some
 from extract.progress import Progress, no_progress
 from gan.allocator import keep_freed_memory
+from gan.errors import GanError
 from gan.images import save_png, to_pixels
 from gan.networks import choose_device
 from gan.snapshot import Snapshot, load_generator
 from vendor.stylegan2_ada import Generator
 
 NOISE_MODES = ("const", "random", "none")
+MAX_NUM_SEEDS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def generate_archive(
     """
     started = time.monotonic()
     sampler = open_sampler(network, class_name=class_name, device=device)
-    check_sampling(seeds, noise_mode, batch_size)
+    check_sampling(seeds, noise_mode, batch_size, truncation_psi)
     snapshot, label = sampler.snapshot, sampler.class_name
     writer = ArchiveWriter(dest, overwrite=overwrite, classes=snapshot.classes or None)
     with writer:
@@ -95,15 +98,26 @@ def generate_png_files(
     batch_size: int = 32,
     device: str = "cpu",
     progress: Progress = no_progress,
+    overwrite: bool = False,
 ) -> GenerateSummary:
-    """Sample one image a seed into `seed0000.png`, `seed0001.png`, ..., as the official tool names them."""
+    """Sample one image a seed into `seed0000.png`, `seed0001.png`, ..., as the official tool names them.
+
+    Raises:
+        GanError: if one of the pictures exists and may not be overwritten, or the snapshot cannot be used.
+    """
     started = time.monotonic()
     sampler = open_sampler(network, class_name=class_name, device=device)
-    check_sampling(seeds, noise_mode, batch_size)
+    check_sampling(seeds, noise_mode, batch_size, truncation_psi)
+    there = [name for name in map(_png_name, seeds) if (outdir / name).exists()]
+    if there and not overwrite:
+        raise GanError(
+            f"{outdir}: {name_some(there)} exist already and are left alone; choose another folder or pass "
+            "--overwrite"
+        )
     outdir.mkdir(parents=True, exist_ok=True)
     batches = sampler.batches(seeds, truncation_psi, noise_mode, batch_size)
     for seed, pixels in _with_progress(batches, len(seeds), progress):
-        save_png(outdir / f"seed{seed:04d}.png", _channels_last(pixels))
+        save_png(outdir / _png_name(seed), _channels_last(pixels))
     return _summary(sampler, outdir, len(seeds), started)
 
 
@@ -188,11 +202,16 @@ def parse_seeds(text: str) -> list[int]:
             raise SettingsError(
                 f"--seeds must be a range such as 0-1999 or a list such as 3,7,12, got '{text}' (at '{part}')"
             )
-        seeds.extend(range(int(first), int(last if dash else first) + 1))
+        start, stop = int(first), int(last if dash else first) + 1
+        if len(seeds) + stop - start > MAX_NUM_SEEDS:  # before they fill the memory
+            raise SettingsError(f"--seeds must name at most {MAX_NUM_SEEDS:,} seeds a call, got '{text}'")
+        seeds.extend(range(start, stop))
     return seeds
 
 
-def check_sampling(seeds: Sequence[int], noise_mode: str, batch_size: int) -> None:
+def check_sampling(
+    seeds: Sequence[int], noise_mode: str, batch_size: int, truncation_psi: float = 1.0
+) -> None:
     """Refuse settings that cannot be sampled, before any work.
 
     Raises:
@@ -206,6 +225,8 @@ def check_sampling(seeds: Sequence[int], noise_mode: str, batch_size: int) -> No
         raise SettingsError(f"--noise-mode must be one of {', '.join(NOISE_MODES)}, got '{noise_mode}'")
     if batch_size < 1:
         raise SettingsError(f"--batch must be at least 1, got {batch_size}")
+    if not math.isfinite(truncation_psi):
+        raise SettingsError(f"--trunc must be a number such as 0.7, got {truncation_psi}")
 
 
 def _with_progress(
@@ -216,6 +237,10 @@ def _with_progress(
         yield from zip(seeds, images, strict=True)
         done += len(seeds)
         progress(done, total, "images sampled")
+
+
+def _png_name(seed: int) -> str:
+    return f"seed{seed:04d}.png"
 
 
 def _channels_last(pixels: np.ndarray) -> np.ndarray:

@@ -52,13 +52,10 @@ class Job:
     tick: int = 0
     tick_start_images: int = 0
     elapsed_sec: float = 0.0  # of earlier sessions of this training
+    # Of the snapshot whose weights this training started from: who taught those is not forgotten.
+    earlier_subjects: tuple[str, ...] = ()
+    earlier_archives: tuple[str, ...] = ()  # hashes, other than this training's own
     phase_ms: dict[str, float] = field(default_factory=dict)  # last duration of each phase
-    inherited_subjects: tuple[str, ...] = ()  # seen by the snapshot that this training started from
-
-    @property
-    def subjects_seen(self) -> tuple[str, ...]:
-        """All whom the weights learned from, sorted: this training's and those of the one it started from."""
-        return tuple(sorted({*self.data.subjects, *self.inherited_subjects}))
 
     @property
     def kimg(self) -> float:

@@ -47,10 +47,11 @@ class Snapshot:
     split_sha256: str | None  # None = no split
     fold: int | None
     part: str  # "train", or "all" without a split
-    subjects: tuple[str, ...]  # seen in training, sorted
+    subjects: tuple[str, ...]  # seen in training, by the weights it started from as well, sorted
     seed: int
     image_shape: tuple[int, int, int]  # (C, H, W)
     path: Path
+    earlier_archives: tuple[str, ...] = ()  # others that the weights it started from were trained on
 
     @cached_property
     def sha256(self) -> str:
@@ -105,6 +106,7 @@ def read_snapshot(path: Path) -> Snapshot:
         seed=header["seed"],
         image_shape=tuple(header["image_shape"]),
         path=path,
+        earlier_archives=tuple(header.get("earlier_archives", ())),
     )
 
 
@@ -166,13 +168,28 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[Gene
     try:
         generator = build_generator(snapshot.config, full_precision=device.type == "cpu")
     except (TypeError, ValueError, KeyError) as error:
-        raise GanError(f"{snapshot.path}: expected network settings in the header, got {error!r}") from error
+        raise GanError(
+            f"{snapshot.path}: expected network settings in the header, got {error!r}; the file was changed "
+            "or made by another version"
+        ) from error
     prefix = "G_ema."
     weights = {
         name.removeprefix(prefix): tensor
         for name, tensor in load_weights(snapshot.path).items()
         if name.startswith(prefix)
     }
+    missing = sorted(set(generator.state_dict()) - set(weights))
+    if missing:
+        raise GanError(
+            f"{snapshot.path}: expected the weights that its header describes, got none for "
+            f"{name_some([prefix + name for name in missing])}; take another snapshot"
+        )
+    damaged = sorted(name for name, tensor in weights.items() if not tensor.isfinite().all())
+    if damaged:
+        raise GanError(
+            f"{snapshot.path}: expected finite weights, got NaN or infinite ones in "
+            f"{name_some([prefix + name for name in damaged])}; the file is damaged: take another snapshot"
+        )
     try:
         generator.load_state_dict(weights)
     except RuntimeError as error:
@@ -211,16 +228,16 @@ def refuse_overlap(
             f"training part "
             "alone: gan train --split --fold"
         )
-    if snapshot.archive_sha256 != archive_sha256 and not allow_other_archive:
+    others = sorted({snapshot.archive_sha256, *snapshot.earlier_archives} - {archive_sha256})
+    if others and not allow_other_archive:
         raise GanError(
-            f"{snapshot.path}: the generator was trained on another archive (SHA-256 "
-            f"{snapshot.archive_sha256[:12]}, "
+            f"{snapshot.path}: the generator, or a snapshot it started from, was trained on another archive "
+            f"(SHA-256 {others[0][:12]}, "
             f"not {archive_sha256[:12]}), so it cannot be checked whether it saw {what} under other names; "
-            f"train it "
-            "on this archive, or allow another archive explicitly if you know that the subjects differ"
+            "train it on this archive"
         )
     if not snapshot.subjects and not allow_other_archive:
         raise GanError(
             f"{snapshot.path}: expected the subjects seen in training, got none recorded, so it cannot be "
-            f"checked whether the generator saw {what}; train it on an archive with subjects, or allow it"
+            f"checked whether the generator saw {what}; train it on an archive with subjects"
         )

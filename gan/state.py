@@ -42,7 +42,8 @@ def write_state(
         "recipe": asdict(job.recipe),
         "archive_sha256": job.data.archive_sha256,
         "split_sha256": job.data.split_sha256,
-        "inherited_subjects": job.inherited_subjects,
+        "earlier_subjects": list(job.earlier_subjects),
+        "earlier_archives": list(job.earlier_archives),
         "images_seen": job.images_seen,
         "iteration": job.iteration,
         "tick": job.tick,
@@ -95,7 +96,8 @@ def restore_state(run_dir: Path, header: Mapping[str, Any], job: Job) -> None:
             f"{path}: expected the state of a training with these settings, got one that does not fit: "
             f"{error}"
         ) from error
-    job.inherited_subjects = tuple(header["inherited_subjects"])
+    job.earlier_subjects = tuple(header.get("earlier_subjects", ()))
+    job.earlier_archives = tuple(header.get("earlier_archives", ()))
     job.images_seen, job.iteration = int(header["images_seen"]), int(header["iteration"])
     job.tick, job.tick_start_images = int(header["tick"]), int(header["tick_start_images"])
     job.elapsed_sec = float(header["elapsed_sec"])

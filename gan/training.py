@@ -33,7 +33,7 @@ from gan.log import (
 from gan.networks import choose_device
 from gan.runfolder import create_run_dir, find_run_to_resume, snapshot_to_start_from, write_options
 from gan.snapshot import load_weights, read_snapshot, write_snapshot
-from gan.state import read_state_header, restore_state, stored_config, stored_recipe, write_state
+from gan.state import STATE_NAME, read_state_header, restore_state, stored_config, stored_recipe, write_state
 
 SMALL_GRID = (8, 8)  # columns and rows; the official grids of up to 1024 images take minutes on a CPU
 GRID_BATCH = 16
@@ -108,7 +108,12 @@ def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | No
         if job.is_done and header is not None:
             session.log(f"Nothing left to do: {job.kimg:.1f} of {job.recipe.total_kimg:g} kimg are done.")
             return read_snapshot(run_dir).path
-        return _run(session, stop)
+        try:
+            return _run(session, stop)
+        except OSError as error:  # a full disk for the most part: the state written last is whole
+            if (run_dir / STATE_NAME).exists():
+                error.add_note(f"free some space, then go on with: synthlabel gan train --resume {run_dir}")
+            raise
 
 
 def _run(session: Session, stop: StopRequest) -> Path:
@@ -240,13 +245,16 @@ def _prepare_job(
     torch.manual_seed(config.seed)
     job = build_job(recipe, data, device, config.seed)
     if start is not None:
-        job.inherited_subjects = read_snapshot(start).subjects
         _copy_weights(start, job)
     return job
 
 
 def _copy_weights(path: Path, job: Job) -> None:
     """Take every weight of the same name from a snapshot; names that it lacks keep their fresh values."""
+    start = read_snapshot(path)  # refuses what is no snapshot, in a sentence
+    job.earlier_subjects = start.subjects
+    archives = {start.archive_sha256, *start.earlier_archives} - {job.data.archive_sha256}
+    job.earlier_archives = tuple(sorted(archives))
     weights = load_weights(path)
     for prefix, module in (("G", job.players.G), ("D", job.players.D), ("G_ema", job.G_ema)):
         for name, tensor in module.state_dict().items():
@@ -364,7 +372,8 @@ def _save_snapshot(session: Session) -> Path:
         "split_sha256": data.split_sha256,
         "fold": config.fold if config.split is not None else None,
         "part": "train" if config.split is not None else "all",
-        "subjects": list(job.subjects_seen),
+        "subjects": sorted({*data.subjects, *job.earlier_subjects}),
+        "earlier_archives": list(job.earlier_archives),
         "seed": config.seed,
         "image_shape": list(data.image_shape),
     }

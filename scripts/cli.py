@@ -42,19 +42,34 @@ class LazyGroups(click.Group):
         except SynthlabelError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            where = f" ({error.filename})" if error.filename else ""
-            raise click.ClickException(
-                f"the disk is full{where}: free some space and run the same command again; "
-                "what was finished before is intact"
-            ) from error
+            raise click.ClickException(describe_os_error(error)) from error
         except KeyboardInterrupt:
             click.echo(
                 "\nInterrupted: what was finished is intact; the same command goes on or starts over.",
                 err=True,
             )
             ctx.exit(130)
+
+
+def describe_os_error(error: OSError) -> str:
+    """What the system refused, as a sentence; an error's notes say how to go on.
+
+    Raises:
+        OSError: the error itself, where it is not about a file that the user named.
+    """
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = (
+            "; ".join(getattr(error, "__notes__", ())) or "free some space and run the same command again"
+        )
+        return f"the disk is full{where}: {remedy}; what was finished before is intact"
+    if error.errno == errno.EPIPE or not error.filename:  # a reader that left is click's business
+        raise error
+    place = error.filename2 or error.filename
+    return (
+        f"{place}: expected a file or folder that can be read or written there, got: "
+        f"{str(error.strerror).lower()}; name another place, or mend this one"
+    )
 
 
 @click.group(cls=LazyGroups, context_settings={"help_option_names": ["-h", "--help"]})

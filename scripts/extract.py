@@ -41,11 +41,13 @@ def building_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--voxel-mm", type=float, default=2.6, show_default=True, help="Voxel size.")
 @click.option("--noise", type=float, default=0.045, show_default=True, help="Noise, white matter = 1.")
-def phantom(out: Path, subjects: int, seed: int, voxel_mm: float, noise: float) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace phantoms that are there.")
+def phantom(out: Path, subjects: int, seed: int, voxel_mm: float, noise: float, overwrite: bool) -> None:
     """Write procedural brain volumes (NRRD) and subjects.csv, to try things without data."""
     from extract.phantom import PhantomConfig, write_phantoms
 
     config = PhantomConfig(voxel_mm=voxel_mm, noise=noise)
+    refuse_existing(out / "subjects.csv", overwrite)  # written last; without it a set is not finished
     with progress_bar("phantoms") as progress:
         paths = write_phantoms(out, subjects, seed, config, progress=progress)
     click.echo(f"{out}: {len(paths)} volumes and subjects.csv")
@@ -201,10 +203,8 @@ def split(
     from extract.archive import open_archive
     from extract.split import make_split, write_split
 
-    if dest.exists() and not overwrite:
-        raise ExtractError(
-            f"{dest}: already exists and is left alone; choose another name or pass --overwrite"
-        )
+    check_suffix(dest, ".json")
+    refuse_existing(dest, overwrite)
     numbers = parse_numbers(fractions, "--fractions")
     with open_archive(data) as archive:
         made = make_split(archive, num_folds=folds, fractions=numbers, val_share=val_share, seed=seed)
@@ -224,11 +224,14 @@ def split(
 @click.option("--columns", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--rows", type=click.IntRange(min=1), default=2, show_default=True, help="Rows a class.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of images.")
-def show(data: Path, dest: Path, columns: int, rows: int, seed: int) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace a picture that is there.")
+def show(data: Path, dest: Path, columns: int, rows: int, seed: int, overwrite: bool) -> None:
     """Draw a contact sheet: samples of each class over the subjects."""
     from extract.archive import open_archive
     from extract.show import write_contact_sheet
 
+    check_suffix(dest, ".png")
+    refuse_existing(dest, overwrite)
     with open_archive(data) as archive:
         write_contact_sheet(archive, dest, columns=columns, rows_per_class=rows, seed=seed)
     click.echo(f"{dest}: contact sheet of {data.name}")
@@ -254,10 +257,25 @@ def verify(data: Path, split: Path | None) -> None:
         click.echo(f"note: {warning}")
     if found.errors:
         raise ExtractError(
-            f"{data}: {len(found.errors)} faults:" + "".join(f"\n  {error}" for error in found.errors)
+            f"{data}: {len(found.errors)} {'fault' if len(found.errors) == 1 else 'faults'}:"
+            + "".join(f"\n  {error}" for error in found.errors)
         )
     checked = f"; {split.name}: {len(found.split.folds)} folds are sound" if split and found.split else ""
     click.echo(f"{data}: {found.num_images} pictures are sound{checked}")
+
+
+def check_suffix(dest: Path, suffix: str) -> None:
+    """Raise SettingsError unless the name says what will be written: a mix-up could cost an archive."""
+    if dest.suffix.lower() != suffix:
+        raise SettingsError(f"--dest must end in {suffix}, got {dest}")
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise ExtractError where a file stands that may not be replaced."""
+    if path.exists() and not overwrite:
+        raise ExtractError(
+            f"{path}: already exists and is left alone; choose another name or pass --overwrite"
+        )
 
 
 def parse_angles(text: str) -> tuple[float, ...]:

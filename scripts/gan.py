@@ -175,7 +175,7 @@ def _train_config(options: dict[str, Any], given: set[str]) -> Any:
 )
 @click.option("--batch", "batch_size", type=int, default=32, show_default=True, help="Images at a time.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
-@click.option("--overwrite", is_flag=True, help="Replace an archive that exists.")
+@click.option("--overwrite", is_flag=True, help="Replace an archive or pictures that exist.")
 def generate(
     network: Path,
     seeds: str,
@@ -195,7 +195,7 @@ def generate(
     if (dest is None) == (outdir is None):
         raise click.UsageError("expected either --dest ARCHIVE.zip or --outdir FOLDER, got both or neither")
     numbers = parse_seeds(seeds)
-    check_sampling(numbers, noise_mode, batch_size)
+    check_sampling(numbers, noise_mode, batch_size, truncation_psi)
     if class_name is not None and not read_snapshot(network).classes:
         click.echo(f"Warning: --class={class_name} is ignored, {network} is not class-conditional", err=True)
     with progress_bar("sampling") as progress:
@@ -210,6 +210,7 @@ def generate(
             summary = generate_png_files(
                 network, numbers, outdir, truncation_psi=truncation_psi, class_name=class_name,
                 noise_mode=noise_mode, batch_size=batch_size, device=device, progress=progress,
+                overwrite=overwrite,
             )  # fmt: skip
     click.echo(
         f"{summary.dest}: {summary.num_images} images from {summary.network} in {summary.seconds:.0f} s"

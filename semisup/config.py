@@ -164,6 +164,19 @@ class StudyConfig(Section):
         )
 
 
+class _PlanLoader(yaml.SafeLoader):
+    """Plain YAML in which a key may stand once: of two `fractions`, one would be ignored in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line} sets {key.value!r} a second time; keep one of them")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_study(path: Path) -> StudyConfig:
     """Read a study file; its relative paths are taken from the folder that it lies in.
 
@@ -172,7 +185,7 @@ def load_study(path: Path) -> StudyConfig:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlanLoader)
     except OSError as error:
         raise SettingsError(f"{path}: cannot read the study file: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -212,6 +225,7 @@ def _resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
 def _in_words(error: ValidationError) -> str:
     """The first problem in one sentence, with the key's path, and the places of the others."""
     first, *others = error.errors()
+    given = first["input"]
     place = ".".join(str(part) for part in first["loc"] if part not in ("all", "list[constrained-int]"))
     if first["type"] == "extra_forbidden":
         allowed = _allowed_keys(first["loc"][:-1])
@@ -222,13 +236,39 @@ def _in_words(error: ValidationError) -> str:
     elif first["type"] in ("value_error", "assertion_error"):
         reason = str(first["ctx"]["error"])
         sentence = f"{place}: {reason}" if place else reason
+    elif first["loc"][0] == "folds":  # pydantic tells of both forms, and of neither in words
+        sentence = f"folds: expected all, or a list of fold numbers such as [0, 1], got {given!r}"
+        others = [other for other in others if other["loc"][0] != "folds"]
     else:
-        sentence = f"{place}: {first['msg']}, got {first['input']!r}"
+        expected = _EXPECTED.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
+        sentence = f"{place}: expected {expected}, got {given!r}"
+    if place.startswith("gan.network."):
+        sentence = (
+            f"gan.network: expected a snapshot, or one a fold such as {{0: a.safetensors}}, got {given!r}"
+        )
+        others = [other for other in others if other["loc"][:2] != ("gan", "network")]
     if others:
         sentence += (
             f" (and {len(others)} more: {', '.join(sorted({str(o['loc'][0]) for o in others if o['loc']}))})"
         )
     return sentence
+
+
+# pydantic's kinds of error in the words of somebody who wrote a file rather than a program.
+_EXPECTED = {
+    "int_parsing": "a whole number", "int_type": "a whole number", "int_from_float": "a whole number",
+    "float_parsing": "a number", "float_type": "a number",
+    "bool_parsing": "true or false", "bool_type": "true or false",
+    "string_type": "text", "list_type": "a list such as [a, b]",
+    "model_type": "settings such as {{key: value}}",
+    "invalid_key": "the name of a setting",
+    "string_pattern_mismatch": "text without / or \\ on one line",
+    "string_too_short": "text that is not empty",
+    "too_short": "a list with at least one entry", "literal_error": "{expected}",
+    "path_type": "the name of a file",
+    "greater_than": "more than {gt:g}", "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}", "less_than_equal": "at most {le:g}",
+}  # fmt: skip
 
 
 def _allowed_keys(place: tuple[int | str, ...]) -> list[str]:

@@ -1,3 +1,4 @@
+import errno
 import json
 
 import numpy as np
@@ -117,3 +118,24 @@ def test_weights_of_another_network_are_refused(classifier, run_dir):
     path.write_text(json.dumps(description))
     with pytest.raises(ClassifierError, match="do not fit the architecture"):
         load_classifier(run_dir)
+
+
+def test_new_weights_never_stand_beside_an_old_description(classifier, run_dir, monkeypatch):
+    # It names the subjects seen: beside other weights it would let a leak through.
+    monkeypatch.setattr("classifier.run.write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        classifier.save(run_dir)
+    with pytest.raises(ClassifierError, match="give the folder of a finished"):
+        load_classifier(run_dir)
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_keeps_the_run(classifier, run_dir, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        classifier.save(run_dir)
+    monkeypatch.undo()
+    assert load_classifier(run_dir).classes == classifier.classes
+    assert not list(run_dir.glob(".*"))

@@ -305,3 +305,19 @@ def test_a_picture_of_another_size_is_named_when_it_is_read(archive_path, tmp_pa
         pytest.raises(ExtractError, match=r"\(1, 4, 4\) in 00000/img00000005\.png"),
     ):
         archive.read_image(5)
+
+
+@pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 99)])  # the flag "encrypted"; an unknown method
+def test_an_entry_that_python_cannot_unpack_is_refused(archive_path, tmp_path, offset, value):
+    data = bytearray(archive_path.read_bytes())
+    for signature, shift in ((b"PK\x03\x04", 2), (b"PK\x01\x02", 0)):  # the first picture's two headers
+        data[data.find(signature) + offset - shift] = value
+    (tmp_path / "packed.zip").write_bytes(bytes(data))
+    with pytest.raises(ExtractError, match=r"packed\.zip: expected a sound entry 00000/img00000000\.png"):
+        open_archive(tmp_path / "packed.zip")
+
+
+def test_a_folder_is_no_name_for_an_archive(tmp_path):
+    (tmp_path / "a.zip").mkdir()
+    with pytest.raises(ExtractError, match="expected the name of an archive to write, got a folder"):
+        ArchiveWriter(tmp_path / "a.zip", overwrite=True)

@@ -7,6 +7,7 @@ from PIL import Image
 from extract.archive import open_archive
 from extract.errors import ExtractError, SettingsError
 from extract.images import ImageConfig, SubjectRule, build_image_archive, prepare_image
+from extract.subjects import read_subject_table
 
 SMALL = ImageConfig(size=16)
 PATTERN = SubjectRule(pattern=r"(?P<subject>p\d+)_")
@@ -82,7 +83,7 @@ def test_columns_can_be_named(source, tmp_path):
     table = _table(source, tmp_path / "t.csv", "where,who", lambda file: f"{file.as_posix()},{file.stem[:2]}")
     with pytest.raises(
         ExtractError,
-        match=r"expected the column one of file, path.*got where, who; name it with --file-column",
+        match=r"expected the column one of file, path.*got where, who; rename a column, or",
     ):
         build_image_archive(source, tmp_path / "a.zip", SMALL, SubjectRule(table))
     build_image_archive(
@@ -263,3 +264,17 @@ def test_shrinking_averages(tmp_path):
 def test_settings_outside_their_range_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
         ImageConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"file;subject_id\na/x.png;p1\n", "columns with commas between them, got semicolons"),
+        ("file,subject_id\na/x.png,José\n".encode("latin-1"), "a CSV table in UTF-8"),
+        (b"file,subject_id\na/x.png,p1\n,\n", "got none for line 3"),
+    ],
+)
+def test_a_table_as_spreadsheets_save_it_is_refused_with_the_remedy(tmp_path, content, message):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(ExtractError, match=message):
+        read_subject_table(tmp_path / "t.csv")

@@ -8,6 +8,7 @@ from PIL import Image
 
 from extract.archive import open_archive
 from extract.errors import ExtractError, SettingsError
+from gan.errors import GanError
 from gan.generate import generate_archive, generate_png_files, latents, parse_seeds
 from gan.snapshot import read_snapshot
 
@@ -115,3 +116,27 @@ def test_seeds_are_ranges_and_lists():
 def test_wrong_settings_are_refused(trained: Path, tmp_path: Path, arguments: dict, sentence: str):
     with pytest.raises(SettingsError, match=sentence):
         generate_archive(trained, **{"seeds": [0], "dest": tmp_path / "a.zip", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"truncation_psi": float("nan")}, "--trunc must be a number"), ({"batch_size": 0}, "--batch must be")],
+)
+def test_settings_that_give_no_picture_are_refused(trained: Path, tmp_path: Path, settings, message):
+    with pytest.raises(SettingsError, match=message):
+        generate_archive(trained, [0], tmp_path / "a.zip", **settings)
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_a_range_that_would_fill_the_memory_is_refused():
+    with pytest.raises(SettingsError, match="at most 10,000,000 seeds"):
+        parse_seeds("0-5000000000")
+
+
+def test_pictures_that_are_there_are_left_alone(trained: Path, tmp_path: Path):
+    (tmp_path / "seed0001.png").write_bytes(b"mine")
+    with pytest.raises(GanError, match=r"seed0001\.png exist already and are left alone"):
+        generate_png_files(trained, [0, 1], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["seed0001.png"]
+    generate_png_files(trained, [0, 1], tmp_path, overwrite=True)
+    assert (tmp_path / "seed0001.png").read_bytes() != b"mine"

@@ -1,5 +1,6 @@
 """The resume law: stopping and going on gives bit for bit what never stopping gives."""
 
+import errno
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from extract.errors import SettingsError
 from gan.config import PRESETS, TrainConfig
 from gan.errors import GanError
 from gan.runfolder import find_latest_run
-from gan.snapshot import read_snapshot
+from gan.snapshot import read_snapshot, write_snapshot
 from gan.state import STATE_NAME
 from gan.training import train
 
@@ -151,3 +152,25 @@ def test_whom_a_starting_snapshot_saw_stays_in_the_record_of_what_is_trained_fro
     assert set(read_snapshot(trained).subjects) < seen  # fine-tuning does not launder whom it started from
     longer = train(replace(other_fold, resume=str(first.parent), kimg=0.032))
     assert set(read_snapshot(longer).subjects) == seen
+
+
+def test_a_full_disk_keeps_the_state_and_says_how_to_go_on(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    written: list[Path] = []
+
+    def write_once(path: Path, *rest: object) -> None:
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        write_snapshot(path, *rest)
+
+    monkeypatch.setattr("gan.training.write_snapshot", write_once)
+    with pytest.raises(OSError, match="No space left") as caught:
+        train(replace(tiny, outdir=tmp_path))
+    (run_dir,) = tmp_path.iterdir()
+    assert caught.value.__notes__ == [
+        f"free some space, then go on with: synthlabel gan train --resume {run_dir}"
+    ]
+    monkeypatch.undo()
+    assert train(replace(tiny, outdir=tmp_path, resume=str(run_dir))).parent == run_dir

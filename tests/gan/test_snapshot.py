@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from extract.archive import file_sha256, open_archive
 from extract.split import read_split
@@ -137,3 +138,37 @@ def test_options_file_has_the_official_keys_first(trained: Path):
         "training_set_kwargs", "data_loader_kwargs", "G_kwargs", "D_kwargs", "G_opt_kwargs", "D_opt_kwargs",
     ]  # fmt: skip
     assert options["total_kimg"] == 0.04
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors["G_ema.synthesis.b4.const"].fill_(torch.nan), "expected finite weights"),
+        (lambda tensors: tensors.pop("G_ema.synthesis.b4.const"), "got none for G_ema.synthesis.b4.const"),
+    ],
+)
+def test_damaged_or_missing_weights_are_named(trained: Path, tmp_path: Path, change, message):
+    tensors = load_file(trained)
+    change(tensors)
+    with safe_open(trained, framework="pt") as opened:
+        save_file(tensors, tmp_path / "a.safetensors", opened.metadata())
+    with pytest.raises(GanError, match=message):
+        load_generator(tmp_path / "a.safetensors")
+
+
+def test_whom_the_weights_saw_before_is_not_forgotten(
+    tiny: TrainConfig, trained: Path, shapes_split: Path, tmp_path: Path
+):
+    # A generator of all images, trained a little longer on one fold, has still seen the test part.
+    everybody = train(replace(tiny, kimg=0.008, outdir=tmp_path / "all"))
+    half = replace(tiny, split=shapes_split, fold=1, outdir=tmp_path / "fold")
+    first = train(replace(half, kimg=0.008, resume=str(everybody)))
+    assert read_snapshot(first).subjects == read_snapshot(everybody).subjects
+    longer = train(replace(half, kimg=0.016, resume=str(first.parent)))
+    assert len(read_snapshot(longer).subjects) == 12 > len(read_snapshot(trained).subjects)
+
+
+def test_weights_that_once_saw_another_archive_cannot_be_checked(trained: Path):
+    snapshot = replace(read_snapshot(trained), earlier_archives=("f" * 64,))
+    with pytest.raises(GanError, match="a snapshot it started from, was trained on another archive"):
+        refuse_overlap(snapshot, ["nobody"], snapshot.archive_sha256, "the test part of fold 1")

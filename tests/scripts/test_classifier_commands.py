@@ -132,3 +132,20 @@ def test_a_folder_without_a_run_is_one_sentence(folder, tmp_path):
     assert (
         result.exit_code == 1 and "model.json does not exist: give the folder of a finished" in result.output
     )
+
+
+@pytest.mark.parametrize(("name", "content"), [("predictions.parquet", "x"), ("metrics.json", "[]")])
+def test_a_damaged_result_of_an_earlier_evaluation_is_named(folder, name, content):
+    run_train(folder, f"damaged-{name}")
+    (folder / f"damaged-{name}" / name).write_text(content)
+    result = run(
+        "evaluate", "--model", folder / f"damaged-{name}", "--data", folder / "toy.zip",
+        "--split", folder / "toy.split.json",
+    )  # fmt: skip
+    assert result.exit_code == 1 and "remove it and evaluate again" in " ".join(result.output.split())
+
+
+def test_a_place_that_cannot_hold_the_run_is_known_before_the_training(folder):
+    (folder / "notes.txt").write_text("mine")
+    result = run_train(folder, "notes.txt/run", "--steps", 100_000)
+    assert result.exit_code == 1 and "got a file at" in " ".join(result.output.split())

@@ -35,6 +35,12 @@ def test_help_imports_nothing_heavy():
         (ExtractError("scan07.nrrd: truncated"), 1, "scan07.nrrd: truncated"),
         (SettingsError("--size must be a power of two, got 100"), 2, "--size must be a power of two"),
         (OSError(errno.ENOSPC, "No space left on device", "planes.zip"), 1, "the disk is full (planes.zip)"),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "notes.txt/a.zip"),
+            1,
+            "notes.txt/a.zip: expected",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/a.zip"), 1, "got: permission denied"),
         (KeyboardInterrupt(), 130, "Interrupted"),
     ],
 )
@@ -54,3 +60,9 @@ def test_an_unknown_group_is_refused():
     result = CliRunner().invoke(cli, ["exctract"])
     assert result.exit_code == 2
     assert "No such command" in result.output
+
+
+def test_an_error_that_says_how_to_go_on_is_heard():
+    error = OSError(errno.ENOSPC, "No space left on device")
+    error.add_note("free some space, then go on with: --resume runs/00000-a")
+    assert "--resume runs/00000-a; what was finished" in cli_module.describe_os_error(error)

@@ -168,7 +168,7 @@ def test_an_unreadable_picture_ends_with_1_and_can_be_left_out(tmp_path):
         ([*VOLUMES, "--size", "100"], "--size must be a power of two"),
         ([*VOLUMES, "--step-mm", "2", "--slices-per-plane", "3"], "not both"),
         (["images", "--source", ".", "--dest", "a.zip"], "give either --subjects TABLE or --subject-pattern"),
-        (["phantom", "--out", "x", "--voxel-mm", "0.1"], "voxel size must be between 1 and 6 mm"),
+        (["phantom", "--out", "x", "--voxel-mm", "0.1"], "--voxel-mm must be between 1 and 6 mm"),
     ],
 )  # fmt: skip
 def test_wrong_flags_end_with_2(arguments, message):
@@ -194,3 +194,26 @@ def test_angles_are_a_range_with_its_end_or_a_list(text, angles):
 def test_impossible_angles_are_refused(text):
     with pytest.raises(SettingsError, match="--angles must"):
         parse_angles(text)
+
+
+def test_finished_phantoms_are_left_alone_unless_told_otherwise(made):
+    before = {path.name: path.read_bytes() for path in (made / "v").iterdir()}
+    again = run("phantom", "--out", made / "v", "--subjects", 1, "--seed", 2, "--voxel-mm", 6)
+    assert again.exit_code == 1 and "subjects.csv: already exists and is left alone" in said(again)
+    assert {path.name: path.read_bytes() for path in (made / "v").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "command", [("split",), ("split", "--overwrite"), ("show",), ("show", "--overwrite")]
+)
+def test_an_archive_is_not_replaced_by_a_split_or_a_picture_of_it(made, command):
+    before = (made / "planes.zip").read_bytes()
+    result = run(*command, "--data", made / "planes.zip", "--dest", made / "planes.zip")
+    assert result.exit_code == 2 and "--dest must end in ." in said(result)
+    assert (made / "planes.zip").read_bytes() == before
+
+
+def test_a_picture_that_is_there_is_left_alone(made):
+    (made / "mine.png").write_bytes(b"mine")
+    result = run("show", "--data", made / "planes.zip", "--dest", made / "mine.png")
+    assert result.exit_code == 1 and (made / "mine.png").read_bytes() == b"mine"

@@ -59,12 +59,17 @@ def test_what_the_engine_decides_itself_cannot_be_set(write_study, key):
     [
         (
             {"pseudo": {"threshold": 1.5}},
-            "pseudo.threshold: Input should be less than or equal to 1, got 1.5",
+            "pseudo.threshold: expected at most 1, got 1.5",
         ),
-        ({"seeds": []}, "seeds: List should have at least 1 item"),
+        ({"seeds": []}, "seeds: expected a list with at least one entry, got []"),
         ({"seeds": [1, 1]}, "seeds: names the same value twice"),
-        ({"fractions": [0.4, 0]}, "fractions.1: Input should be greater than 0, got 0"),
-        ({"name": ""}, "name: String should have at least 1 character"),
+        ({"fractions": [0.4, 0]}, "fractions.1: expected more than 0, got 0"),
+        ({"name": ""}, "name: expected text that is not empty, got ''"),
+        ({"name": "a/b"}, "name: expected text without / or"),
+        ({"folds": 0}, "folds: expected all, or a list of fold numbers such as [0, 1], got 0"),
+        ({"classifier": {"steps": "many"}}, "classifier.steps: expected a whole number, got 'many'"),
+        ({"gan": {"network": {"a": "b"}}}, "gan.network: expected a snapshot, or one a fold"),
+        ({"gan": 3}, "gan: expected settings such as {key: value}, got 3"),
         ({"arms": ["supervised", "pseudo_reel"]}, "'pseudo_reel' is no arm; did you mean 'pseudo_real'?"),
         ({"arms": ["supervised_full", "pseudo_real"]}, "so 'supervised' must be listed"),
         (
@@ -108,3 +113,9 @@ def test_what_is_no_study_file_is_refused(tmp_path, text, expected):
         path.write_text(text)
     with pytest.raises(SettingsError, match=expected):
         load_study(path)
+
+
+def test_a_setting_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "study.yaml").write_text("name: a\nfractions: [0.2]\nfractions: [0.5]\n")
+    with pytest.raises(SettingsError, match="line 3 sets 'fractions' a second time"):
+        load_study(tmp_path / "study.yaml")
