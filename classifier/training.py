@@ -27,6 +27,7 @@ from classifier.losses import SoftCrossEntropyFlat
 from classifier.models import build_model, check_arch, choose_device
 from classifier.preprocess import Preprocessing, fit_preprocessing
 from classifier.run import Classifier, Provenance
+from classifier.threads import torch_threads
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
 
@@ -245,12 +246,7 @@ def _named(subjects: np.ndarray) -> list[str]:
 @contextmanager
 def _reproducible(config: ClassifierConfig, device: torch.device) -> Iterator[None]:
     """Seed torch's global generator (dropout draws from it) and set the threads; put both back afterwards."""
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch_threads(config.threads):
         torch.manual_seed(derive_seed(config.seed, "training"))
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+        yield

@@ -30,6 +30,7 @@ class BuildSummary:
     counts: dict[str, int] = field(default_factory=dict)  # images by class
     unreadable: tuple[Unreadable, ...] = ()  # left out
     num_ignored: int = 0  # files in the folder that are of no known kind
+    empty_folders: tuple[str, ...] = ()  # where a class was meant, it has no picture
 
 
 def refuse_unreadable(unreadable: Sequence[Unreadable], num_files: int, what: str, skip: bool) -> None:

@@ -127,7 +127,7 @@ def build_image_archive(
         writer.describe(left_out=[item.file for item in unreadable])
     return BuildSummary(
         dest, len(tasks) - len(unreadable), sum(counts.values()), len(subjects), dict(sorted(counts.items())),
-        tuple(unreadable), num_ignored,
+        tuple(unreadable), num_ignored, _empty_folders(source, files),
     )  # fmt: skip
 
 
@@ -158,6 +158,13 @@ def prepare_image(path: Path, config: ImageConfig) -> np.ndarray:
             f"{path}: expected a whole picture, got one that cannot be read ({reason})"
         ) from error
     return _fit(pixels, config.size, config.fit)
+
+
+def _empty_folders(source: Path, files: list[str]) -> tuple[str, ...]:
+    """Folders of the first level without a picture."""
+    filled = {PurePosixPath(file).parts[0] for file in files}
+    folders = {entry.name for entry in source.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    return tuple(sorted(folders - filled))
 
 
 def _plan(files: list[str], rule: SubjectRule) -> list[_Task]:

@@ -87,14 +87,13 @@ def perform(job: Job, basis: Basis, progress: Progress = no_progress) -> None:
 
 def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict:
     """Do one job and say how it ended; every number is computed on the plan's number of threads."""
-    import torch
+    from classifier.threads import torch_threads  # torch: where work is done, not where it is planned
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(threads_of(job, basis))
     heartbeat = Heartbeat(job, basis.study_dir, progress)
     try:
-        heartbeat(0, 1, "starting")
-        perform(job, basis, heartbeat)
+        with torch_threads(threads_of(job, basis)):
+            heartbeat(0, 1, "starting")
+            perform(job, basis, heartbeat)
         return Verdict("done")
     except KeyboardInterrupt as error:
         return Verdict("interrupted", str(error))
@@ -106,7 +105,6 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
         return Verdict("failed", f"{type(error).__name__}: {error}")
     finally:
         heartbeat.remove()
-        torch.set_num_threads(threads)
 
 
 def is_disk_full(error: Exception) -> bool:

@@ -66,9 +66,10 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise StudyError(f"{path}: expected a file of a study, got nothing there") from error
     except (OSError, ValueError) as error:
-        raise StudyError(
-            f"{path}: expected JSON, got {error}; remove the file's folder to make it anew"
-        ) from error
+        remedy = "remove the file's folder to make it anew"
+        if path.name == STUDY_JSON:  # its folder is the whole study
+            remedy = "restore it, or begin anew in another --outdir"
+        raise StudyError(f"{path}: expected JSON, got {error}; {remedy}") from error
     if not isinstance(content, dict):
         raise StudyError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content

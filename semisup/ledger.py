@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from extract.atomic import replace_file
+from semisup.errors import StudyError
 from semisup.rounds import PoolScores
 from semisup.select import SELECTED, decisions
 
@@ -79,5 +80,15 @@ def write_ledger(rounds: Sequence[pd.DataFrame], path: Path) -> None:
 
 
 def read_ledger(path: Path) -> pd.DataFrame:
-    """Read a run's ledger; columns as in docs/architecture.md."""
-    return pd.read_parquet(path)
+    """Read a run's ledger; columns as in docs/architecture.md.
+
+    Raises:
+        StudyError: if it is damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"{path}: expected a ledger, got a file that cannot be read ({' '.join(str(error).split())}); "
+            "remove this run's folder and run the study again"
+        ) from error

@@ -10,6 +10,7 @@ import pandas as pd
 
 from semisup.errors import StudyError
 from semisup.folders import RUN_JSON, STUDY_JSON, read_json
+from semisup.ledger import read_ledger
 from semisup.statistics import RunCounts, count_predictions
 
 
@@ -49,7 +50,7 @@ class FinishedRun:
     def read_ledger(self) -> pd.DataFrame | None:
         """The run's ledger; None for an arm without a pool."""
         path = self.folder / "ledger.parquet"
-        return pd.read_parquet(path) if path.exists() else None
+        return read_ledger(path) if path.exists() else None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semisup.arms import ARMS
+from semisup.errors import StudyError
 from semisup.folders import STUDY_JSON, read_json
 from semisup.heartbeat import read_heartbeat
 from semisup.outcomes import read_run
@@ -30,6 +31,11 @@ def study_status(study_dir: Path) -> StudyStatus:
         StudyError: if the folder is no study.
     """
     study = read_json(study_dir / STUDY_JSON)
+    missing = [name for name in ("arms", "runs", "pseudo") if name not in study]
+    if missing:
+        raise StudyError(
+            f"{study_dir / STUDY_JSON}: expected {', '.join(missing)}, got none; restore the file"
+        )
     beats = {path.stem: beat for path in study_dir.glob("progress/*.json") if (beat := read_heartbeat(path))}
     counts: dict[str, Counter[str]] = {name: Counter() for name in study["arms"]}
     failures, seconds, trainings_left = [], [], 0

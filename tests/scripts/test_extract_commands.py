@@ -217,3 +217,14 @@ def test_a_picture_that_is_there_is_left_alone(made):
     (made / "mine.png").write_bytes(b"mine")
     result = run("show", "--data", made / "planes.zip", "--dest", made / "mine.png")
     assert result.exit_code == 1 and (made / "mine.png").read_bytes() == b"mine"
+
+
+def test_a_class_folder_without_a_picture_is_told(tmp_path):
+    for name in ("full", "void"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "pictures" / "full" / "p1.png")
+    result = run(
+        "images", "--source", tmp_path / "pictures", "--dest", tmp_path / "a.zip", "--size", 8,
+        "--subject-pattern", ".*",
+    )  # fmt: skip
+    assert result.exit_code == 0 and "note: no picture in the folder 'void'" in said(result)

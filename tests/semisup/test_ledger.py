@@ -2,7 +2,9 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from semisup.errors import StudyError
 from semisup.ledger import PoolIdentity, ledger_rows, read_ledger, write_ledger
 from semisup.rounds import PoolScores
 from semisup.select import select_confident
@@ -56,3 +58,11 @@ def test_rounds_come_back_as_written(tmp_path):
     table = read_ledger(tmp_path / "ledger.parquet")
     pd.testing.assert_frame_equal(table, pd.concat([first, second], ignore_index=True), check_dtype=False)
     assert table["round_index"].tolist() == [1, 1, 1, 2, 2, 2]
+
+
+def test_a_damaged_ledger_is_named(tmp_path):
+    (tmp_path / "ledger.parquet").write_text("rubbish")
+    with pytest.raises(
+        StudyError, match=r"ledger\.parquet: expected a ledger, got a file that cannot be read"
+    ):
+        read_ledger(tmp_path / "ledger.parquet")

@@ -9,6 +9,7 @@ import pytest
 from semisup.errors import StudyError
 from semisup.records import read_records
 from semisup.results import write_results
+from semisup.status import study_status
 from semisup.summary import summarize
 from tests.semisup.study_folder import FakeStudy, fail_run, make_study
 
@@ -182,3 +183,16 @@ def test_the_same_folder_gives_the_same_numbers(study, summary, tmp_path):
     first, _ = write_results(summary, tmp_path / "a")
     second, _ = write_results(again, tmp_path / "b")
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "restore it, or begin anew in another --outdir"),
+        ('{"name": "a"}', "expected arms, runs, pseudo"),
+    ],
+)
+def test_a_damaged_record_of_the_study_never_costs_its_folder(tmp_path, content, message):
+    (tmp_path / "study.json").write_text(content)
+    with pytest.raises(StudyError, match=message):
+        study_status(tmp_path)
