@@ -1,4 +1,4 @@
-"""Labelled images by reference, and the batches a training draws from them."""
+"""Labeled images by reference, and the batches a training draws from them."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def real_part(
             for those who measure against them.
 
     Raises:
-        ClassifierError: where the part is empty, or a labelled part holds an image without a label.
+        ClassifierError: where the part is empty, or a labeled part holds an image without a label.
     """
     rows = split.rows(archive, fold, part, fraction)
     labels = np.asarray(archive.labels[rows], dtype=np.int64)

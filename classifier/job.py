@@ -62,7 +62,7 @@ def train_run(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Classifier, Evaluation]:
-    """Train on the labelled part of a fold, save the run, and evaluate it on its validation part.
+    """Train on the labeled part of a fold, save the run, and evaluate it on its validation part.
 
     Raises:
         ClassifierError: if `run_dir` holds a run and `overwrite` is not set, or the data cannot be used.

@@ -222,7 +222,7 @@ def _refuse_unfit_validation(train: LabeledImages, val: LabeledImages, classes: 
     if num_synthetic or num_pseudo or val.has_soft_labels:
         raise ClassifierError(
             "validation accepts only real images with expert labels, got "
-            f"{num_synthetic} synthetic and {num_pseudo} pseudo-labelled images"
+            f"{num_synthetic} synthetic and {num_pseudo} pseudo-labeled images"
             f"{' and soft labels' if val.has_soft_labels else ''}: leave them to the training part"
         )
     val.soft_labels(len(classes))  # refuses unlabeled images and unknown classes

@@ -151,7 +151,7 @@ def slice_volume(volume: Volume, survey: Survey, config: SliceConfig, fov_mm: fl
     """All slices of a volume in a fixed order: by plane, angle, position.
 
     A slice whose tissue area is below `config.noise_below` of the largest area that this volume shows in
-    this plane (at any angle) is labelled noise; one without tissue is left out, because pictures that are
+    this plane (at any angle) is labeled noise; one without tissue is left out, because pictures that are
     black throughout would be exact duplicates across subjects.
     """
     # Voxels finer than the pixels would alias: average them first to about a pixel.

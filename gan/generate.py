@@ -51,7 +51,7 @@ def generate_archive(
 ) -> GenerateSummary:
     """Sample one image a seed into an archive of synthetic images.
 
-    Images are labelled only where the generator is conditional, with the class that was asked for. An image
+    Images are labeled only where the generator is conditional, with the class that was asked for. An image
     depends on its seed alone, not on the other seeds; between batch sizes and devices it may differ by one
     grey level in rare pixels, where a value falls on the edge of two levels.
 

@@ -18,7 +18,7 @@ def official_grid_size(width: int, height: int) -> tuple[int, int]:
 
 
 def choose_grid_items(data: TrainingImages, columns: int, rows: int) -> np.ndarray:
-    """Items (columns * rows,) of the training data to show: any for unlabelled data, else one class a row."""
+    """Items (columns * rows,) of the training data to show: any for unlabeled data, else one class a row."""
     random = np.random.RandomState(GRID_SEED)
     if data.c_dim == 0:
         order = np.arange(len(data))

@@ -1,4 +1,4 @@
-"""`synthlabel classifier`: train on the labelled part of a split, evaluate on a part that was kept out."""
+"""`synthlabel classifier`: train on the labeled part of a split, evaluate on a part that was kept out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def commands() -> None:
 
 
 @commands.command()
-@click.option("--data", type=FILE, required=True, help="Archive of labelled images (.zip).")
+@click.option("--data", type=FILE, required=True, help="Archive of labeled images (.zip).")
 @click.option("--split", "split_path", type=FILE, required=True, help="Split of its subjects (.split.json).")
 @click.option("--fold", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
@@ -31,7 +31,7 @@ def commands() -> None:
     type=float,
     default=1.0,
     show_default=True,
-    help="Labelled fraction of the training subjects.",
+    help="Labeled fraction of the training subjects.",
 )
 @click.option("--arch", default="small_resnet", show_default=True, help="small_resnet, or any timm name.")
 @click.option("--pretrained", is_flag=True, help="Start from timm's published weights.")
@@ -119,7 +119,7 @@ def train(
 
 @commands.command()
 @click.option("--model", "run_dir", type=FOLDER, required=True, help="Folder of a finished run.")
-@click.option("--data", type=FILE, required=True, help="Archive of labelled images (.zip).")
+@click.option("--data", type=FILE, required=True, help="Archive of labeled images (.zip).")
 @click.option("--split", "split_path", type=FILE, required=True, help="Split of its subjects (.split.json).")
 @click.option("--fold", type=click.IntRange(min=0), default=None, help="Default: the fold of the training.")
 @click.option("--fraction", type=float, default=None, help="For --part val. Default: that of the training.")

@@ -1,4 +1,4 @@
-"""Pictures for the report: what was pseudo-labelled, what was not, and GAN samples beside real images.
+"""Pictures for the report: what was pseudo-labeled, what was not, and GAN samples beside real images.
 
 All are drawn at random with a fixed seed, not picked: a page of the most confident images would flatter.
 """

@@ -178,7 +178,7 @@ def describe_kept_rounds(best_rounds: Sequence[int], arm: str) -> str | None:
 def alarm_sentence(arm: str, num_alarms: int, num_rounds: int, largest: float) -> str:
     """The alarm for a threshold that nearly everything passes."""
     return (
-        f"{arm} pseudo-labelled nearly its whole pool (up to {percent(largest)}) in {num_alarms} of "
+        f"{arm} pseudo-labeled nearly its whole pool (up to {percent(largest)}) in {num_alarms} of "
         f"{_count(num_rounds, 'round')} over all runs. A threshold that nearly everything passes "
         "selects nothing."
     )

@@ -24,8 +24,6 @@ HOMES = {
     "nrrd": {"extract"},
     "torch": {"vendor", "gan", "classifier"},
 }
-# Where work is done in processes of semisup, torch's threads are set; what decides there is plain numpy.
-EXCEPTIONS = {("torch", "semisup/execute.py")}
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
@@ -47,5 +45,6 @@ def test_imports_point_down(path):
     upward = (names & set(PACKAGES)) - BELOW[package] - {package}
     assert not upward, f"{package} must not import {sorted(upward)}"
     for library, homes in HOMES.items():
-        is_home = package in homes or (library, str(path.relative_to(ROOT))) in EXCEPTIONS
-        assert library not in names or is_home, f"{library} belongs in {sorted(homes)}, not in {package}"
+        assert library not in names or package in homes, (
+            f"{library} belongs in {sorted(homes)}, not in {package}"
+        )

@@ -124,8 +124,8 @@ def test_normalisation_is_measured_on_the_training_part_alone():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"is_pseudo": np.arange(18) < 4}, "0 synthetic and 4 pseudo-labelled"),
-        ({"origin": np.where(np.arange(18) < 3, "synthetic", "real")}, "3 synthetic and 0 pseudo-labelled"),
+        ({"is_pseudo": np.arange(18) < 4}, "0 synthetic and 4 pseudo-labeled"),
+        ({"origin": np.where(np.arange(18) < 3, "synthetic", "real")}, "3 synthetic and 0 pseudo-labeled"),
         ({"labels": np.eye(3, dtype=np.float32)[np.arange(18) % 3]}, "soft labels"),
     ],
     ids=["pseudo", "synthetic", "soft"],

@@ -77,7 +77,7 @@ def test_the_official_files_are_in_it(archive_path):
     assert [row["label"] for row in rows[:3]] == ["a", "b", "c"]
 
 
-def test_a_half_labelled_archive_writes_null_for_the_official_reader_and_keeps_its_names(tmp_path):
+def test_a_half_labeled_archive_writes_null_for_the_official_reader_and_keeps_its_names(tmp_path):
     with ArchiveWriter(tmp_path / "a.zip") as writer:
         writer.add(random_pixels(1), ImageRecord(label="b", subject="s"))
         writer.add(random_pixels(2), ImageRecord(subject="s"))

@@ -195,7 +195,7 @@ def test_floats_become_the_nearest_grey_level():
     assert to_pixels(levels / 127.5 - 1).tolist() == levels.tolist()
 
 
-def test_labelled_grids_show_one_class_a_row(shapes: Path):
+def test_labeled_grids_show_one_class_a_row(shapes: Path):
     data = open_training_images(shapes, cond=True)
     items = choose_grid_items(data, columns=5, rows=4).reshape(4, 5)
     classes = data.labels[data.rows[items]]

@@ -36,9 +36,7 @@ GAN_ARMS = {
 def finished(data_dir, tmp_path_factory) -> Path:
     """A finished study that trained its own generator."""
     folder = tmp_path_factory.mktemp("with-gan")
-    settings = study_settings(
-        data_dir, gan=TINY_GAN, **GAN_ARMS
-    )
+    settings = study_settings(data_dir, gan=TINY_GAN, **GAN_ARMS)
     (folder / "study.yaml").write_text(yaml.safe_dump(settings))
     summary = run_study(folder / "study.yaml", folder / "out", jobs=1)
     assert summary.failures == ()
