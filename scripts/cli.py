@@ -1,6 +1,7 @@
 """The `synthlabel` command: finds the group that was asked for; errors become sentences and exit codes."""
 
 import errno
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -8,6 +9,10 @@ from typing import Any
 import click
 
 from extract.errors import SettingsError, SynthlabelError
+
+# Waiting threads shall sleep, not spin: beside other busy processes spinning takes ten times the time. The
+# variable is read when torch is first imported, which is after this, and worker processes inherit it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Groups are imported when they are used: torch and fastai take seconds, `--help` must not.
 GROUPS = {

@@ -1,7 +1,6 @@
 """`synthlabel gan`: train StyleGAN2-ADA on an archive, and sample images from it."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,6 @@ import click
 from click.core import ParameterSource
 
 from scripts.progress import progress_bar
-
-# Waiting threads shall sleep, not spin: beside other busy processes spinning takes ten times the time. The
-# variable is read when torch is first imported, which is after this.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 BOOL = click.BOOL  # official switches take a value: --mirror=1
 
