@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ALARM_COVERAGE = 0.9  # where nearly everything passes, the threshold selects nothing any more
+ALARM_COVERAGE = 0.9  # where nearly everything passes, it is no selection any more
 
 SELECTED = "selected"
 BELOW_THRESHOLD = "below threshold"

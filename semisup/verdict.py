@@ -180,7 +180,7 @@ def alarm_sentence(arm: str, num_alarms: int, num_rounds: int, largest: float) -
     return (
         f"{arm} pseudo-labeled nearly its whole pool (up to {percent(largest)}) in {num_alarms} of "
         f"{_count(num_rounds, 'round')} over all runs. A threshold that nearly everything passes "
-        "selects nothing."
+        "is no selection."
     )
 
 
