@@ -161,6 +161,7 @@ def subject_intervals(
     Images of one subject resemble each other; drawing images would make the interval too narrow. An image
     without a known subject counts as its own. Draws in which a metric is undefined do not count for it.
     ECE has no interval here: it grows with every repeated image, so its draws lie above the measured value.
+    With fewer than two subjects there is none at all: every draw would be the same.
 
     Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69(3).
     """
@@ -168,6 +169,8 @@ def subject_intervals(
     named = [str(subject) or f"\x00{row}" for row, subject in enumerate(subjects)]
     _, owner = np.unique(named, return_inverse=True)
     num_subjects = int(owner.max()) + 1
+    if num_subjects < 2:
+        return {}
     rows_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
     rng = np.random.default_rng(seed)
     draws: dict[str, list[float]] = {name: [] for name in METRICS if name != "ece"}

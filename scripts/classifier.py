@@ -139,9 +139,13 @@ def evaluate(
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:
+    note = (
+        "95 % intervals by subject"
+        if evaluation.intervals
+        else "no intervals: they take two subjects or more"
+    )
     click.echo(
-        f"{evaluation.part}: {evaluation.num_images} images of {evaluation.num_subjects} subjects "
-        "(95 % intervals by subject)"
+        f"{evaluation.part}: {evaluation.num_images} images, subjects: {evaluation.num_subjects} ({note})"
     )
     for name in SHOWN:
         interval = evaluation.intervals.get(name)

@@ -99,6 +99,11 @@ def test_images_of_one_subject_widen_the_interval():
     assert np.diff(by_subject["accuracy"]) > 2 * np.diff(by_image["accuracy"])
 
 
+def test_one_subject_gives_no_interval_rather_than_one_of_zero_width():
+    probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    assert subject_intervals(probs, np.array([0, 1, 1]), np.full(3, "one"), 2) == {}
+
+
 def test_subjects_seen_in_training_are_named():
     with pytest.raises(ClassifierError, match=r"trained on 2 of the subjects .* \(p2, p3\)"):
         refuse_seen_subjects(["p1", "p3", "p2", ""], ["p2", "p3", ""], "the model")

@@ -69,7 +69,7 @@ def test_evaluation_adds_the_test_part_beside_validation_and_counts_openings(fol
     before = json.loads((folder / "run" / "metrics.json").read_text()).get("test", {}).get("openings", 0)
     result = run_evaluate(folder)
     assert result.exit_code == 0, result.output
-    assert "test: 40 images of 10 subjects" in result.output
+    assert "test: 40 images, subjects: 10 (95 % intervals by subject)" in result.output
     metrics = json.loads((folder / "run" / "metrics.json").read_text())
     assert set(metrics) >= {"val", "test"} and metrics["test"]["openings"] == before + 1
     predictions = pd.read_parquet(folder / "run" / "predictions.parquet")
