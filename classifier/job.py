@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from extract.archive import Archive, open_archive
 from extract.atomic import replace_file, write_text
 from extract.cache import open_images
 from extract.errors import SettingsError
+from extract.json_values import json_value
 from extract.progress import Progress, no_progress
 from extract.split import PARTS, Split, read_split
 
@@ -191,7 +190,7 @@ def _evaluate(
     where = f"{part}, fold {fold}"
     plot_confusion(matrix, classifier.classes, run_dir / f"confusion-{part}.png", f"Confusion ({where})")
     plot_reliability(probs, labels, run_dir / f"reliability-{part}.png", f"Reliability ({where})")
-    write_text(run_dir / METRICS, json.dumps(_without_nan(written), indent=2) + "\n")
+    write_text(run_dir / METRICS, json.dumps(json_value(written), indent=2) + "\n")
     return evaluation
 
 
@@ -241,12 +240,3 @@ def _notes(missing: list[str]) -> list[str]:
         f"no image of class {', '.join(missing)} in this part: its sensitivity and areas are undefined, "
         "and the means over classes leave it out"
     ]
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace NaN by null, which JSON knows."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from extract.json_values import json_value
+
 Echo = Callable[[str], None]
 
 
@@ -79,17 +81,7 @@ def _finite(value: float) -> float | None:
 
 def to_json_line(values: Mapping[str, Any]) -> str:
     """One line of valid JSON: what is not a number is null."""
-    return json.dumps(_without_nan(values), allow_nan=False) + "\n"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return json.dumps(json_value(values), allow_nan=False) + "\n"
 
 
 def format_time(seconds: float) -> str:

@@ -1,7 +1,6 @@
 """Where a study's files lie, and folders that appear whole or not at all."""
 
 import json
-import math
 import os
 import secrets
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.atomic import write_text
+from extract.json_values import json_value
 from semisup.errors import StudyError
 
 STUDY_JSON = "study.json"
@@ -52,7 +52,7 @@ def remove_leftovers(study_dir: Path) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON that every reader accepts, atomically: what is not a finite number becomes null."""
-    write_text(path, json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(json_value(content), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -73,15 +73,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise StudyError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if hasattr(value, "item"):  # numpy scalars
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
