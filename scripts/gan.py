@@ -104,7 +104,7 @@ def train(ctx: click.Context, dry_run: bool, **options: Any) -> None:
     Ctrl-C and SIGTERM write the state first; --resume RUN_FOLDER (or latest) then goes on exactly.
     """
     from gan.errors import TrainingInterrupted
-    from gan.training import plan
+    from gan.planning import plan
     from gan.training import train as run_training
 
     given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}

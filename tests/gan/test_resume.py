@@ -165,7 +165,7 @@ def test_a_full_disk_keeps_the_state_and_says_how_to_go_on(
         written.append(path)
         write_snapshot(path, *rest)
 
-    monkeypatch.setattr("gan.training.write_snapshot", write_once)
+    monkeypatch.setattr("gan.session.write_snapshot", write_once)
     with pytest.raises(OSError, match="No space left") as caught:
         train(replace(tiny, outdir=tmp_path))
     (run_dir,) = tmp_path.iterdir()

@@ -1,0 +1,104 @@
+"""From settings to a job at its first iteration: data, device, networks, starting weights."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from extract.errors import SettingsError
+from extract.progress import Progress
+from gan.allocator import keep_freed_memory
+from gan.config import Recipe, TrainConfig, describe, make_recipe
+from gan.data import TrainingImages, open_training_images
+from gan.errors import GanError
+from gan.job import Job, build_job
+from gan.runfolder import snapshot_to_start_from
+from gan.snapshot import load_weights, read_snapshot
+
+
+def open_data(config: TrainConfig, progress: Progress) -> TrainingImages:
+    return open_training_images(
+        Path(config.data),
+        None if config.split is None else Path(config.split),
+        config.fold,
+        cond=config.cond,
+        mirror=config.mirror,
+        subset=config.subset,
+        seed=config.seed,
+        progress=progress,
+    )
+
+
+def check_same_data(header: dict[str, Any], data: TrainingImages, config: TrainConfig, run_dir: Path) -> None:
+    for name, flag, path in (
+        ("archive_sha256", "--data", config.data),
+        ("split_sha256", "--split", config.split),
+    ):
+        if header[name] != getattr(data, name):
+            raise SettingsError(
+                f"{flag}: the run in {run_dir} was trained with another file than {path} is now (SHA-256 "
+                f"{str(header[name])[:12]}, not {str(getattr(data, name))[:12]}); give the same file, or "
+                f"start a new run"
+            )
+
+
+def tune_device(device: torch.device, config: TrainConfig) -> None:
+    if device.type == "cpu":
+        keep_freed_memory()
+        return
+    torch.backends.cudnn.benchmark = not config.nobench
+    torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
+    torch.backends.cudnn.allow_tf32 = config.allow_tf32
+
+
+def prepare_job(
+    config: TrainConfig, data: TrainingImages, device: torch.device, recipe: Recipe | None = None
+) -> Job:
+    """A job at its first iteration, with fresh or a snapshot's weights; `recipe`: of a run gone on."""
+    start = snapshot_to_start_from(config)
+    channels, _, resolution = data.image_shape
+    recipe = recipe or make_recipe(
+        config,
+        resolution,
+        channels,
+        data.c_dim,
+        on_gpu=device.type == "cuda",
+        from_snapshot=start is not None,
+    )
+    torch.manual_seed(config.seed)
+    job = build_job(recipe, data, device, config.seed)
+    if start is not None:
+        _copy_weights(start, job)
+    return job
+
+
+def _copy_weights(path: Path, job: Job) -> None:
+    """Take every weight of the same name from a snapshot; names that it lacks keep their fresh values."""
+    start = read_snapshot(path)  # refuses what is no snapshot, in a sentence
+    job.earlier_subjects = start.subjects
+    archives = {start.archive_sha256, *start.earlier_archives} - {job.data.archive_sha256}
+    job.earlier_archives = tuple(sorted(archives))
+    weights = load_weights(path)
+    for prefix, module in (("G", job.players.G), ("D", job.players.D), ("G_ema", job.G_ema)):
+        for name, tensor in module.state_dict().items():
+            source = weights.get(f"{prefix}.{name}")
+            if source is None:
+                continue
+            if source.shape != tensor.shape:
+                raise GanError(
+                    f"--resume={path}: {prefix}.{name} has shape {tuple(source.shape)} there, this training "
+                    f"needs {tuple(tensor.shape)}; choose the --cfg and an archive of the size it was "
+                    f"trained with"
+                )
+            tensor.copy_(source)
+
+
+def run_description(config: TrainConfig, data: TrainingImages) -> str:
+    return describe(config, data.name, config.subset)
+
+
+def describe_part(config: TrainConfig, data: TrainingImages) -> str:
+    subjects = f"{len(data.subjects)} subjects" if data.subjects else "subjects unknown"
+    if config.split is None:
+        return f"all real images ({len(data.rows)}), {subjects}; no split, so nothing is held out"
+    return f"fold {config.fold} of {config.split}: {len(data.rows)} images, {subjects}"
