@@ -6,6 +6,7 @@ from typing import Any
 
 from extract.restricted_pickle import printable
 from gan.errors import GanError
+from gan.official_attributes import PIPE_ATTRIBUTES
 from gan.pickled_modules import ModuleRecord
 
 LARGEST_SIZE = 2**24  # of any setting that counts something
@@ -21,12 +22,7 @@ DISCRIMINATOR_ARGUMENTS = (
     "c_dim", "img_resolution", "img_channels", "architecture", "channel_base", "channel_max", "num_fp16_res",
     "conv_clamp", "cmap_dim", "block_kwargs", "mapping_kwargs", "epilogue_kwargs",
 )  # fmt: skip
-AUGMENT_ARGUMENTS = (
-    "xflip", "rotate90", "xint", "xint_max", "scale", "rotate", "aniso", "xfrac", "scale_std", "rotate_max",
-    "aniso_std", "xfrac_std", "brightness", "contrast", "lumaflip", "hue", "saturation", "brightness_std",
-    "contrast_std", "hue_max", "saturation_std", "imgfilter", "imgfilter_bands", "imgfilter_std", "noise",
-    "cutout", "noise_std", "cutout_size",
-)  # fmt: skip
+AUGMENT_ARGUMENTS = PIPE_ATTRIBUTES  # the constructor keeps each under its own name
 
 
 class Options:
