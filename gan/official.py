@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,7 @@ def _checked_weights(
 ) -> dict[str, Tensor]:
     """The tensors that the networks of these settings have, and no others, by the names of a snapshot."""
     weights: dict[str, Tensor] = {}
+    _refuse_more_than_the_file(settings, where, file_size)
     for name, shapes in _expected_shapes(settings, where).items():
         state = states.get(name, {})
         _check_names(name, shapes, state, where)
@@ -208,10 +210,30 @@ def _checked_weights(
     return weights
 
 
+def _refuse_more_than_the_file(settings: Mapping[str, Any], where: str, file_size: int) -> None:
+    """Networks whose largest weights alone exceed the file are refused before they are built."""
+    for name in ("G", "D"):
+        values = settings[name]
+        channels = [
+            min(values["channel_base"] // side, values["channel_max"])
+            for side in (2**i for i in range(2, values["img_resolution"].bit_length()))
+        ]
+        features = values.get("w_dim", channels[0] if channels else 0)  # of the mapping network
+        has_mapping = name == "G" or values["c_dim"] > 0
+        num_weights = 9 * sum(one * one + one * two for one, two in pairwise(channels))
+        num_weights += has_mapping * features * (values["c_dim"] + features * values["num_mapping_layers"])
+        num_weights += values.get("z_dim", 0) * features + values.get("w_dim", 0) * sum(channels)
+        if num_weights * 4 > file_size:
+            raise GanError(
+                f"{where}: expected for the settings of {name} weights of {num_weights * 4:,} bytes or more, "
+                f"got a file of {file_size:,}; it is damaged or was made to do harm"
+            )
+
+
 def _expected_shapes(settings: Mapping[str, Any], where: str) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Names and shapes of all tensors, from networks without memory behind them."""
+    """Names and shapes of all tensors, from networks of these settings."""
     try:
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):  # their first weights are drawn and thrown away
             generator = build_generator(settings)
             discriminator = build_discriminator(settings)
         augment = build_augment_pipe(settings)
