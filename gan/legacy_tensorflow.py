@@ -286,9 +286,10 @@ def _convert(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Weights by our names, and the variables that were not needed."""
     left = _Variables(variables, where)
+    is_generator = any(layer.is_modulated for layer in layers)
     state: dict[str, np.ndarray] = {}
     kernel = setup_filter(taps).numpy()
-    if "dlatent_avg" in variables:
+    if is_generator:
         state["mapping.w_avg"] = left.take("dlatent_avg", 1)
         state["synthesis.b4.const"] = _first(left.take("synthesis/4x4/Const/const", 4))
     for layer in layers:
@@ -313,7 +314,7 @@ def _convert(
         block = layer.ours.rpartition(".")[0]
         if not is_dense and not block.endswith("b4"):
             state[f"{block}.resample_filter"] = kernel
-    if "synthesis.b4.const" in state:
+    if is_generator:
         state["synthesis.b4.resample_filter"] = kernel
     return state, list(left.values)
 
