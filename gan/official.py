@@ -155,7 +155,17 @@ def _read_file(source: Path) -> bytes:
             f"{source}: expected a network file of at most {LARGEST_FILE // 2**30} GB, got one of "
             f"{size / 2**30:.1f} GB"
         )
-    return source.read_bytes()
+    data = source.read_bytes()
+    if data.startswith(b"PK"):
+        raise GanError(
+            f"{source}: expected an official network file, got a zip, a checkpoint as torch.save writes it, "
+            "of another program; only files of the official StyleGAN2-ADA code can be taken over"
+        )
+    if source.suffix == ".safetensors":
+        raise GanError(
+            f"{source}: expected an official network file, got a snapshot of ours, which needs no import"
+        )
+    return data
 
 
 def _kind(value: object) -> str:
