@@ -21,6 +21,8 @@ from vendor.stylegan2_ada.layers import block_resolutions
 
 OLDEST_VERSION = 4
 LARGEST_MAPPING = 2**20
+MOST_VARIABLES = 10_000  # of a network; long names, or many, would fill the memory
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,11 @@ def _network(call: Call) -> NetworkRecord:
     if not isinstance(components, dict):
         raise ValueError("expected networks within by name")
     for prefix, component in components.items():
-        if not isinstance(component, NetworkRecord):
-            raise ValueError("expected networks within")
+        if not isinstance(component, NetworkRecord) or len(prefix) > LONGEST_NAME:
+            raise ValueError("expected networks within, by short names")
         variables |= {f"{prefix}/{name}": value for name, value in component.variables.items()}
+    if len(variables) > MOST_VARIABLES or any(len(name) > LONGEST_NAME for name in variables):
+        raise ValueError(f"expected at most {MOST_VARIABLES} variables of short names")
     return NetworkRecord(version, options, variables)
 
 
@@ -56,6 +60,8 @@ def _own_variables(pairs: object) -> Iterator[tuple[str, np.ndarray]]:
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not isinstance(pair[0], str):
             raise ValueError("expected names and values of variables")
+        if len(pair[0]) > LONGEST_NAME:
+            raise ValueError("expected variables of short names")
         value = pair[1]
         if not isinstance(value, (np.ndarray, float, int)):
             raise ValueError(f"expected numbers as {pair[0]}")
@@ -142,7 +148,7 @@ def _shared_settings(options: Options) -> dict[str, Any]:
         "channel_max": options.count("fmap_max", 512, least=1),
         "num_fp16_res": options.count("num_fp16_res", 0, most=32),
         "conv_clamp": options.bound("conv_clamp"),
-        "resample_filter": options.taps("resample_kernel"),
+        "resample_filter": options.kernel("resample_kernel"),
     }
 
 

@@ -26,7 +26,7 @@ from gan.official_settings import (
 from gan.pickled_modules import MODULE_NAMES, ModuleRecord
 from gan.snapshot import FORMAT, IMPORTED_PREFIX, Snapshot, read_snapshot, write_tensors
 
-LARGEST_FILE = 8 * 2**30  # bytes; the largest published network has 0.4 GB
+LARGEST_FILE = 4 * 2**30  # bytes; the largest published network has 0.4 GB
 NETWORKS = ("G", "D", "G_ema")
 EXPECTED_CLASS = {"G": "Generator", "G_ema": "Generator", "D": "Discriminator"}
 
@@ -193,7 +193,10 @@ def _modules(found: Mapping[Any, Any], where: str) -> tuple[dict[str, Any], Stat
     if generator_settings(found["G"], where)[0] != g:
         raise GanError(f"{where}: expected G and G_ema to be the same network, got different settings")
     settings = {"G": g, "D": d, "augment": augment_settings(pipe, where)}
-    states = {name: found[name].state_dict() for name in NETWORKS}
+    try:
+        states = {name: found[name].state_dict() for name in NETWORKS}
+    except ValueError as error:
+        raise GanError(f"{where}: {error}; the file was made to do harm") from error
     if pipe is not None:
         states["augment_pipe"] = {"p": pipe.tensors["p"]} if "p" in pipe.tensors else {}
     return settings, states, notes + more
@@ -210,7 +213,8 @@ def _checked_weights(
         _check_names(name, shapes, state, where)
         _check_size(name, state, where, file_size)
         for key in shapes:
-            array = np.array(state[key], dtype=np.float32, order="C")  # a copy, in the usual order
+            with np.errstate(over="ignore"):  # too large for float32: infinite, which is told below
+                array = np.array(state[key], dtype=np.float32, order="C")  # a copy, in the usual order
             if not np.isfinite(array).all():
                 raise GanError(
                     f"{where}: expected finite weights, got NaN or infinite ones in {name}.{key}; the "
@@ -230,7 +234,8 @@ def _refuse_more_than_the_file(settings: Mapping[str, Any], where: str, file_siz
         ]
         features = values.get("w_dim", channels[0] if channels else 0)  # of the mapping network
         has_mapping = name == "G" or values["c_dim"] > 0
-        num_weights = 9 * sum(one * one + one * two for one, two in pairwise(channels))
+        num_weights = 9 * (sum(one * one for one in channels) + sum(a * b for a, b in pairwise(channels)))
+        num_weights += sum(channels) * values["img_channels"] // len(channels)
         num_weights += has_mapping * features * (values["c_dim"] + features * values["num_mapping_layers"])
         num_weights += values.get("z_dim", 0) * features + values.get("w_dim", 0) * sum(channels)
         if num_weights * 4 > file_size:

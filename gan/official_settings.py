@@ -13,6 +13,7 @@ LARGEST_SIZE = 2**24  # of any setting that counts something
 LARGEST_RESOLUTION = 4096
 MOST_MAPPING_LAYERS = 64
 MOST_TAPS = 64
+LARGEST_TAP = 1e6
 OUR_W_AVG_BETA = 0.995
 
 GENERATOR_ARGUMENTS = (
@@ -73,10 +74,18 @@ class Options:
 
     def taps(self, name: str) -> list[float]:
         value = self.values.pop(name, [1, 3, 3, 1])
-        is_list = isinstance(value, (list, tuple)) and 0 < len(value) <= MOST_TAPS
-        if not is_list or any(type(tap) not in (int, float) for tap in value) or not sum(value):
+        is_row = isinstance(value, (list, tuple)) and 0 < len(value) <= MOST_TAPS
+        is_row = is_row and all(type(tap) in (int, float) and abs(tap) <= LARGEST_TAP for tap in value)
+        if not is_row:
             raise self.refusal(name, value, "a row of numbers")
         return list(value)
+
+    def kernel(self, name: str) -> list[float]:
+        """Taps of a filter, which is divided by their sum."""
+        taps = self.taps(name)
+        if abs(sum(taps)) < 1 / LARGEST_TAP:
+            raise self.refusal(name, taps, "numbers that do not sum to nothing")
+        return taps
 
     def group(self, name: str) -> "Options":
         value = self.values.pop(name, None)
@@ -144,7 +153,7 @@ def generator_settings(record: ModuleRecord, where: str) -> tuple[dict[str, Any]
         "num_fp16_res": synthesis.count("num_fp16_res", 0, most=32),
         "conv_clamp": synthesis.bound("conv_clamp"),
         "architecture": synthesis.choice("architecture", "skip", ("skip", "resnet", "orig")),
-        "resample_filter": synthesis.taps("resample_filter"),
+        "resample_filter": synthesis.kernel("resample_filter"),
         "use_noise": synthesis.switch("use_noise", True),
     }
     synthesis.only("activation", "lrelu")
@@ -170,7 +179,7 @@ def discriminator_settings(record: ModuleRecord, where: str) -> tuple[dict[str, 
     channels = min(settings["channel_base"] // 4, settings["channel_max"])
     options.only("cmap_dim", None, *((channels,) if settings["c_dim"] else (0, channels)))
     block = options.group("block_kwargs")
-    settings["resample_filter"] = block.taps("resample_filter")
+    settings["resample_filter"] = block.kernel("resample_filter")
     settings["freeze_layers"] = block.count("freeze_layers", 0)
     block.only("activation", "lrelu")
     block.ignore("fp16_channels_last")

@@ -8,18 +8,23 @@ import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from extract.pickled_arrays import NUMPY_SCALARS
-from extract.restricted_pickle import Call, Constructor, Named, read_pickle
+from extract.restricted_pickle import Call, Constructor, Named, PickleLimits, read_pickle
 
 PERSISTENCE_VERSION = 6  # of the only published form of these files
 STORAGE_MAGIC = 0x1950A86A20F9469CFC6C  # first value of a storage file
 STORAGE_PROTOCOL = 1001
 FLOAT_STORAGE = Named("torch", "FloatStorage")
 MAX_AXES = 8
+MAX_NAME_LENGTH = 100  # of a module or tensor; a long one, repeated level by level, would fill the memory
+MAX_NUM_TENSORS = 10_000  # of a network; the largest published one has some 300
+STORAGE_HEADER_BYTES = 4096  # of the pickles in front of a storage; some 250 are usual
+STORAGE_LIMITS = PickleLimits(num_instructions=200, depth=5, num_values=200)
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,15 @@ class ModuleRecord:
     parts: Mapping[str, "ModuleRecord"]
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """All tensors by their full names, in the order in which PyTorch lists them."""
-        return dict(self._named_tensors(""))
+        """All tensors by their full names, in the order in which PyTorch lists them.
+
+        Raises:
+            ValueError: if there are far more than a network has.
+        """
+        state = dict(islice(self._named_tensors(""), MAX_NUM_TENSORS + 1))
+        if len(state) > MAX_NUM_TENSORS:
+            raise ValueError(f"expected at most {MAX_NUM_TENSORS} tensors, got more")
+        return state
 
     def _named_tensors(self, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
         for name, tensor in self.tensors.items():
@@ -76,7 +88,9 @@ def _named(state: Mapping[Any, Any], name: str, kind: type) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"expected a dictionary '{name}'")
     for key, value in values.items():
-        if not isinstance(key, str) or not (value is None or isinstance(value, kind)):
+        if not isinstance(key, str) or len(key) > MAX_NAME_LENGTH:
+            raise ValueError(f"expected in '{name}' names of at most {MAX_NAME_LENGTH} characters")
+        if not (value is None or isinstance(value, kind)):
             raise ValueError(f"expected in '{name}' tensors or modules by name, got {type(value).__name__}")
     return {key: value for key, value in values.items() if value is not None}
 
@@ -149,17 +163,20 @@ def read_storage(data: bytes) -> np.ndarray:
     Raises:
         ValueError: if it is anything else; `RefusedPickle` if one of its pickles names something.
     """
-    stream = io.BytesIO(data)
+    stream = io.BytesIO(data[:STORAGE_HEADER_BYTES])
+
+    def read_next() -> object:
+        return read_pickle(stream, _STORAGE_NAMES, what=what, limits=STORAGE_LIMITS, persistent=lambda it: it)
+
     what = "the storage of a tensor"
-    if read_pickle(stream, {}, what=what) != STORAGE_MAGIC:
+    if read_next() != STORAGE_MAGIC:
         raise ValueError("expected a storage in PyTorch's old format")
-    if read_pickle(stream, {}, what=what) != STORAGE_PROTOCOL:
+    if read_next() != STORAGE_PROTOCOL:
         raise ValueError("expected a storage of protocol 1001")
-    machine = read_pickle(stream, {}, what=what)
+    machine = read_next()
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise ValueError("expected a storage of a little-endian machine")
-    names: Mapping[tuple[str, str], Constructor | None] = {("torch", kind): None for kind in _STORAGE_KINDS}
-    identity = read_pickle(stream, names, what=what, persistent=lambda given: given)
+    identity = read_next()
     if (
         not isinstance(identity, tuple)
         or len(identity) != 6
@@ -170,7 +187,7 @@ def read_storage(data: bytes) -> np.ndarray:
     _, kind, key, _, num_elements, _ = identity
     if kind != FLOAT_STORAGE:
         raise ValueError(f"expected numbers in float32, got {kind if isinstance(kind, Named) else 'others'}")
-    if read_pickle(stream, {}, what=what) != [key]:
+    if read_next() != [key]:
         raise ValueError("expected one storage and its key")
     start = stream.tell() + 8
     stored = int.from_bytes(data[start - 8 : start], "little")
@@ -185,6 +202,9 @@ _STORAGE_KINDS = (
     "FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "IntStorage",
     "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage",
 )  # may be named so that the error can say what came; only the first is taken  # fmt: skip
+_STORAGE_NAMES: Mapping[tuple[str, str], Constructor | None] = {
+    ("torch", kind): None for kind in _STORAGE_KINDS
+}
 
 MODULE_NAMES: Mapping[tuple[str, str], Constructor | None] = {
     **NUMPY_SCALARS,

@@ -71,8 +71,8 @@ def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
 )
 @click.option(
     "--resume",
-    help="Run folder, 'latest' or 'auto': go on exactly; a snapshot or an official network (.pkl, ffhq256, ...):"
-    " start from its weights.",
+    help="Run folder, 'latest' or 'auto': go on exactly; a snapshot or an official network (.pkl, ffhq256, "
+    "...): start from its weights.",
 )
 @click.option("--freezed", type=int, help="Layers of the discriminator that are not trained.  [default: 0]")
 @click.option("--seed", type=int, default=0, show_default=True)

@@ -218,11 +218,21 @@ CHANGES = {
     "options that our networks have, got magic=True": lambda c: of_both_generators(c, SYNTHESIS, magic=True),
     "conv_clamp to be a positive number": lambda c: of_both_generators(c, SYNTHESIS, conv_clamp=float("nan")),
     "resample_filter to be a row": lambda c: of_both_generators(c, SYNTHESIS, resample_filter=[1] * 1000),
+    "resample_filter to be a row of numbers, got list": (
+        lambda c: of_both_generators(c, SYNTHESIS, resample_filter=[2**500, float("nan")])
+    ),
     r"expected G_ema\.synthesis\.b16\.conv0\.weight of shape .* by the network's settings": (
         lambda c: of_both_generators(c, SYNTHESIS, channel_base=128)
     ),
     "img_resolution to be a whole number from 4 to 4096": (
         lambda c: of_both_generators(c, img_resolution=2**40)
+    ),
+    "resample_filter to be numbers that do not sum to nothing": (
+        lambda c: of_both_generators(c, SYNTHESIS, resample_filter=[1, -1])
+    ),
+    "expected for the settings of G weights of": lambda c: of_both_generators(c, img_channels=2**20),
+    "in '_modules' names of at most 100 characters": (
+        lambda c: part(c, "G")["_modules"].update({"x" * 101: None})
     ),
     "img_resolution must be a power of two": lambda c: of_both_generators(c, img_resolution=24),
     "z_dim to be a whole number from 1 to .*, got -1": lambda c: of_both_generators(c, z_dim=-1),
