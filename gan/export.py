@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from extract.atomic import replace_file
-from extract.errors import SettingsError
+from extract.errors import SettingsError, name_some
 from gan.errors import GanError
 from gan.networks import build_augment_pipe, build_discriminator, build_generator
 from gan.official_attributes import attributes_of, attributes_of_parts
@@ -86,6 +86,12 @@ def _filled_modules(snapshot: Snapshot, settings: Mapping[str, Any]) -> dict[str
             "or made by another version"
         ) from error
     weights = load_weights(snapshot.path)
+    damaged = sorted(name for name, weight in weights.items() if not weight.isfinite().all())
+    if damaged:
+        raise GanError(
+            f"{snapshot.path}: expected finite weights, got NaN or infinite ones in {name_some(damaged)}; the "
+            "training diverged or the file is damaged: take another snapshot"
+        )
     for name, module in modules.items():
         if module is None:
             continue

@@ -160,6 +160,16 @@ def test_an_existing_file_and_a_wrong_name_are_refused(tmp_path: Path):
         export_network(ours, tmp_path / "a.pt")
 
 
+def test_weights_that_are_no_numbers_do_not_go_out(tmp_path: Path):
+    settings = settings_of()
+    networks = networks_of(settings)
+    networks["D"].b4.out.weight[0, 0] = torch.nan
+    ours = written(networks, settings, tmp_path / "a.safetensors")
+    with pytest.raises(GanError, match=r"got NaN or infinite ones in D\.b4\.out\.weight"):
+        export_network(ours, tmp_path / "a.pkl")
+    assert not (tmp_path / "a.pkl").exists()
+
+
 def test_a_trained_snapshot_goes_out(trained: Path, tmp_path: Path):
     content = official_reader.read(export_network(trained.parent, tmp_path / "a.pkl").dest.read_bytes())
     with safe_open(trained, framework="pt") as opened:
