@@ -89,8 +89,8 @@ def _filled_modules(snapshot: Snapshot, settings: Mapping[str, Any]) -> dict[str
     damaged = sorted(name for name, weight in weights.items() if not weight.isfinite().all())
     if damaged:
         raise GanError(
-            f"{snapshot.path}: expected finite weights, got NaN or infinite ones in {name_some(damaged)}; the "
-            "training diverged or the file is damaged: take another snapshot"
+            f"{snapshot.path}: expected finite weights, got NaN or infinite ones in {name_some(damaged)}; "
+            "the training diverged or the file is damaged: take another snapshot"
         )
     for name, module in modules.items():
         if module is None:
