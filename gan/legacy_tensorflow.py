@@ -15,7 +15,7 @@ from extract.errors import name_some
 from extract.pickled_arrays import NUMPY_ARRAYS
 from extract.restricted_pickle import Call, Constructor, printable
 from gan.errors import GanError
-from gan.official_settings import LARGEST_RESOLUTION, MOST_MAPPING_LAYERS, Options, with_precision
+from gan.official_settings import MOST_MAPPING_LAYERS, Options, with_precision
 from vendor.stylegan2_ada.filters import setup_filter
 from vendor.stylegan2_ada.layers import block_resolutions
 
@@ -142,7 +142,7 @@ def _shared_settings(options: Options) -> dict[str, Any]:
     options.ignore("structure")
     return {
         "c_dim": options.count("label_size", 0),
-        "img_resolution": options.count("resolution", 1024, least=4, most=LARGEST_RESOLUTION),
+        "img_resolution": options.resolution("resolution", 1024),
         "img_channels": options.count("num_channels", 3, least=1),
         "channel_base": 2 * options.count("fmap_base", 16384, least=1),
         "channel_max": options.count("fmap_max", 512, least=1),

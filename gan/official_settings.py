@@ -42,6 +42,12 @@ class Options:
             raise self.refusal(name, value, f"a whole number from {least} to {most}")
         return value
 
+    def resolution(self, name: str, default: int | None = None) -> int:
+        side = self.count(name, default, least=4, most=LARGEST_RESOLUTION)
+        if side & (side - 1):
+            raise self.refusal(name, side, "a power of two")
+        return side
+
     def count_or_none(self, name: str, default: int) -> int | None:
         if self.values.get(name, default) is None:
             return self.values.pop(name)  # type: ignore[no-any-return]
@@ -141,7 +147,7 @@ def generator_settings(record: ModuleRecord, where: str) -> tuple[dict[str, Any]
         "z_dim": options.count("z_dim", least=1),
         "c_dim": options.count("c_dim"),
         "w_dim": options.count("w_dim", least=1),
-        "img_resolution": options.count("img_resolution", least=4, most=LARGEST_RESOLUTION),
+        "img_resolution": options.resolution("img_resolution"),
         "img_channels": options.count("img_channels", least=1),
     }
     mapping = options.group("mapping_kwargs")
@@ -168,7 +174,7 @@ def discriminator_settings(record: ModuleRecord, where: str) -> tuple[dict[str, 
     options = arguments(record, DISCRIMINATOR_ARGUMENTS, f"{where}, discriminator")
     settings: dict[str, Any] = {
         "c_dim": options.count("c_dim"),
-        "img_resolution": options.count("img_resolution", least=4, most=LARGEST_RESOLUTION),
+        "img_resolution": options.resolution("img_resolution"),
         "img_channels": options.count("img_channels", least=1),
         "architecture": options.choice("architecture", "resnet", ("resnet", "skip", "orig")),
         "channel_base": options.count("channel_base", 32768, least=1),

@@ -234,7 +234,7 @@ CHANGES = {
     "in '_modules' names of at most 100 characters": (
         lambda c: part(c, "G")["_modules"].update({"x" * 101: None})
     ),
-    "img_resolution must be a power of two": lambda c: of_both_generators(c, img_resolution=24),
+    "img_resolution to be a power of two, got 24": lambda c: of_both_generators(c, img_resolution=24),
     "z_dim to be a whole number from 1 to .*, got -1": lambda c: of_both_generators(c, z_dim=-1),
     "z_dim to be a whole number from 1 to .*, got True": lambda c: of_both_generators(c, z_dim=True),
     "z_dim to be a whole number from 1 to .*, got NoneType": lambda c: kwargs(c).pop("z_dim"),

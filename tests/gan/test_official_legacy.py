@@ -193,6 +193,7 @@ def test_older_versions_and_unknown_options_are_refused(tmp_path: Path):
         read_official(path)
     for options, message in (
         ({"magic": 1}, "got magic=1"),
+        ({"resolution": 24}, "resolution to be a power of two, got 24"),
         ({"fmap_decay": 2.0}, "fmap_decay to be 1.0 or 1, got 2.0"),
         ({"nonlinearity": "relu"}, "nonlinearity to be lrelu, got 'relu'"),
     ):
