@@ -146,10 +146,9 @@ def calibrate_within(gallery: Gallery, random: np.random.Generator) -> Calibrati
         unseen = np.isin(gallery.groups, subjects[fifth::NUM_FIFTHS])
         asked = np.flatnonzero(unseen)
         asked = np.sort(random.choice(asked, min(len(asked), MOST_PER_FIFTH), replace=False))
-        features = [rows[asked] for rows in gallery.features]
+        stand_ins = gallery.subset(np.isin(np.arange(len(gallery)), asked))
+        features = [rows[: len(stand_ins)] for rows in stand_ins.features]
         scorer = CopyScorer(gallery.subset(~unseen))
-        scores.append(
-            scorer.score(lambda places, asked=asked: gallery.pixels(asked[places]), features).values
-        )
+        scores.append(scorer.score(stand_ins.pixels, features).values)
         groups.append(gallery.groups[asked])
     return calibrate(np.concatenate(scores), np.concatenate(groups))
