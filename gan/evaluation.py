@@ -388,7 +388,7 @@ def _check_reference(
         if strangers:
             notes.append(
                 f"the network of '{name}' learned from {len(strangers)} subjects outside the training part "
-                f"({name_some(strangers)}); one that was trained on this fold's training part alone is cleaner"
+                f"({name_some(strangers)}); one trained on this fold's training part alone is cleaner"
             )
     return notes
 
