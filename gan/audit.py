@@ -1,22 +1,24 @@
 """The privacy audit: generated images held against those learned from and those never seen."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from extract.archive import Archive, open_archive
-from extract.cache import open_images
 from extract.errors import SettingsError
-from extract.png import encode_png
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
-from extract.split import read_split
+from gan.audit_inputs import (
+    Generated,
+    RealSides,
+    read_generated,
+    reals_of_network,
+    reals_of_split,
+    sample,
+)
 from gan.copies import Calibration, CopyScorer, Scores, calibrate, calibrate_within
 from gan.errors import GanError
-from gan.evaluation import find_reference, part_rows, refuse_taught
 from gan.features import (
     FeatureExtractor,
     PixelExtractor,
@@ -25,7 +27,6 @@ from gan.features import (
     extract_features,
 )
 from gan.gallery import Gallery, nearest, nearest_by_bundle
-from gan.generate import check_sampling, open_sampler
 from gan.privacy import (
     MIN_HELD_OUT_BUNDLES,
     MIN_HELD_OUT_IMAGES,
@@ -37,37 +38,10 @@ from gan.privacy import (
     judge,
     leaning,
 )
-from gan.snapshot import read_snapshot, refuse_overlap
+from gan.reference import refuse_taught
 
 READ_BATCH = 64
 NUM_NEIGHBORS = 1
-
-
-@dataclass(frozen=True)
-class Generated:
-    """The images under audit."""
-
-    images: np.ndarray  # (n, C, H, W) uint8
-    files: list[str]
-    sha256: list[str]  # of the PNG bytes: what manifests and ledgers know an image by
-    seeds: list[str]  # empty where unknown
-    source: Path  # snapshot or archive
-    snapshot_sha256: str  # empty where unknown
-
-
-@dataclass(frozen=True)
-class RealSides:
-    """The real images on both sides of the question."""
-
-    archive_path: Path
-    archive_sha256: str
-    images: np.ndarray  # (M, C, H, W) uint8, all of the archive
-    files: list[str]  # of all
-    subjects: np.ndarray  # (M,) str
-    train: np.ndarray  # rows that the generator learned from
-    held_out: np.ndarray  # rows that it never saw; may be empty
-    split_sha256: str | None
-    fold: int | None
 
 
 @dataclass(frozen=True)
@@ -144,16 +118,16 @@ def audit(
         )
     notes: list[str] = []
     if network is not None:
-        reals = _reals_of_network(network, data, split, fold, progress)
-        generated = _sample(network, seeds, truncation_psi, noise_mode, batch_size, device, progress)
+        reals = reals_of_network(network, data, split, fold, progress)
+        generated = sample(network, seeds, truncation_psi, noise_mode, batch_size, device, progress)
     else:
         assert fakes is not None
         if data is None:
             raise SettingsError(
                 "--fakes: expected the archive that the generator learned from, got no --data"
             )
-        reals = _reals_of_split(data, split, fold, progress)
-        generated = _read_archive(fakes, progress)
+        reals = reals_of_split(data, split, fold, progress)
+        generated = read_generated(fakes, progress)
         notes.append(
             "that the generator learned from this archive"
             + ("" if split is None else " and fold")
@@ -312,54 +286,6 @@ def _lookalike_note(calibration: Calibration, scores: Scores, reals: RealSides, 
     ]
 
 
-def _reals_of_network(
-    network: Path, data: Path | None, split: Path | None, fold: int | None, progress: Progress
-) -> RealSides:
-    snapshot = read_snapshot(network)
-    reference = find_reference(snapshot, data, None, split, fold, None)
-    reals = _reals_of_split(reference.data, reference.split, reference.fold, progress)
-    if reals.archive_sha256 != snapshot.archive_sha256:
-        raise GanError(
-            f"--data={reference.data}: expected the archive that {snapshot.path} was trained on "
-            f"({snapshot.archive_sha256[:12]}), got another ({reals.archive_sha256[:12]}); leave --data out, "
-            "or name that archive"
-        )
-    if len(reals.held_out):
-        subjects = sorted({str(name) for name in reals.subjects[reals.held_out]})
-        refuse_overlap(
-            snapshot, subjects, reals.archive_sha256, f"the held-out parts of fold {reference.fold}"
-        )
-    return reals
-
-
-def _reals_of_split(data: Path, split: Path | None, fold: int | None, progress: Progress) -> RealSides:
-    with open_archive(data) as archive:
-        folds = None if split is None else read_split(split, archive)
-        if folds is None and fold is not None:
-            raise SettingsError(f"--fold={fold}: expected the split it belongs to, got none; give --split")
-        if folds is None:
-            train = np.flatnonzero((archive.manifest["origin"] != "synthetic").to_numpy())
-            held_out = np.zeros(0, dtype=np.int64)
-        else:
-            train = part_rows(folds, archive, fold or 0, "train")
-            held_out = np.concatenate(
-                [part_rows(folds, archive, fold or 0, part) for part in ("val", "test")]
-            )
-        if len(train) < 2:
-            raise GanError(f"{data}: expected real training images to compare with, got {len(train)}")
-        return RealSides(
-            archive_path=data,
-            archive_sha256=archive.sha256,
-            images=open_images(archive, progress),
-            files=archive.manifest["file"].tolist(),
-            subjects=archive.subjects,
-            train=train,
-            held_out=held_out,
-            split_sha256=None if folds is None else folds.sha256,
-            fold=None if folds is None else fold or 0,
-        )
-
-
 def _check_extractor(extractor: FeatureExtractor, reals: RealSides) -> list[str]:
     """A task network must not have learned from the held-out side: it would see that side more sharply."""
     if not isinstance(extractor, TaughtOnSubjects) or len(reals.held_out) == 0:
@@ -372,56 +298,6 @@ def _check_extractor(extractor: FeatureExtractor, reals: RealSides) -> list[str]
         f"the features of '{extractor.name}' were learned on the training part, which they may tell apart "
         "more finely than other people; run the audit with --extractor pixels as well"
     ]
-
-
-def _sample(
-    network: Path,
-    seeds: Sequence[int],
-    truncation_psi: float,
-    noise_mode: str,
-    batch_size: int,
-    device: str,
-    progress: Progress,
-) -> Generated:
-    snapshot = read_snapshot(network)
-    if snapshot.classes:
-        raise SettingsError(
-            f"--network={snapshot.path}: expected an unconditional generator, got one with classes; make "
-            "an archive with gan generate --class and audit it with --fakes"
-        )
-    check_sampling(seeds, noise_mode, batch_size, truncation_psi)
-    sampler = open_sampler(network, device=device)
-    images = np.empty((len(seeds), *snapshot.image_shape), dtype=np.uint8)
-    done = 0
-    for part, pixels in sampler.batches(seeds, truncation_psi, noise_mode, batch_size):
-        images[done : done + len(part)] = pixels
-        done += len(part)
-        progress(done, len(seeds), "images sampled")
-    hashes = [hashlib.sha256(encode_png(_as_stored(image))).hexdigest() for image in images]
-    files = [f"seed{seed:04d}.png" for seed in seeds]
-    return Generated(images, files, hashes, [str(seed) for seed in seeds], snapshot.path, snapshot.sha256)
-
-
-def _as_stored(image: np.ndarray) -> np.ndarray:
-    return image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-
-
-def _read_archive(fakes: Path, progress: Progress) -> Generated:
-    with open_archive(fakes) as archive:
-        manifest = archive.manifest
-        snapshots = set(manifest["snapshot_sha256"])
-        return Generated(
-            images=open_images(archive, progress),
-            files=manifest["file"].tolist(),
-            sha256=_hashes(archive),
-            seeds=manifest["seed"].tolist(),
-            source=fakes,
-            snapshot_sha256=snapshots.pop() if len(snapshots) == 1 else "",
-        )
-
-
-def _hashes(archive: Archive) -> list[str]:
-    return [str(value) for value in archive.manifest["sha256"]]
 
 
 class _Steps:

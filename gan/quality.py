@@ -1,9 +1,9 @@
 """How good a generator is: measures of its images against real ones, each with the extractor it rests on."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,14 @@ from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
 from gan.errors import GanError
 from gan.features import ClassProbabilities, FeatureExtractor, PathDistance, checked_rows, extract_features
-from gan.images import to_pixels
+from gan.judged import (
+    Fakes,
+    GeneratedImages,
+    RealImages,
+    StoredFakes,
+    choose_images,
+    count_images,
+)
 from gan.log import format_time
 from gan.metric_names import DEFAULT_NUM, Metric, needed_extractors, parse_metrics
 from gan.metrics import (
@@ -41,28 +48,6 @@ __all__ = [
 FeatureCache = dict[tuple[object, ...], np.ndarray]  # of the real images, kept to measure again
 READ_BATCH = 64  # real images at a time
 KID_SUBSET = 1000
-
-
-class RealImages(Protocol):
-    """What is compared with: `gan.data.TrainingImages` is one."""
-
-    @property
-    def rows(self) -> np.ndarray: ...
-
-    @property
-    def mirror(self) -> bool: ...
-
-    def __len__(self) -> int:
-        """How many there are; twice the rows where mirrored copies are shown, which come second."""
-        ...
-
-    def pixels(self, items: np.ndarray) -> np.ndarray:
-        """(n, C, H, W) uint8."""
-        ...
-
-    def one_hot(self, items: np.ndarray) -> np.ndarray:
-        """(n, c_dim) float32."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -153,8 +138,8 @@ def measure_generator(
             images.
     """
     device = torch.device(device)
-    fakes = _GeneratedImages(G, reals, seed, truncation_psi, device)
-    counts = [_counts(metric, len(reals.rows), len(reals), num) for metric in metrics]
+    fakes = GeneratedImages(G, reals, seed, truncation_psi, device)
+    counts = [count_images(metric, len(reals.rows), len(reals), num) for metric in metrics]
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive_seed("noise of fakes", seed))
         return _measure(metrics, counts, extractors, reals, fakes, seed, batch_size, cache, progress)
@@ -189,66 +174,10 @@ def measure_images(
                 f"{len(fakes.rows):,}; take a measure with equal counts, for instance "
                 f"{metric.kind}@{metric.extractor}"
             )
-        n_real, n_fake = _counts(metric, len(reals.rows), len(reals), min(num, len(fakes.rows)))
+        n_real, n_fake = count_images(metric, len(reals.rows), len(reals), min(num, len(fakes.rows)))
         counts.append((n_real, n_fake))
-    sampled = _StoredImages(fakes, seed)
+    sampled = StoredFakes(fakes, seed)
     return _measure(metrics, counts, extractors, reals, sampled, seed, batch_size, cache, progress)
-
-
-def _counts(metric: Metric, num_rows: int, num_with_mirrored: int, num: int) -> tuple[int, int]:
-    """How many reals and how many fakes a measure takes."""
-    if metric.num_fakes is None:
-        equal = min(num_rows, num)
-        return (0 if metric.kind == "ppl" else equal), equal
-    available = num_with_mirrored if metric.has_mirrored else num_rows
-    n_real = available if metric.max_reals is None else min(available, metric.max_reals)
-    return (0 if metric.kind in ("is", "ppl") else n_real), metric.num_fakes
-
-
-class _Fakes(Protocol):
-    def batches(self, num: int, batch_size: int) -> Iterator[np.ndarray]: ...
-
-
-class _GeneratedImages:
-    """Fakes of a generator, the first n always the same ones."""
-
-    def __init__(
-        self, G: Generator, reals: RealImages, seed: int, truncation_psi: float, device: torch.device
-    ) -> None:
-        self.G, self.device, self.seed = G, device, seed
-        self._reals, self._psi = reals, truncation_psi
-        self._label_random = np.random.RandomState(derive_seed("labels of fakes", seed))
-
-    def labels(self, num: int) -> torch.Tensor:
-        if self.G.c_dim == 0:
-            return torch.zeros([num, 0], device=self.device)
-        items = self._label_random.randint(len(self._reals), size=num)
-        return torch.from_numpy(self._reals.one_hot(items)).to(self.device)
-
-    def batches(self, num: int, batch_size: int) -> Iterator[np.ndarray]:
-        random = torch.Generator().manual_seed(derive_seed("latents of fakes", self.seed))
-        for start in range(0, num, batch_size):
-            count = min(batch_size, num - start)
-            z = torch.randn([count, self.G.z_dim], generator=random).to(self.device)
-            images = self.G(z, self.labels(count), truncation_psi=self._psi, noise_mode="random")
-            yield to_pixels(images.float().cpu().numpy())
-
-
-class _StoredImages:
-    def __init__(self, images: RealImages, seed: int) -> None:
-        self._images, self._seed = images, seed
-
-    def batches(self, num: int, batch_size: int) -> Iterator[np.ndarray]:
-        items = _choose(len(self._images.rows), num, self._seed)
-        for start in range(0, num, batch_size):
-            yield self._images.pixels(items[start : start + batch_size])
-
-
-def _choose(available: int, num: int, seed: int) -> np.ndarray:
-    """`num` different places of those available; all of them in order where all are wanted."""
-    if num == available:
-        return np.arange(available)
-    return np.random.RandomState(derive_seed("images measured", seed)).permutation(available)[:num]
 
 
 def _measure(
@@ -256,7 +185,7 @@ def _measure(
     counts: Sequence[tuple[int, int]],
     extractors: Mapping[str, FeatureExtractor],
     reals: RealImages,
-    fakes: _Fakes,
+    fakes: Fakes,
     seed: int,
     batch_size: int,
     cache: FeatureCache | None,
@@ -337,7 +266,7 @@ def _fake_features(
     metrics: Sequence[Metric],
     counts: Sequence[tuple[int, int]],
     extractors: Mapping[str, FeatureExtractor],
-    fakes: _Fakes,
+    fakes: Fakes,
     batch_size: int,
     steps: "_Steps",
 ) -> tuple[dict[tuple[str, str], np.ndarray], dict[str, float]]:
@@ -390,7 +319,7 @@ def _real_features(
     available = len(reals) if has_mirrored else len(reals.rows)
     key = (extractor.name, extractor.weights_sha256, num, available, seed)
     if key not in cache:
-        items = _choose(available, num, seed)
+        items = choose_images(available, num, seed)
         cache[key] = extract_features(
             extractor.features,
             num,
@@ -405,15 +334,16 @@ def _path_length(
     metric: Metric,
     num_pairs: int,
     extractor: FeatureExtractor,
-    fakes: _Fakes,
+    fakes: Fakes,
     seed: int,
     batch_size: int,
     steps: "_Steps",
 ) -> tuple[float]:
-    assert isinstance(fakes, _GeneratedImages) and isinstance(extractor, PathDistance) and metric.path
+    assert isinstance(fakes, GeneratedImages) and isinstance(extractor, PathDistance) and metric.path
+    label_random = np.random.RandomState(derive_seed("labels on paths", seed))
     value = path_length(
         fakes.G,
-        fakes.labels,
+        lambda count: fakes.labels(count, label_random),
         extractor,
         metric.path,
         num_pairs,

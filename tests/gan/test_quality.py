@@ -14,7 +14,7 @@ from extract.archive import ArchiveWriter, ImageRecord, open_archive
 from extract.errors import SettingsError
 from gan.data import open_training_images
 from gan.errors import GanError
-from gan.evaluation import StoredImages, evaluate_archives, evaluate_network, refuse_taught
+from gan.evaluation import StoredImages, evaluate_archives, evaluate_network
 from gan.features import PixelExtractor, extract_features
 from gan.generate import generate_archive
 from gan.metric_names import PathSettings
@@ -27,6 +27,7 @@ from gan.quality import (
     needed_extractors,
     parse_metrics,
 )
+from gan.reference import refuse_taught
 from gan.snapshot import load_generator
 from scripts.cli import cli
 
@@ -287,6 +288,16 @@ def test_a_conditional_generator_draws_the_labels_of_real_images(trained_conditi
     reals = open_training_images(shapes, cond=True)
     (result,) = measure_generator(G, reals, parse_metrics("fid@pixels"), PIXELS)
     assert result.num_fake == len(reals.rows) and np.isfinite(result.value)
+
+
+def test_a_measure_does_not_depend_on_what_is_measured_beside_it(trained_conditional, shapes):
+    G, _ = load_generator(trained_conditional)
+    reals = open_training_images(shapes, cond=True)
+    alone = [
+        measure_generator(G, reals, parse_metrics(name), PIXELS)[0] for name in ("fid@pixels", "ppl@pixels")
+    ]
+    together = measure_generator(G, reals, parse_metrics("fid@pixels,ppl@pixels"), PIXELS)
+    assert [result.results for result in together] == [result.results for result in alone]
 
 
 # From files
