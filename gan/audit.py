@@ -296,7 +296,7 @@ def _check_extractor(extractor: FeatureExtractor, reals: RealSides) -> list[str]
     refuse_taught({extractor.name: extractor}, others, reals.archive_sha256, "the held-out images")
     return [
         f"the features of '{extractor.name}' were learned on the training part, which they may tell apart "
-        "more finely than other people; run the audit with --extractor pixels as well"
+        "more finely than other people; run the audit without --extractor as well"
     ]
 
 
