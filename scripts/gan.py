@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from scripts.gan_networks import export, import_
+from scripts.gan_quality import audit, evaluate
 from scripts.progress import progress_bar
 
 BOOL = click.BOOL  # official switches take a value: --mirror=1
@@ -20,6 +21,8 @@ def commands() -> None:
 
 commands.add_command(import_)
 commands.add_command(export)
+commands.add_command(evaluate)
+commands.add_command(audit)
 
 
 def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:

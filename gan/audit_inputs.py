@@ -1,0 +1,140 @@
+"""What an audit looks at: generated images, and the real ones on both sides of the question."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from extract.archive import open_archive
+from extract.cache import open_images
+from extract.errors import SettingsError
+from extract.png import encode_png
+from extract.progress import Progress
+from extract.split import read_split
+from gan.errors import GanError
+from gan.generate import check_sampling, open_sampler
+from gan.reference import find_reference, part_rows
+from gan.snapshot import read_snapshot, refuse_overlap
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The images under audit."""
+
+    images: np.ndarray  # (n, C, H, W) uint8
+    files: list[str]
+    sha256: list[str]  # of the PNG bytes: what manifests and ledgers know an image by
+    seeds: list[str]  # empty where unknown
+    source: Path  # snapshot or archive
+    snapshot_sha256: str  # empty where unknown
+
+
+@dataclass(frozen=True)
+class RealSides:
+    """The real images on both sides of the question."""
+
+    archive_path: Path
+    archive_sha256: str
+    images: np.ndarray  # (M, C, H, W) uint8, all of the archive
+    files: list[str]  # of all
+    subjects: np.ndarray  # (M,) str
+    train: np.ndarray  # rows that the generator learned from
+    held_out: np.ndarray  # rows that it never saw; may be empty
+    split_sha256: str | None
+    fold: int | None
+
+
+def reals_of_network(
+    network: Path, data: Path | None, split: Path | None, fold: int | None, progress: Progress
+) -> RealSides:
+    snapshot = read_snapshot(network)
+    reference = find_reference(snapshot, data, None, split, fold, None)
+    reals = reals_of_split(reference.data, reference.split, reference.fold, progress)
+    if reals.archive_sha256 != snapshot.archive_sha256:
+        raise GanError(
+            f"--data={reference.data}: expected the archive that {snapshot.path} was trained on "
+            f"({snapshot.archive_sha256[:12]}), got another ({reals.archive_sha256[:12]}); leave --data out, "
+            "or name that archive"
+        )
+    if len(reals.held_out):
+        subjects = sorted({str(name) for name in reals.subjects[reals.held_out]})
+        refuse_overlap(
+            snapshot, subjects, reals.archive_sha256, f"the held-out parts of fold {reference.fold}"
+        )
+    return reals
+
+
+def reals_of_split(data: Path, split: Path | None, fold: int | None, progress: Progress) -> RealSides:
+    with open_archive(data) as archive:
+        folds = None if split is None else read_split(split, archive)
+        if folds is None and fold is not None:
+            raise SettingsError(f"--fold={fold}: expected the split it belongs to, got none; give --split")
+        if folds is None:
+            train = np.flatnonzero((archive.manifest["origin"] != "synthetic").to_numpy())
+            held_out = np.zeros(0, dtype=np.int64)
+        else:
+            train = part_rows(folds, archive, fold or 0, "train")
+            held_out = np.concatenate(
+                [part_rows(folds, archive, fold or 0, part) for part in ("val", "test")]
+            )
+        if len(train) < 2:
+            raise GanError(f"{data}: expected real training images to compare with, got {len(train)}")
+        return RealSides(
+            archive_path=data,
+            archive_sha256=archive.sha256,
+            images=open_images(archive, progress),
+            files=archive.manifest["file"].tolist(),
+            subjects=archive.subjects,
+            train=train,
+            held_out=held_out,
+            split_sha256=None if folds is None else folds.sha256,
+            fold=None if folds is None else fold or 0,
+        )
+
+
+def sample(
+    network: Path,
+    seeds: Sequence[int],
+    truncation_psi: float,
+    noise_mode: str,
+    batch_size: int,
+    device: str,
+    progress: Progress,
+) -> Generated:
+    snapshot = read_snapshot(network)
+    if snapshot.classes:
+        raise SettingsError(
+            f"--network={snapshot.path}: expected an unconditional generator, got one with classes; make "
+            "an archive with gan generate --class and audit it with --fakes"
+        )
+    check_sampling(seeds, noise_mode, batch_size, truncation_psi)
+    sampler = open_sampler(network, device=device)
+    images = np.empty((len(seeds), *snapshot.image_shape), dtype=np.uint8)
+    done = 0
+    for part, pixels in sampler.batches(seeds, truncation_psi, noise_mode, batch_size):
+        images[done : done + len(part)] = pixels
+        done += len(part)
+        progress(done, len(seeds), "images sampled")
+    hashes = [hashlib.sha256(encode_png(_as_stored(image))).hexdigest() for image in images]
+    files = [f"seed{seed:04d}.png" for seed in seeds]
+    return Generated(images, files, hashes, [str(seed) for seed in seeds], snapshot.path, snapshot.sha256)
+
+
+def _as_stored(image: np.ndarray) -> np.ndarray:
+    return image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
+
+
+def read_generated(fakes: Path, progress: Progress) -> Generated:
+    with open_archive(fakes) as archive:
+        manifest = archive.manifest
+        snapshots = set(manifest["snapshot_sha256"])
+        return Generated(
+            images=open_images(archive, progress),
+            files=manifest["file"].tolist(),
+            sha256=[str(value) for value in manifest["sha256"]],
+            seeds=manifest["seed"].tolist(),
+            source=fakes,
+            snapshot_sha256=snapshots.pop() if len(snapshots) == 1 else "",
+        )
