@@ -66,7 +66,12 @@ def open_session(
 ) -> Session:
     """Begin the log of a run or go on with it; everything before the first iteration."""
     data, recipe, is_first = job.data, job.recipe, job.ranks.is_first
+    started_before = is_first and header is None and (run_dir / "log.txt").exists()
     log = RunLog(run_dir / "log.txt" if is_first else None, echo)
+    if is_first:
+        remove_unfinished_files(run_dir)
+    if started_before:
+        log("An earlier start in this folder was ended before its first state was written; starting again.")
     if header is None and is_first:
         write_options(run_dir, config, job)
     log("Loading training set...")
@@ -105,7 +110,6 @@ def open_session(
         log(f"Resuming at {job.kimg:.1f} kimg, training up to {recipe.total_kimg:g} kimg...")
         log_what_differs(session, header)
     if is_first and header is not None:
-        remove_unfinished_files(run_dir)
         session.num_stats_lines = cut_lines(run_dir / "stats.jsonl", int(header["num_stats_lines"]))
     elif is_first:
         log("Exporting sample images...")

@@ -108,7 +108,10 @@ def read_state_header(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / STATE_NAME
     if not path.is_file():
-        raise GanError(f"{run_dir}: expected a run folder with {STATE_NAME} to go on from, got none")
+        raise GanError(
+            f"{run_dir}: expected a run folder with {STATE_NAME} to go on from, got none; a run that was "
+            f"ended before it wrote one is started again without --resume, or with --resume=auto"
+        )
     return read_header(path, FORMAT, "a training state")
 
 

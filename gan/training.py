@@ -16,7 +16,8 @@ import torch
 
 from extract.errors import SettingsError
 from extract.progress import Progress, no_progress
-from gan.config import TrainConfig, continued_config
+from gan.config import RESUME_AUTO, TrainConfig, continued_config
+from gan.data import TrainingImages
 from gan.distributed import Ranks, open_ranks, place_of_this_process
 from gan.errors import LostProcess, PeerFailed, TrainingInterrupted
 from gan.interrupt import StopRequest, listen_for_stop
@@ -31,7 +32,7 @@ from gan.preparation import (
     share_weights,
     tune_device,
 )
-from gan.runfolder import create_run_dir, find_run_to_resume
+from gan.runfolder import create_run_dir, find_abandoned_start, find_run_to_resume, hold_run_dir
 from gan.session import Session, open_session, save_fakes, save_snapshot, save_state
 from gan.snapshot import read_snapshot
 from gan.state import STATE_NAME, how_to_go_on, read_state_header, stored_config, stored_recipe
@@ -114,16 +115,16 @@ def _train_as_rank(
     echo: Echo | None,
     on_run_dir: Callable[[Path], None],
 ) -> Path:
-    run_dir, header = ranks.from_first(lambda: _find_run(config))
-    if header is not None and run_dir is not None:
-        config = continued_config(stored_config(header), config, run_dir)
-        on_run_dir(run_dir)
-    data = open_data_in_turn(config, ranks, progress)
-    if header is not None and run_dir is not None:
-        check_same_data(header, data, config, run_dir)
-
-    device = ranks.device
     with ExitStack() as stack:
+        run_dir, header = ranks.from_first(lambda: _find_run(config, stack))
+        if header is not None and run_dir is not None:
+            config = continued_config(stored_config(header), config, run_dir)
+            on_run_dir(run_dir)
+        data = open_data_in_turn(config, ranks, progress)
+        if header is not None and run_dir is not None:
+            check_same_data(header, data, config, run_dir)
+
+        device = ranks.device
         stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         stop = stack.enter_context(listen_for_stop(SAME_WISH_SEC if ranks.count > 1 else 0.0))
         tune_device(device, config)
@@ -132,22 +133,33 @@ def _train_as_rank(
             job = prepare_job(config, data, device, recipe, ranks)
         share_weights(job)
         if run_dir is None:
-            outdir = Path(config.outdir)
-            run_dir = ranks.from_first(lambda: create_run_dir(outdir, run_description(config, data)))
+            run_dir = ranks.from_first(lambda: _make_run_dir(config, data, stack))
             on_run_dir(run_dir)
         session = open_session(config, job, run_dir, header, progress, echo)
         if job.is_done and header is not None:
             session.log(f"Nothing left to do: {job.kimg:.1f} of {job.recipe.total_kimg:g} kimg are done.")
             return ranks.from_first(lambda: read_snapshot(session.run_dir).path)
         if header is None:
-            save_state(session)  # from here on nothing of the run is lost, whatever ends it
+            save_state(session)  # from here on the run can be gone on with, whatever ends it
         return _run(session, stop)
 
 
-def _find_run(config: TrainConfig) -> tuple[Path | None, dict[str, Any] | None]:
-    """The run folder to go on with and the header of its state; None for a new run."""
+def _find_run(config: TrainConfig, stack: ExitStack) -> tuple[Path | None, dict[str, Any] | None]:
+    """The run folder to go on with, held until `stack` ends, and its state's header; None = a new run."""
     run_dir = find_run_to_resume(config)
-    return run_dir, None if run_dir is None else read_state_header(run_dir)
+    if run_dir is None:
+        return None, None
+    stack.enter_context(hold_run_dir(run_dir))
+    return run_dir, read_state_header(run_dir)
+
+
+def _make_run_dir(config: TrainConfig, data: TrainingImages, stack: ExitStack) -> Path:
+    """The folder of a new run, held until `stack` ends."""
+    outdir, description = Path(config.outdir), run_description(config, data)
+    abandoned = find_abandoned_start(outdir, description) if config.resume == RESUME_AUTO else None
+    run_dir = abandoned or create_run_dir(outdir, description)
+    stack.enter_context(hold_run_dir(run_dir))
+    return run_dir
 
 
 def _run(session: Session, stop: StopRequest) -> Path:
