@@ -50,6 +50,7 @@ def kill_at_rename(count: int, when: str) -> None:
 def main() -> None:
     if len(sys.argv) > 1:
         sys.exit(run({"config": json.loads(Path(sys.argv[1]).read_text())}))
+    torch.optim.Adam([torch.zeros(1)])  # the first optimiser of a process imports half of torch
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

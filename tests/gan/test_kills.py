@@ -143,28 +143,31 @@ def test_kills_between_any_two_files_change_nothing(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_twenty_kills_at_random_moments_change_nothing(config: TrainConfig, forker: Forker, tmp_path: Path):
-    config = replace(config, kimg=2.4)
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert forker.run(replace(config, outdir=whole)) == 0
-    settings = tmp_path / "config.json"
-    settings.write_text(json.dumps(config_to_json(replace(config, outdir=killed))))
+def test_twenty_kills_at_random_moments_change_nothing(config: TrainConfig, tmp_path: Path):
+    settings, killed, whole = tmp_path / "config.json", tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-m", "tests.gan.killed_run", str(settings)]
+
+    def start(**changes) -> subprocess.Popen:
+        settings.write_text(json.dumps(config_to_json(replace(config, **changes))))
+        return subprocess.Popen(command, cwd=REPOSITORY, env=ENVIRONMENT)
+
+    started = time.monotonic()
+    assert start(outdir=tmp_path / "first", kimg=0.008).wait() == 0
+    start_sec = time.monotonic() - started
     chance = random.Random(20)
-    num_kills = 0
     for _ in range(20):
-        process = subprocess.Popen(command, cwd=REPOSITORY, env=ENVIRONMENT)
-        try:
-            process.wait(timeout=chance.uniform(0.0, 7.0))  # importing alone takes two or three
-        except subprocess.TimeoutExpired:
-            process.kill()
-            num_kills += process.wait() == -signal.SIGKILL
-    assert num_kills == 20
-    assert subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT).returncode == 0
+        process = start(outdir=killed, kimg=1000.0)
+        time.sleep(chance.uniform(0.0, 2.5 * start_sec))  # while it starts, and longer in training
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    kimg = read_state_header(only_run(killed))["images_seen"] / 1000 + 0.1
+    assert start(outdir=killed, kimg=kimg).wait() == 0
+    assert start(outdir=whole, kimg=kimg).wait() == 0
     assert_same_run(only_run(killed), only_run(whole))
     log = (only_run(killed) / "log.txt").read_text()
-    assert log.count("Resuming at") >= 5
-    assert "Exiting..." in log.splitlines()[-1]
+    assert log.count("Resuming at") >= 8
+    assert log.splitlines()[-1] == "Exiting..."
+    print(f"{kimg:.1f} kimg, resumed {log.count('Resuming at')} times")
 
 
 def test_sigterm_at_the_very_start_writes_a_state_that_goes_on_to_the_same(
