@@ -33,7 +33,8 @@ def start(tiny: TrainConfig, outdir: Path, launcher: list[str] = CLI, *options: 
     """A training of two processes that would go on for hours."""
     arguments = [
         "--data", str(tiny.data), "--outdir", str(outdir), "--kimg=1000", "--batch=8", "--snap=1",
-        "--gamma=1", "--channel-base=128", "--channel-max=16", "--latent-dim=16", "--grid=2x2", "--device=cpu", *options,
+        "--gamma=1", "--channel-base=128", "--channel-max=16", "--latent-dim=16", "--grid=2x2",
+        "--device=cpu", *options,
     ]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, *launcher, *arguments], cwd=REPOSITORY, text=True,
