@@ -117,6 +117,9 @@ def train(ctx: click.Context, dry_run: bool, **options: Any) -> None:
     from gan.training import train as run_training
 
     given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    place = place_of_this_process()
+    if place.count > 1 and "gpus" not in given:  # torchrun counts the processes, now and when going on
+        options["gpus"], given = place.count, given | {"gpus"}
     config = _train_config(options, given)
     if dry_run:
         planned, summary = plan(config)
@@ -124,7 +127,7 @@ def train(ctx: click.Context, dry_run: bool, **options: Any) -> None:
         click.echo(json.dumps(planned, indent=2))
         click.echo(f"\n{summary}\n\nDry run; exiting.")
         return
-    is_first = place_of_this_process().rank == 0  # of the processes that torchrun started, one speaks
+    is_first = place.rank == 0  # of the processes that torchrun started, one speaks
     try:
         with progress_bar("training") if is_first else nullcontext(no_progress) as progress:
             snapshot = run_training(config, progress, echo=click.echo)

@@ -176,6 +176,16 @@ def test_processes_do_not_outlive_their_launcher(tiny: TrainConfig, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_sigterm_while_the_processes_start_ends_all_of_them(tiny: TrainConfig, tmp_path: Path):
+    launcher = start(tiny, tmp_path, CLI, "--gpus=2")
+    wait_for(lambda: len(children(launcher.pid)) == 2)
+    workers = children(launcher.pid)
+    launcher.send_signal(signal.SIGTERM)
+    assert finish(launcher)[0] in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    assert not any(is_alive(worker) for worker in workers)
+
+
+@pytest.mark.slow
 def test_torchrun_and_gpus_train_the_same_and_go_on_from_one_another(tiny: TrainConfig, tmp_path: Path):
     one, other, whole = (tmp_path / name for name in ("one", "other", "whole"))
     for outdir, launcher, again in ((one, [CLI, "--gpus=2"], [TORCHRUN]), (other, [TORCHRUN], [CLI])):
