@@ -29,7 +29,7 @@ from gan.state import how_to_go_on
 HOST = "127.0.0.1"
 POLL_SEC = 0.2
 GRACE_SEC = 10.0  # for the others to end by themselves once a process has failed
-LEAVE_SEC = 120.0  # and once one has come to the end
+LEAVE_SEC = 120.0  # and once one has come to the end, or was stopped
 MEETING_TIMEOUT = timedelta(minutes=10)  # for all processes to import torch and come together
 
 
@@ -141,7 +141,8 @@ def _watch(team: _Team, stop: StopRequest, progress: Progress, echo: Echo | None
             continue
         if event is None:
             team.ended.append(rank)
-            grace_sec = LEAVE_SEC if team.processes[rank].returncode == 0 else GRACE_SEC
+            is_orderly = team.last_words.get(rank, {}).get("kind") in ("done", "interrupted")
+            grace_sec = LEAVE_SEC if is_orderly else GRACE_SEC
             deadline = min(deadline or math.inf, time.monotonic() + grace_sec)
         elif event["kind"] == "progress":
             progress(*event["values"])
