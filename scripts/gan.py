@@ -1,12 +1,14 @@
 """`synthlabel gan`: train StyleGAN2-ADA on an archive, and sample images from it."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from extract.progress import no_progress
 from scripts.gan_networks import export, import_
 from scripts.gan_quality import audit, evaluate
 from scripts.progress import progress_bar
@@ -80,7 +82,13 @@ def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.option("--freezed", type=int, help="Layers of the discriminator that are not trained.  [default: 0]")
 @click.option("--seed", type=int, default=0, show_default=True)
 # Where, and what to write
-@click.option("--gpus", type=int, default=1, show_default=True)
+@click.option(
+    "--gpus",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Processes that train together, one a GPU; with --device=cpu on the CPU. Not needed with torchrun.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
 @click.option(
     "--precision",
@@ -113,11 +121,15 @@ def train(ctx: click.Context, dry_run: bool, **options: Any) -> None:
 
     Ctrl-C and SIGTERM write the state first; --resume RUN_FOLDER (or latest) then goes on exactly.
     """
-    from gan.errors import TrainingInterrupted
+    from gan.distributed import place_of_this_process
+    from gan.errors import PeerFailed, TrainingInterrupted
     from gan.planning import plan
     from gan.training import train as run_training
 
     given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    place = place_of_this_process()
+    if place.count > 1 and "gpus" not in given:  # torchrun counts the processes, now and when going on
+        options["gpus"], given = place.count, given | {"gpus"}
     config = _train_config(options, given)
     if dry_run:
         planned, summary = plan(config)
@@ -125,13 +137,18 @@ def train(ctx: click.Context, dry_run: bool, **options: Any) -> None:
         click.echo(json.dumps(planned, indent=2))
         click.echo(f"\n{summary}\n\nDry run; exiting.")
         return
+    is_first = place.rank == 0  # of the processes that torchrun started, one speaks
     try:
-        with progress_bar("training") as progress:
+        with progress_bar("training") if is_first else nullcontext(no_progress) as progress:
             snapshot = run_training(config, progress, echo=click.echo)
     except TrainingInterrupted as stopped:
-        click.echo(f"\nTraining was {stopped}", err=True)
+        if is_first:
+            click.echo(f"\nTraining was {stopped}", err=True)
         ctx.exit(128 + stopped.signal_number)
-    click.echo(f"{snapshot}: the trained generator")
+    except PeerFailed:  # which has told why
+        ctx.exit(1)
+    if is_first:
+        click.echo(f"{snapshot}: the trained generator")
 
 
 def _train_config(options: dict[str, Any], given: set[str]) -> Any:
