@@ -13,7 +13,8 @@ from extract.seeds import derive_seed
 from gan.config import TrainConfig
 from gan.images import choose_grid_items, official_grid_size, save_grid, to_pixels
 from gan.job import Job
-from gan.log import Echo, RunLog, module_table
+from gan.layer_table import layer_tables
+from gan.log import Echo, RunLog
 from gan.preparation import describe_part
 from gan.runfolder import write_options
 from gan.snapshot import write_snapshot
@@ -74,8 +75,8 @@ def open_session(
         log(f"Left out: {data.num_synthetic_left_out} synthetic images of the archive.")
     log()
     log("Constructing networks...")
-    for name, module in (("Generator", job.players.G), ("Discriminator", job.players.D)):
-        log(module_table(name, module))
+    for table in layer_tables(job):
+        log(table)
         log()
     log("Setting up augmentation...")
     log(
