@@ -12,7 +12,9 @@ from gan.config import Recipe, TrainConfig
 from gan.data import TrainingImages
 from gan.networks import fastest_precision
 
-SIDES = frozenset("left right l r lh rh links rechts dexter sinister od os".split())
+SIDES = frozenset(
+    ("left", "right", "l", "r", "lh", "rh", "links", "rechts", "dexter", "sinister", "od", "os")
+)
 
 
 def check_fit(config: TrainConfig, recipe: Recipe, data: TrainingImages) -> None:
@@ -29,13 +31,13 @@ def check_fit(config: TrainConfig, recipe: Recipe, data: TrainingImages) -> None
     num_layers = num_freezable_layers(recipe)
     if recipe.freeze_layers > num_layers:
         raise SettingsError(
-            f"--freezed must be between 0 and {num_layers}, the layers that the discriminator has above 4x4 at "
-            f"{recipe.resolution} pixels, got {recipe.freeze_layers}"
+            f"--freezed must be between 0 and {num_layers}, the layers that the discriminator has above 4x4 "
+            f"at {recipe.resolution} pixels, got {recipe.freeze_layers}"
         )
 
 
 def num_freezable_layers(recipe: Recipe) -> int:
-    """Layers of the discriminator that `--freezed` can count: from RGB, then conv0, conv1 (and skip) a block."""
+    """Layers of the discriminator that `--freezed` can count: from RGB, then those of each block."""
     num_blocks = recipe.resolution.bit_length() - 3  # from the image down to 8x8
     a_block = {"resnet": 3, "orig": 2, "skip": 3}[recipe.d_architecture]
     own_from_rgb = 0 if recipe.d_architecture == "skip" else 1  # skip: each block has one, counted above
@@ -85,8 +87,8 @@ def list_warnings(
         )
     if recipe.freeze_layers and (config.is_new_start or config.resume in ("latest", "auto")):
         warnings.append(
-            f"--freezed={recipe.freeze_layers} without a snapshot to --resume from keeps random layers as they "
-            "are; it is meant for fine-tuning"
+            f"--freezed={recipe.freeze_layers} without a snapshot to --resume from keeps random layers as "
+            "they are; it is meant for fine-tuning"
         )
     if recipe.snap * config.tick_kimg >= recipe.total_kimg > config.tick_kimg:
         warnings.append(

@@ -110,9 +110,7 @@ def judge(ticks: Sequence[Tick], ada_target: float | None) -> list[Finding]:
 
 
 def scores_explode(ticks: Sequence[Tick], ada_target: float | None) -> Finding | None:
-    since = _lasting(
-        ticks, 1, lambda tick: max(abs(tick.score_real), abs(tick.score_fake)) > SCORE_LIMIT
-    )
+    since = _lasting(ticks, 1, lambda tick: max(abs(tick.score_real), abs(tick.score_fake)) > SCORE_LIMIT)
     if since is None:
         return None
     last = ticks[-1]
@@ -227,7 +225,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def _lasting(ticks: Sequence[Tick], patience: int, is_so: Callable[[Tick], bool]) -> float | None:
-    """Where all of the last `patience` ticks (or more) are so: the kimg of the last tick that was not; else None."""
+    """The kimg of the last tick that is not so, where at least `patience` are after it; else None."""
     count = 0
     for tick in reversed(ticks):
         if not is_so(tick):
@@ -243,7 +241,8 @@ def fake_variety(fakes: np.ndarray, reals: np.ndarray) -> float:
         fakes, reals: (n, C, H, W) and (m, C, H, W), in the same units; at least two of each.
 
     Returns:
-        About 1 for a generator as varied as its data; 0 where all images are the same; NaN where the reals are.
+        About 1 for a generator as varied as its data; 0 where all its images are alike; NaN where all reals
+        are.
     """
     between_reals = float(reals.astype(np.float64).var(axis=0).mean())
     between_fakes = float(fakes.astype(np.float64).var(axis=0).mean())
@@ -251,7 +250,7 @@ def fake_variety(fakes: np.ndarray, reals: np.ndarray) -> float:
 
 
 def bad_gradients(network: nn.Module) -> Tensor:
-    """1 where any gradient of a network is no finite number, else 0: a scalar on its device, nothing waits."""
+    """1 where any gradient of a network is no finite number, else 0; stays on its device: nothing waits."""
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     if not gradients:
         return torch.zeros([])

@@ -8,6 +8,7 @@ import torch
 from extract.errors import SettingsError
 from extract.progress import Progress
 from gan.allocator import keep_freed_memory
+from gan.checks import check_fit
 from gan.config import Recipe, TrainConfig, describe, make_recipe
 from gan.data import TrainingImages, open_training_images
 from gan.errors import GanError
@@ -65,6 +66,7 @@ def prepare_job(
         on_gpu=device.type == "cuda",
         from_snapshot=start is not None,
     )
+    check_fit(config, recipe, data)
     torch.manual_seed(config.seed)
     job = build_job(recipe, data, device, config.seed)
     if start is not None:

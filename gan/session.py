@@ -1,5 +1,7 @@
 """One process's work on a run folder: the log it opens or continues, its grids, snapshots and states."""
 
+import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +12,15 @@ import torch
 
 from extract.progress import Progress
 from extract.seeds import derive_seed
+from gan.checks import list_warnings
 from gan.config import TrainConfig
-from gan.images import choose_grid_items, official_grid_size, save_grid, to_pixels
+from gan.event_log import EventLog
+from gan.health import HealthWatch, all_finite, fake_variety
+from gan.images import choose_grid_items, official_grid_size, save_grid, save_png, tile, to_pixels
 from gan.job import Job
 from gan.layer_table import layer_tables
 from gan.log import Echo, RunLog
+from gan.pace import Pace
 from gan.preparation import describe_part
 from gan.runfolder import write_options
 from gan.snapshot import write_snapshot
@@ -22,6 +28,8 @@ from gan.state import restore_state, write_state
 
 SMALL_GRID = (8, 8)  # columns and rows; the official grids of up to 1024 images take minutes on a CPU
 GRID_BATCH = 16
+SHOWN_PX = 2048  # of a grid on TensorBoard, whose files would grow by the whole screens of the official grids
+VARIETY_IMAGES = 32  # of the grid that are looked at each tick
 
 
 @dataclass
@@ -37,20 +45,18 @@ class Session:
     rows: int
     grid_z: torch.Tensor
     grid_c: torch.Tensor
+    grid_reals: np.ndarray  # (columns * rows, C, H, W) uint8
+    events: EventLog
+    health: HealthWatch
+    pace: Pace = field(default_factory=Pace)
     num_stats_lines: int = 0
     started: float = field(default_factory=time.monotonic)
-    images_at_start: int = 0
     state_written: float = field(default_factory=time.monotonic)
 
     @property
     def elapsed_sec(self) -> float:
         """Of the training, earlier sessions included."""
         return self.job.elapsed_sec + time.monotonic() - self.started
-
-    def seconds_left(self) -> float | None:
-        done = self.job.images_seen - self.images_at_start
-        left = max(self.job.recipe.total_kimg * 1000 - self.job.images_seen, 0)
-        return (time.monotonic() - self.started) * left / done if done else None
 
 
 def open_session(
@@ -87,6 +93,12 @@ def open_session(
     columns, rows = config.grid or _default_grid(job, config)
     items = choose_grid_items(data, columns, rows)
     generator = torch.Generator().manual_seed(derive_seed("sample grid", config.seed))
+    reals = data.pixels(items)
+    if header is None:
+        log("Exporting sample images...")
+        save_grid(run_dir / "reals.png", reals, columns, rows)
+    log("Initializing logs...")
+    resumed_at = None if header is None else int(header["images_seen"]) / 1000
     session = Session(
         config=config,
         job=job,
@@ -97,18 +109,23 @@ def open_session(
         rows=rows,
         grid_z=torch.randn([columns * rows, recipe.latent_dim], generator=generator),
         grid_c=torch.from_numpy(data.one_hot(items)),
+        grid_reals=reals,
+        events=EventLog(run_dir, log, resumed_at),
+        health=HealthWatch(recipe.ada_target),
     )
     if header is None:
-        log("Exporting sample images...")
-        save_grid(run_dir / "reals.png", data.pixels(items), columns, rows)
+        _show_grid(session, "Images/reals", reals)
         save_fakes(session, "fakes_init.png")
         (run_dir / "stats.jsonl").write_text("", encoding="utf-8")
-        log("Initializing logs...")
+        for warning in list_warnings(config, recipe, data, job.device):
+            log(f"Warning: {warning}.")
         log(f"Training for {recipe.total_kimg:g} kimg...")
     else:
         restore_state(run_dir, header, job)
-        session.num_stats_lines = _cut_stats(run_dir / "stats.jsonl", int(header["num_stats_lines"]))
-        session.images_at_start = job.images_seen
+        lines = _cut_stats(run_dir / "stats.jsonl", int(header["num_stats_lines"]))
+        session.num_stats_lines = len(lines)
+        for line in lines:
+            session.health.observe(json.loads(line))  # what was said before is not said again
         log(f"Resuming at {job.kimg:.1f} kimg, training up to {recipe.total_kimg:g} kimg...")
     log()
     return session
@@ -121,21 +138,46 @@ def _default_grid(job: Job, config: TrainConfig) -> tuple[int, int]:
     return official_grid_size(width, height)
 
 
-def _cut_stats(path: Path, num_lines: int) -> int:
+def _cut_stats(path: Path, num_lines: int) -> list[str]:
     """Drop the lines of ticks after the state was written: they will be trained, and written, again."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     path.write_text("".join(lines[:num_lines]), encoding="utf-8")
-    return min(num_lines, len(lines))
+    return lines[:num_lines]
+
+
+def save_fakes(session: Session, name: str) -> None:
+    pixels = _grid_fakes(session, len(session.grid_z))
+    save_png(session.run_dir / name, tile(pixels, session.columns, session.rows))
+    _show_grid(session, "Images/fakes", pixels)
 
 
 @torch.no_grad()
-def save_fakes(session: Session, name: str) -> None:
+def _grid_fakes(session: Session, count: int) -> np.ndarray:
+    """The first images of the grid of generated ones, (count, C, H, W) uint8."""
     job = session.job
     parts = []
-    for z, c in zip(session.grid_z.split(GRID_BATCH), session.grid_c.split(GRID_BATCH), strict=True):
+    z_parts, c_parts = session.grid_z[:count].split(GRID_BATCH), session.grid_c[:count].split(GRID_BATCH)
+    for z, c in zip(z_parts, c_parts, strict=True):
         images = job.G_ema(z.to(job.device), c.to(job.device), noise_mode="const")
         parts.append(to_pixels(images.float().cpu().numpy()))
-    save_grid(session.run_dir / name, np.concatenate(parts), session.columns, session.rows)
+    return np.concatenate(parts)
+
+
+def _show_grid(session: Session, name: str, pixels: np.ndarray) -> None:
+    """The grid on TensorBoard, as much of it as a screen shows."""
+    _, channels, height, width = pixels.shape
+    columns, rows = min(session.columns, SHOWN_PX // width), min(session.rows, SHOWN_PX // height)
+    shown = pixels.reshape(session.rows, session.columns, channels, height, width)[:rows, :columns]
+    picture = tile(shown.reshape(rows * columns, channels, height, width), columns, rows)
+    session.events.add_picture(name, picture, session.job.kimg, session.elapsed_sec)
+
+
+def measure_variety(session: Session) -> float:
+    """How different the images of the grid are from one another, as a share of the reals' difference."""
+    if not all_finite(session.job.G_ema):
+        return math.nan
+    count = min(VARIETY_IMAGES, len(session.grid_z))
+    return fake_variety(_grid_fakes(session, count), session.grid_reals)
 
 
 def save_snapshot(session: Session) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from extract.progress import Progress, no_progress
+from gan.checks import check_continuation
 from gan.config import TrainConfig, continued_config
 from gan.errors import TrainingInterrupted
 from gan.interrupt import StopRequest, listen_for_stop
@@ -22,7 +23,7 @@ from gan.runfolder import create_run_dir, find_run_to_resume
 from gan.session import Session, open_session, save_fakes, save_snapshot, save_state
 from gan.snapshot import read_snapshot
 from gan.state import STATE_NAME, read_state_header, stored_config, stored_recipe
-from gan.ticks import stop_if_diverged, write_status
+from gan.ticks import stop_if_diverged, tell_health, write_status
 
 
 def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | None = None) -> Path:
@@ -41,6 +42,7 @@ def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | No
     header = None
     if run_dir is not None:
         header = read_state_header(run_dir)
+        check_continuation(header, config, run_dir)
         config = continued_config(stored_config(header), config, run_dir)
     device = choose_device(config.device)
     data = open_data(config, progress)
@@ -60,6 +62,7 @@ def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | No
         if job.is_done and header is not None:
             session.log(f"Nothing left to do: {job.kimg:.1f} of {job.recipe.total_kimg:g} kimg are done.")
             return read_snapshot(run_dir).path
+        stack.callback(session.events.close)
         try:
             return _run(session, stop)
         except OSError as error:  # a full disk for the most part: the state written last is whole
@@ -85,6 +88,7 @@ def _run(session: Session, stop: StopRequest) -> Path:
             tick_ended = time.monotonic()
             statistics = write_status(session, tick_ended - tick_started, maintenance_sec)
             stop_if_diverged(session, statistics)
+            tell_health(session, statistics)
             snapshot_due = job.is_done or job.tick % recipe.snap == 0
             if snapshot_due:
                 save_fakes(session, f"fakes{job.images_seen // 1000:06d}.png")
@@ -95,11 +99,13 @@ def _run(session: Session, stop: StopRequest) -> Path:
                 save_state(session)
             tick_started = time.monotonic()
             maintenance_sec = tick_started - tick_ended
+            session.pace.observe_between(maintenance_sec, snapshot_due)
             if job.is_done:
                 session.log()
                 session.log("Exiting...")
                 return snapshot
         if stop.signal is not None:
+            stop_if_diverged(session)
             save_state(session)
             interrupted = TrainingInterrupted(stop.signal.name, stop.signal.value, session.run_dir, job.kimg)
             session.log(f"Stopped: {interrupted}")
