@@ -90,7 +90,7 @@ def open_session(
     )
     log("Setting up training phases...")
 
-    columns, rows = config.grid or _default_grid(job, config)
+    columns, rows = grid_size(job, config)
     items = choose_grid_items(data, columns, rows)
     generator = torch.Generator().manual_seed(derive_seed("sample grid", config.seed))
     reals = data.pixels(items)
@@ -131,7 +131,10 @@ def open_session(
     return session
 
 
-def _default_grid(job: Job, config: TrainConfig) -> tuple[int, int]:
+def grid_size(job: Job, config: TrainConfig) -> tuple[int, int]:
+    """Columns and rows of the grids of this training."""
+    if config.grid is not None:
+        return config.grid
     if job.device.type == "cpu" or config.cfg == "small":
         return SMALL_GRID
     _, height, width = job.data.image_shape
