@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from extract.errors import SettingsError
+from gan.metric_names import parse_metrics
 
 AUGMENTATION_MODES = ("noaug", "ada", "fixed")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -165,8 +166,9 @@ class TrainConfig:
         )
         check(self.snap is None or self.snap >= 1, f"--snap must be at least 1, got {self.snap}")
         check(self.keep is None or self.keep >= 1, f"--keep must be at least 1, got {self.keep}")
+        has_metrics = self.metrics is None or bool(parse_metrics(self.metrics))
         check(
-            self.best is None or self.metrics not in ("none", ""),
+            self.best is None or has_metrics,
             f"--best={self.best} needs --metrics that measure it, got --metrics={self.metrics}",
         )
         for pair in self.extractor:

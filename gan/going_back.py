@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from gan.config import TrainConfig
-from gan.snapshot import SNAPSHOT_PATTERN
+from gan.snapshot import BEST_NAME, SNAPSHOT_PATTERN, read_mark
 
 # What a new run from a snapshot is told anew or must not take over.
 _LEFT_OUT = frozenset({"resume", "seed", "tick_kimg", "save_every_sec", "extractor"})
@@ -17,12 +17,16 @@ def way_back(config: TrainConfig, run_dir: Path, good_until_kimg: float) -> str:
     Args:
         good_until_kimg: how far the training was when it still was well.
     """
+    mark = run_dir / BEST_NAME
+    best = read_mark(mark) if mark.is_file() else None
+    if best is not None and best["kimg"] <= good_until_kimg:
+        found = f"The best snapshot is {best['snapshot']} ({best['result']} {best['value']:.4g})"
+        return f"{found}; to go on from it: {new_run_command(config, run_dir / best['snapshot'])}"
     snapshot = last_snapshot_until(run_dir, good_until_kimg)
     if snapshot is None:
         return f"There is no snapshot from before; start again: {new_run_command(config, None)}"
-    return f"The last snapshot from before is {snapshot.name}; to go on from it: " + new_run_command(
-        config, snapshot
-    )
+    found = f"The last snapshot from before is {snapshot.name}"
+    return f"{found}; to go on from it: {new_run_command(config, snapshot)}"
 
 
 def last_snapshot_until(run_dir: Path, kimg: float) -> Path | None:

@@ -161,7 +161,9 @@ def discriminator_blind(ticks: Sequence[Tick], ada_target: float | None) -> Find
 def generator_without_variety(ticks: Sequence[Tick], ada_target: float | None) -> Finding | None:
     """Different latents give nearly the same image: from the start, or after it was otherwise."""
     measured = [tick for tick in ticks if not math.isnan(tick.fake_variety)]
-    best = max((tick.fake_variety for tick in measured), default=0.0)
+    best = min(
+        max((tick.fake_variety for tick in measured), default=0.0), 1.0
+    )  # noise varies more than reals
     limit = max(LEAST_VARIETY, LOST_VARIETY * best)
     since = _lasting(measured, PATIENCE, lambda tick: tick.fake_variety < limit)
     if since is None:

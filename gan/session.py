@@ -20,6 +20,7 @@ from gan.images import choose_grid_items, official_grid_size, save_grid, save_pn
 from gan.job import Job
 from gan.layer_table import layer_tables
 from gan.log import Echo, RunLog
+from gan.measures import Measures
 from gan.pace import Pace
 from gan.preparation import describe_part
 from gan.runfolder import write_options
@@ -48,6 +49,7 @@ class Session:
     grid_reals: np.ndarray  # (columns * rows, C, H, W) uint8
     events: EventLog
     health: HealthWatch
+    measures: Measures
     pace: Pace = field(default_factory=Pace)
     num_stats_lines: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -64,6 +66,7 @@ def open_session(
     job: Job,
     run_dir: Path,
     header: dict[str, Any] | None,
+    measures: Measures,
     progress: Progress,
     echo: Echo | None,
 ) -> Session:
@@ -112,6 +115,7 @@ def open_session(
         grid_reals=reals,
         events=EventLog(run_dir, log, resumed_at),
         health=HealthWatch(recipe.ada_target),
+        measures=measures,
     )
     if header is None:
         _show_grid(session, "Images/reals", reals)
@@ -119,6 +123,8 @@ def open_session(
         (run_dir / "stats.jsonl").write_text("", encoding="utf-8")
         for warning in list_warnings(config, recipe, data, job.device):
             log(f"Warning: {warning}.")
+        if measures.note:
+            log(measures.note)
         log(f"Training for {recipe.total_kimg:g} kimg...")
     else:
         restore_state(run_dir, header, job)
@@ -183,9 +189,14 @@ def measure_variety(session: Session) -> float:
     return fake_variety(_grid_fakes(session, count), session.grid_reals)
 
 
+def snapshot_path(session: Session) -> Path:
+    """Where a snapshot of the training as it is now lies, or will."""
+    return session.run_dir / f"network-snapshot-{session.job.images_seen // 1000:06d}.safetensors"
+
+
 def save_snapshot(session: Session) -> Path:
     job, config, data = session.job, session.config, session.job.data
-    path = session.run_dir / f"network-snapshot-{job.images_seen // 1000:06d}.safetensors"
+    path = snapshot_path(session)
     modules = {
         "G_ema": job.G_ema,
         "G": job.players.G,

@@ -4,8 +4,10 @@ Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limit
 """
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -14,9 +16,12 @@ from extract.progress import Progress, no_progress
 from gan.checks import check_continuation
 from gan.config import TrainConfig, continued_config
 from gan.errors import TrainingInterrupted
+from gan.features import FeatureExtractor
 from gan.interrupt import StopRequest, listen_for_stop
 from gan.job import run_iteration
 from gan.log import Echo
+from gan.measures import choose_measures
+from gan.measuring import make_up_for_measures, measure_snapshot
 from gan.networks import choose_device
 from gan.preparation import check_same_data, open_data, prepare_job, run_description, tune_device
 from gan.runfolder import create_run_dir, find_run_to_resume
@@ -25,13 +30,21 @@ from gan.snapshot import read_snapshot
 from gan.state import STATE_NAME, read_state_header, stored_config, stored_recipe
 from gan.ticks import stop_if_diverged, tell_health, write_status
 
+NO_EXTRACTORS: Mapping[str, FeatureExtractor] = MappingProxyType({})
 
-def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | None = None) -> Path:
+
+def train(
+    config: TrainConfig,
+    progress: Progress = no_progress,
+    echo: Echo | None = None,
+    extractors: Mapping[str, FeatureExtractor] = NO_EXTRACTORS,
+) -> Path:
     """Train a generator, or go on with a training that was stopped, and return the final snapshot.
 
     Args:
         progress: told the images seen after each iteration.
         echo: shown each line of `log.txt` as it is written.
+        extractors: by name, the networks that `config.metrics` look through.
 
     Raises:
         SettingsError: if the options contradict each other or the data.
@@ -49,6 +62,7 @@ def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | No
     if header is not None and run_dir is not None:
         check_same_data(header, data, config, run_dir)
 
+    measures = choose_measures(config, data, device, extractors)
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         stop = stack.enter_context(listen_for_stop())
@@ -58,11 +72,15 @@ def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | No
         if header is None:
             run_dir = create_run_dir(Path(config.outdir), run_description(config, data))
         assert run_dir is not None
-        session = open_session(config, job, run_dir, header, progress, echo)
+        session = open_session(config, job, run_dir, header, measures, progress, echo)
+        stack.callback(session.events.close)
+        if header is not None:
+            make_up_for_measures(session, stop)
+        if header is not None and stop.signal is not None:  # the state on the disk is that of now
+            raise TrainingInterrupted(stop.signal.name, stop.signal.value, run_dir, job.kimg)
         if job.is_done and header is not None:
             session.log(f"Nothing left to do: {job.kimg:.1f} of {job.recipe.total_kimg:g} kimg are done.")
             return read_snapshot(run_dir).path
-        stack.callback(session.events.close)
         try:
             return _run(session, stop)
         except OSError as error:  # a full disk for the most part: the state written last is whole
@@ -97,10 +115,11 @@ def _run(session: Session, stop: StopRequest) -> Path:
             job.tick_start_images = job.images_seen
             if snapshot_due or time.monotonic() - session.state_written > session.config.save_every_sec:
                 save_state(session)
+            measured = not snapshot_due or measure_snapshot(session, snapshot, stop)
             tick_started = time.monotonic()
             maintenance_sec = tick_started - tick_ended
             session.pace.observe_between(maintenance_sec, snapshot_due)
-            if job.is_done:
+            if job.is_done and measured:
                 session.log()
                 session.log("Exiting...")
                 return snapshot

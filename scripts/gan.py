@@ -130,6 +130,7 @@ def train(ctx: click.Context, dry_run: bool, probe: float, **options: Any) -> No
     from gan.errors import TrainingInterrupted
     from gan.planning import plan
     from gan.training import train as run_training
+    from scripts.extractors import load_extractors
 
     given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
     config = _train_config(options, given)
@@ -140,9 +141,10 @@ def train(ctx: click.Context, dry_run: bool, probe: float, **options: Any) -> No
         click.echo(json.dumps(planned, indent=2))
         click.echo(f"\n{summary}\n\nDry run; exiting.")
         return
+    extractors = load_extractors(config.extractor, config.metrics, config.device)
     try:
         with progress_bar("training") as progress:
-            snapshot = run_training(config, progress, echo=click.echo)
+            snapshot = run_training(config, progress, echo=click.echo, extractors=extractors)
     except TrainingInterrupted as stopped:
         click.echo(f"\nTraining was {stopped}", err=True)
         ctx.exit(128 + stopped.signal_number)
