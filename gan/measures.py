@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from gan.log import to_json_line
 from gan.quality import FeatureCache, Metric, check_measurable, needed_extractors, parse_metrics
 
 DEFAULT_METRIC = "fid50k_full"
+NO_EXTRACTORS: Mapping[str, FeatureExtractor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a training would do, told before anything is created."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ from torch import nn
 from extract.progress import Progress, no_progress
 from gan.checks import check_continuation, list_warnings
 from gan.config import TrainConfig, continued_config
+from gan.features import FeatureExtractor
 from gan.job import Job
 from gan.layer_table import layer_tables
 from gan.log import format_time
+from gan.measures import NO_EXTRACTORS, choose_measures
 from gan.networks import choose_device
 from gan.pace import ticks_to_come
 from gan.preparation import (
     check_same_data,
-    describe_part,
     open_data,
+    overview,
     prepare_job,
     run_description,
     tune_device,
@@ -45,12 +48,16 @@ class Extent:
 
 
 def plan(
-    config: TrainConfig, progress: Progress = no_progress, probe_sec: float = DEFAULT_PROBE_SEC
+    config: TrainConfig,
+    progress: Progress = no_progress,
+    probe_sec: float = DEFAULT_PROBE_SEC,
+    extractors: Mapping[str, FeatureExtractor] = NO_EXTRACTORS,
 ) -> tuple[dict[str, Any], str]:
     """What `train` would do, without creating anything: the official options, and a summary in lines.
 
     Args:
         probe_sec: train a scratch copy for about so long to tell time and memory; 0 = do not.
+        extractors: by name, the networks that `config.metrics` look through.
 
     Raises:
         SettingsError: for what `train` would refuse.
@@ -66,6 +73,7 @@ def plan(
     data = open_data(config, progress)
     if header is not None and run_dir is not None:
         check_same_data(header, data, config, run_dir)
+    measures = choose_measures(config, data, device, extractors)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         tune_device(device, config)
         job = prepare_job(config, data, device, None if header is None else stored_recipe(header, config))
@@ -74,8 +82,10 @@ def plan(
         options = training_options(config, job, run_dir)
         extent = measure_extent(config, job)
         tables = layer_tables(job)
-        lines = _overview(config, job, run_dir)
+        place = run_dir or Path(config.outdir) / ("?????-" + run_description(config, data))
+        lines = overview(config, data, job, place)
         lines += _extent_lines(job, extent)
+        lines.append(f"Metrics:            {', '.join(metric.text for metric in measures.metrics) or 'none'}")
         lines += [f"Warning: {text}." for text in list_warnings(config, job.recipe, data, device)]
         lines += ["", tables[0], "", tables[1], ""]
         lines += _cost_lines(job, extent, probe_sec, progress)
@@ -110,23 +120,6 @@ def measure_extent(config: TrainConfig, job: Job) -> Extent:
 def _num_bytes(network: nn.Module) -> int:
     tensors = [*network.parameters(), *network.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _overview(config: TrainConfig, job: Job, run_dir: Path | None) -> list[str]:
-    """The official lines, then ours."""
-    data = job.data
-    place = run_dir or Path(config.outdir) / ("?????-" + run_description(config, data))
-    return [
-        f"Output directory:   {place}",
-        f"Training data:      {config.data}",
-        f"Training part:      {describe_part(config, data)}",
-        f"Training duration:  {job.recipe.total_kimg:g} kimg",
-        f"Number of GPUs:     {config.gpus if job.device.type == 'cuda' else 0}",
-        f"Number of images:   {len(data)}",
-        f"Image resolution:   {job.recipe.resolution}",
-        f"Conditional model:  {config.cond}",
-        f"Dataset x-flips:    {config.mirror}",
-    ]
 
 
 def _extent_lines(job: Job, extent: Extent) -> list[str]:

@@ -99,6 +99,25 @@ def run_description(config: TrainConfig, data: TrainingImages) -> str:
     return describe(config, data.name, config.subset)
 
 
+def overview(config: TrainConfig, data: TrainingImages, job: Job, place: Path) -> list[str]:
+    """What is about to be trained, as the official code prints it before it starts.
+
+    Args:
+        place: the run folder, or what it will be.
+    """
+    return [
+        f"Output directory:   {place}",
+        f"Training data:      {config.data}",
+        f"Training part:      {describe_part(config, data)}",
+        f"Training duration:  {job.recipe.total_kimg:g} kimg",
+        f"Number of GPUs:     {config.gpus if job.device.type == 'cuda' else 0}",
+        f"Number of images:   {len(data)}",
+        f"Image resolution:   {job.recipe.resolution}",
+        f"Conditional model:  {config.cond}",
+        f"Dataset x-flips:    {config.mirror}",
+    ]
+
+
 def describe_part(config: TrainConfig, data: TrainingImages) -> str:
     subjects = f"{len(data.subjects)} subjects" if data.subjects else "subjects unknown"
     if config.split is None:

@@ -22,8 +22,8 @@ from gan.layer_table import layer_tables
 from gan.log import Echo, RunLog
 from gan.measures import Measures
 from gan.pace import Pace
-from gan.preparation import describe_part
-from gan.runfolder import write_options
+from gan.preparation import describe_part, overview
+from gan.runfolder import OPTIONS_NAME, write_options
 from gan.snapshot import write_snapshot
 from gan.state import restore_state, write_state
 
@@ -75,6 +75,9 @@ def open_session(
     log = RunLog(run_dir / "log.txt", echo)
     if header is None:
         write_options(run_dir, config, job)
+        if echo is not None:
+            options = (run_dir / OPTIONS_NAME).read_text(encoding="utf-8")
+            echo("\n".join(["", "Training options:", options, *overview(config, data, job, run_dir), ""]))
     log("Loading training set...")
     log(f"Num images:  {len(data)}")
     log(f"Image shape: {list(data.image_shape)}")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from gan.features import FeatureExtractor
 from gan.interrupt import StopRequest, listen_for_stop
 from gan.job import run_iteration
 from gan.log import Echo
-from gan.measures import choose_measures
+from gan.measures import NO_EXTRACTORS, choose_measures
 from gan.measuring import make_up_for_measures, measure_snapshot
 from gan.networks import choose_device
 from gan.preparation import check_same_data, open_data, prepare_job, run_description, tune_device
@@ -29,8 +28,6 @@ from gan.session import Session, open_session, save_fakes, save_snapshot, save_s
 from gan.snapshot import read_snapshot
 from gan.state import STATE_NAME, read_state_header, stored_config, stored_recipe
 from gan.ticks import stop_if_diverged, tell_health, write_status
-
-NO_EXTRACTORS: Mapping[str, FeatureExtractor] = MappingProxyType({})
 
 
 def train(

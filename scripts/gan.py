@@ -134,14 +134,14 @@ def train(ctx: click.Context, dry_run: bool, probe: float, **options: Any) -> No
 
     given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
     config = _train_config(options, given)
+    extractors = load_extractors(config.extractor, config.metrics, config.device)
     if dry_run:
         with progress_bar("measuring") as progress:
-            planned, summary = plan(config, progress, probe)
+            planned, summary = plan(config, progress, probe, extractors)
         click.echo("\nTraining options:")
         click.echo(json.dumps(planned, indent=2))
         click.echo(f"\n{summary}\n\nDry run; exiting.")
         return
-    extractors = load_extractors(config.extractor, config.metrics, config.device)
     try:
         with progress_bar("training") as progress:
             snapshot = run_training(config, progress, echo=click.echo, extractors=extractors)

@@ -50,7 +50,9 @@ def test_measures_and_pictures_are_there(resumed: Path):
     events = read_events(resumed)
     found = events.Scalars("Metrics/fid@pixels")
     lines = [json.loads(line) for line in (resumed / "metric-fid@pixels.jsonl").read_text().splitlines()]
-    assert [point.value for point in found] == pytest.approx([line["results"]["fid@pixels"] for line in lines])
+    assert [point.value for point in found] == pytest.approx(
+        [line["results"]["fid@pixels"] for line in lines]
+    )
     assert [point.step for point in found] == [0, 1, 2, 3]
     (reals,) = events.Images("Images/reals")
     assert (reals.width, reals.height) == (32, 32)
