@@ -7,6 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from scripts.gan_quality import evaluate
 from scripts.progress import progress_bar
 
 BOOL = click.BOOL  # official switches take a value: --mirror=1
@@ -15,6 +16,9 @@ BOOL = click.BOOL  # official switches take a value: --mirror=1
 @click.group("gan")
 def commands() -> None:
     """Train StyleGAN2-ADA on an archive and sample images from it."""
+
+
+commands.add_command(evaluate)
 
 
 def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:

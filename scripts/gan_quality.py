@@ -1,0 +1,149 @@
+"""`synthlabel gan evaluate` and `audit`: how good a generator is, and whether it copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scripts.progress import progress_bar
+
+if TYPE_CHECKING:
+    from gan.evaluation import Evaluation
+    from gan.features import FeatureExtractor
+
+BOOL = click.BOOL
+FILE = click.Path(path_type=Path)
+
+
+def _named_paths(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
+    paths = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not (name and equals and path):
+            raise click.BadParameter(f"expected NAME=PATH such as task=runs/teacher, got '{value}'")
+        paths[name] = Path(path)
+    return paths
+
+
+def _open_extractors(names: set[str], given: dict[str, Path], device: str) -> dict[str, FeatureExtractor]:
+    from classifier.features import open_extractor
+    from gan.features import PixelExtractor
+
+    pixels = PixelExtractor()
+    return {
+        name: pixels if name == pixels.name else open_extractor(name, given.get(name), device)
+        for name in sorted(names)
+    }
+
+
+extractor_option = click.option(
+    "--extractor",
+    "extractor_paths",
+    multiple=True,
+    callback=_named_paths,
+    metavar="NAME=PATH",
+    help="Weights of inception, vgg16 or dinov2, or task=RUN of `classifier train`; may be repeated.",
+)
+
+
+@click.command()
+@click.option("--network", type=FILE, help="Snapshot, or run folder for its newest.")
+@click.option(
+    "--metrics",
+    default="fid50k_full",
+    show_default=True,
+    help="Comma list: official names, or fid, kid, pr, dc, ppl with an extractor (fid@task).",
+)
+@click.option("--data", type=FILE, help="Archive to compare with.  [default: that of the training]")
+@click.option("--mirror", type=BOOL, help="Mirrored copies count as real.  [default: as in the training]")
+@click.option("--gpus", type=int, default=1, show_default=True)
+@click.option("--verbose", type=BOOL, default=True, show_default=True, help="Show progress.")
+@extractor_option
+@click.option("--split", type=FILE, help="Split of --data.  [default: that of the training]")
+@click.option("--fold", type=int, help="Fold of --split.  [default: that of the training]")
+@click.option("--part", help="Part of the fold: train, val, test.  [default: train]")
+@click.option("--reals", type=FILE, help="Without --network: archive of real images.")
+@click.option("--fakes", type=FILE, help="Without --network: archive that is judged.")
+@click.option("--num", type=int, default=50_000, show_default=True, help="Images a side, at most.")
+@click.option("--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help="Truncation psi.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--batch", "batch_size", type=int, default=32, show_default=True, help="Images at a time.")
+@click.option("--json", "json_path", type=FILE, help="Write the results to this file as well.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option("--overwrite", is_flag=True, help="Replace --json if it exists.")
+def evaluate(
+    network: Path | None,
+    metrics: str,
+    data: Path | None,
+    mirror: bool | None,
+    gpus: int,
+    verbose: bool,
+    extractor_paths: dict[str, Path],
+    split: Path | None,
+    fold: int | None,
+    part: str | None,
+    reals: Path | None,
+    fakes: Path | None,
+    num: int,
+    truncation_psi: float,
+    seed: int,
+    batch_size: int,
+    json_path: Path | None,
+    device: str,
+    overwrite: bool,
+) -> None:
+    """Measure a generator, or an archive of images (--reals, --fakes): FID, KID, precision, recall, ...
+
+    Every figure rests on a feature extractor, named behind its @; figures of two extractors cannot be compared.
+    """
+    from extract.progress import no_progress
+    from gan.evaluation import evaluate_archives, evaluate_network, write_evaluation
+    from gan.metric_names import needed_extractors, parse_metrics
+
+    if (network is None) == (reals is None and fakes is None) or (reals is None) != (fakes is None):
+        raise click.UsageError("expected either --network SNAPSHOT or both --reals A.zip and --fakes B.zip")
+    if gpus < 1:
+        raise click.BadParameter("must be at least 1", param_hint="--gpus")
+    if gpus > 1:
+        raise click.UsageError(f"--gpus={gpus}: measures are taken on one device; leave --gpus out")
+    if json_path is not None and json_path.exists() and not overwrite:
+        raise click.UsageError(f"--json: {json_path} exists already; choose another name or pass --overwrite")
+    wanted = parse_metrics(metrics)
+    if not wanted:
+        raise click.UsageError("--metrics: expected at least one measure, got none")
+    extractors = _open_extractors(needed_extractors(wanted), extractor_paths, device)
+    with progress_bar("measuring") as bar:
+        progress = bar if verbose else no_progress
+        if network is not None:
+            evaluation = evaluate_network(
+                network, wanted, extractors, data=data, mirror=mirror, split=split, fold=fold, part=part,
+                num=num, truncation_psi=truncation_psi, seed=seed, batch_size=batch_size, device=device,
+                progress=progress,
+            )  # fmt: skip
+        else:
+            assert reals is not None and fakes is not None
+            evaluation = evaluate_archives(
+                reals, fakes, wanted, extractors, split=split, fold=fold or 0, part=part or "train", num=num,
+                seed=seed, batch_size=batch_size, progress=progress,
+            )  # fmt: skip
+    if json_path is not None:
+        write_evaluation(evaluation, json_path, overwrite=overwrite)
+    _print_evaluation(evaluation)
+
+
+def _print_evaluation(evaluation: Evaluation) -> None:
+    click.echo(f"{evaluation.judged} against {evaluation.reference}")
+    names = [name for result in evaluation.results for name in result.results]
+    width = max([len("measure"), *map(len, names)])
+    click.echo(f"{'measure':{width}s}  {'value':>12s}  {'reals':>7s}  {'fakes':>7s}  extractor (weights)")
+    for result in evaluation.results:
+        for name, value in result.results.items():
+            extractor = f"{result.metric.extractor} ({result.weights_sha256[:8]})"
+            reals = f"{result.num_real:,}" if result.num_real else "-"
+            click.echo(f"{name:{width}s}  {value:12.6g}  {reals:>7s}  {result.num_fake:7,}  {extractor}")
+    for note in evaluation.notes:
+        click.echo(f"Note: {note}.")
+    for path in evaluation.written:
+        click.echo(f"{path}: one line added")
