@@ -4,6 +4,7 @@ Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limit
 Section 3.1.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,12 +50,18 @@ class AdaController:
         self._sign_sum = self._sign_sum + real_logits.detach().sign().sum()  # stays on its device
         self._num_signs += real_logits.numel()
 
-    def end_batch(self, batch_size: int) -> float:
-        """Count one minibatch of training; return the p to use for the next."""
+    def end_batch(self, batch_size: int, total: Callable[[Sequence[float]], Sequence[float]] = list) -> float:
+        """Count one minibatch of training; return the p to use for the next.
+
+        Args:
+            batch_size: images of the minibatch, in all processes together.
+            total: sums numbers over the processes that train together; each has observed a part.
+        """
         self._num_images += batch_size
         self._num_batches += 1
         if self._num_batches == self.config.interval:
-            r_t = float(self._sign_sum) / self._num_signs if self._num_signs else float("nan")
+            sign_sum, num_signs = total([float(self._sign_sum), self._num_signs])
+            r_t = sign_sum / num_signs if num_signs else float("nan")
             self.p = adjust_p(self.p, r_t, self._num_images, self.config)
             self._sign_sum, self._num_signs, self._num_images, self._num_batches = 0.0, 0, 0, 0
         return self.p
@@ -68,6 +75,14 @@ class AdaController:
             "num_images": self._num_images,
             "num_batches": self._num_batches,
         }
+
+    def forget_signs(self) -> None:
+        """Leave the signs collected so far to another process, which `add_signs` of this one's state."""
+        self._sign_sum, self._num_signs = 0.0, 0
+
+    def add_signs(self, state: Mapping[str, float]) -> None:
+        self._sign_sum = self._sign_sum + float(state["sign_sum"])
+        self._num_signs += int(state["num_signs"])
 
     def restore(self, state: dict[str, float], device: torch.device) -> None:
         self.p = float(state["p"])

@@ -118,7 +118,7 @@ class TrainConfig:
     outdir: Path
     split: Path | None = None  # None = train on every real image of the archive
     fold: int = 0  # of the split
-    gpus: int = 1
+    gpus: int = 1  # processes that train together, one a GPU; with device="cpu" so many on the CPU
     snap: int | None = None  # ticks between snapshots
     metrics: str | None = None  # measured after each snapshot; None = fid50k_full on a GPU where it can be
     extractor: tuple[str, ...] = ()  # NAME=PATH of the networks that metrics look through
@@ -160,9 +160,6 @@ class TrainConfig:
         check(
             self.gpus >= 1 and self.gpus & (self.gpus - 1) == 0,
             f"--gpus must be a power of two, got {self.gpus}",
-        )
-        check(
-            self.gpus == 1, f"--gpus={self.gpus}: training on several GPUs is not supported yet; use --gpus=1"
         )
         check(self.snap is None or self.snap >= 1, f"--snap must be at least 1, got {self.snap}")
         check(self.keep is None or self.keep >= 1, f"--keep must be at least 1, got {self.keep}")
@@ -248,7 +245,7 @@ class Recipe:
     c_dim: int
     total_kimg: float
     batch_size: int
-    batch_gpu: int  # images at a time; batch_size / batch_gpu rounds are summed
+    batch_gpu: int  # images at a time; a process sums as many rounds as its share of the batch takes
     mbstd_group: int
     channel_base: int
     channel_max: int
@@ -298,9 +295,10 @@ def make_recipe(
     preset = PRESETS[config.cfg]
     batch = config.batch or preset.batch or automatic_batch(resolution, config.gpus)
     is_automatic = preset.batch is None
-    batch_gpu = batch // config.gpus if config.batch or is_automatic else max(batch // preset.num_gpus, 1)
-    group = min(preset.mbstd_group, batch_gpu)
-    group = max(size for size in range(1, group + 1) if batch_gpu % size == 0)
+    share = share_of_batch(batch, config.gpus, config.cfg)
+    batch_gpu = share if config.batch or is_automatic else max(batch // preset.num_gpus, 1)
+    batch_gpu = largest_divisor(share, batch_gpu)
+    group = largest_divisor(batch_gpu, preset.mbstd_group)
     precision = _choose_precision(config, preset, on_gpu)
     mode = config.aug_mode
     fixed_p = config.p if mode == "fixed" else 0.0
@@ -334,6 +332,36 @@ def make_recipe(
         augmentations=() if mode == "noaug" else AUGMENTATION_PIPES[config.augpipe or "bgc"],
         snap=config.snap or preset.snap,
     )
+
+
+def share_of_batch(batch: int, num_processes: int, cfg: str) -> int:
+    """Images of a batch that fall to each process.
+
+    Raises:
+        SettingsError: if the batch cannot be divided evenly.
+    """
+    if batch % num_processes:
+        raise SettingsError(
+            f"--gpus={num_processes}: batches of {batch} images (--cfg={cfg}) cannot be divided among "
+            f"{num_processes} processes; give a --batch that is divisible by --gpus, or fewer --gpus"
+        )
+    return batch // num_processes
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` that is at most `limit`."""
+    return max(size for size in range(1, min(number, limit) + 1) if number % size == 0)
+
+
+def share_recipe(recipe: Recipe, num_processes: int, cfg: str) -> Recipe:
+    """The recipe of a run that goes on with another number of processes: as many images at a time as fit.
+
+    Raises:
+        SettingsError: if the batch cannot be divided evenly.
+    """
+    batch_gpu = largest_divisor(share_of_batch(recipe.batch_size, num_processes, cfg), recipe.batch_gpu)
+    group = largest_divisor(batch_gpu, recipe.mbstd_group)
+    return replace(recipe, batch_gpu=batch_gpu, mbstd_group=group)
 
 
 def automatic_batch(resolution: int, num_gpus: int) -> int:
@@ -413,6 +441,7 @@ def config_from_json(values: Mapping[str, Any]) -> TrainConfig:
 # What may differ between a run and its continuation without changing what is learned.
 FREE_WHEN_RESUMING = frozenset(
     {
+        "gpus",
         "data",
         "split",
         "outdir",

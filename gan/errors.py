@@ -9,6 +9,14 @@ class GanError(SynthlabelError):
     """A snapshot, training state or run folder that cannot be used as it is, or a training that failed."""
 
 
+class LostProcess(GanError):
+    """Another process of the same training is gone: killed, or out of reach."""
+
+
+class PeerFailed(GanError):
+    """Another process of the same training failed and has told why; this one ends without a word."""
+
+
 class TrainingInterrupted(KeyboardInterrupt):
     """Training was stopped by a signal after its state was written.
 
@@ -18,6 +26,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     def __init__(self, signal_name: str, signal_number: int, run_dir: Path, kimg: float) -> None:
         self.signal_number = signal_number
         self.run_dir = run_dir
+        self.kimg = kimg
         super().__init__(
             f"stopped by {signal_name} at {kimg:.1f} kimg; the state is saved, and this goes on with it to "
             f"the same result: synthlabel gan train --resume {run_dir}"

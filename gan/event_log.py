@@ -13,13 +13,16 @@ class EventLog:
     """Writes `events.out.tfevents.*` into a run folder; the steps are kimg, the times seconds of training.
 
     Args:
+        run_dir: None = writes nothing, as a process does that leaves writing to the first.
         log: told where events are skipped, and why.
         resumed_at_kimg: of a training that goes on: what was written beyond it is discarded by TensorBoard,
             since it will be trained, and written, again; None = a new training.
     """
 
-    def __init__(self, run_dir: Path, log: Echo, resumed_at_kimg: float | None = None) -> None:
+    def __init__(self, run_dir: Path | None, log: Echo, resumed_at_kimg: float | None = None) -> None:
         self._writer: Any = None
+        if run_dir is None:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gan.ada import AdaConfig, AdaController
 from gan.config import Recipe
 from gan.data import TrainingImages
+from gan.distributed import Ranks
 from gan.ema import ema_decay, update_ema
 from gan.health import BAD_GRADIENTS, bad_gradients
 from gan.log import Statistics
@@ -34,7 +35,10 @@ GRADIENT_LIMIT = 1e5  # what an infinite gradient is replaced by
 
 @dataclass
 class Job:
-    """Networks, optimisers, counters and sources of chance; `state.py` saves and restores them."""
+    """Networks, optimisers, counters and sources of chance; `state.py` saves and restores them.
+
+    Of a training in several processes this is what one of them holds; the networks are the same in all.
+    """
 
     recipe: Recipe
     settings: dict[str, Any]  # of the networks, as snapshots record them
@@ -47,6 +51,7 @@ class Job:
     sampler: EndlessSampler
     label_random: np.random.RandomState  # labels of the fakes
     ada: AdaController
+    ranks: Ranks = field(default_factory=Ranks)  # the processes that train together
     statistics: Statistics = field(default_factory=Statistics)
     images_seen: int = 0
     iteration: int = 0
@@ -63,12 +68,21 @@ class Job:
         return self.images_seen / 1000
 
     @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What is trained, by the names that a state gives it."""
+        networks: dict[str, nn.Module] = {"G": self.players.G, "D": self.players.D, "G_ema": self.G_ema}
+        return networks if self.players.augment is None else {**networks, "augment": self.players.augment}
+
+    @property
     def is_done(self) -> bool:
         return self.images_seen >= self.recipe.total_kimg * 1000
 
 
-def build_job(recipe: Recipe, data: TrainingImages, device: torch.device, seed: int) -> Job:
+def build_job(
+    recipe: Recipe, data: TrainingImages, device: torch.device, seed: int, ranks: Ranks | None = None
+) -> Job:
     """Fresh networks (weights from torch's global generator), optimisers and samplers."""
+    ranks = ranks or Ranks()
     settings = network_settings(recipe)
     G = build_generator(settings).train().to(device)
     D = build_discriminator(settings).train().to(device)
@@ -91,10 +105,16 @@ def build_job(recipe: Recipe, data: TrainingImages, device: torch.device, seed: 
         G_ema=copy.deepcopy(G).eval().requires_grad_(False),
         G_opt=_lazy_adam(G, recipe, recipe.g_reg_interval),
         D_opt=_lazy_adam(D, recipe, recipe.d_reg_interval),
-        sampler=EndlessSampler(len(data), seed=seed),
-        label_random=np.random.RandomState(seed),
+        sampler=EndlessSampler(len(data), seed=seed, rank=ranks.rank, num_ranks=ranks.count),
+        label_random=np.random.RandomState(rank_seed(seed, ranks)),
         ada=AdaController(AdaConfig(target, recipe.ada_kimg, recipe.ada_interval), p),
+        ranks=ranks,
     )
+
+
+def rank_seed(seed: int, ranks: Ranks) -> int:
+    """The seed of one process's latents and labels, as the official code derives it."""
+    return (seed * ranks.count + ranks.rank) % 2**32
 
 
 def _use_channels_last(*networks: nn.Module) -> None:
@@ -114,10 +134,14 @@ def _lazy_adam(network: nn.Module, recipe: Recipe, interval: int) -> torch.optim
 
 
 def run_iteration(job: Job) -> None:
-    """Show one batch of real images: the phases that are due, the moving average, and the strength p."""
+    """Show one batch of real images: the phases that are due, the moving average, and the strength p.
+
+    Each of several processes shows its share of the batch.
+    """
     recipe, data = job.recipe, job.data
-    real_images, real_c = data.batch(job.sampler.take(recipe.batch_size), job.device)
-    shape = (len(PHASE_NAMES), recipe.batch_size)
+    share = recipe.batch_size // job.ranks.count
+    real_images, real_c = data.batch(job.sampler.take(share), job.device)
+    shape = (len(PHASE_NAMES), share)
     z = torch.randn(
         [*shape, recipe.latent_dim], device=job.device
     )  # drawn for phases that are not due as well
@@ -128,19 +152,23 @@ def run_iteration(job: Job) -> None:
         started = time.perf_counter()
         phase = PHASE_NAMES.index(name)
         network.requires_grad_(True)
-        for part in _rounds(recipe):
+        for part in _rounds(share, recipe.batch_gpu):
             run(real_images[part], real_c[part], z[phase, part], c[phase, part])
         network.requires_grad_(False)
+        job.ranks.average_gradients(network)
         job.statistics.report(BAD_GRADIENTS, bad_gradients(network))
         step(network, optimizer)
         job.phase_ms[name] = (time.perf_counter() - started) * 1000
 
+    # Each process has moved w_avg by the latents that it drew. The mean of these is what one process would
+    # have, since the moving average is linear; and every later reduction finds equal networks.
+    job.ranks.average_(job.players.G.mapping.w_avg)
     decay = ema_decay(recipe.batch_size, recipe.ema_kimg, recipe.ema_ramp, job.images_seen)
     update_ema(job.G_ema, job.players.G, decay)
     job.images_seen += recipe.batch_size
     job.iteration += 1
     if recipe.ada_target is not None and job.players.augment is not None:
-        job.players.augment.p.fill_(job.ada.end_batch(recipe.batch_size))
+        job.players.augment.p.fill_(job.ada.end_batch(recipe.batch_size, job.ranks.sum))
 
 
 PhaseRun = Callable[
@@ -158,7 +186,7 @@ def _phases_due(job: Job) -> list[tuple[str, nn.Module, torch.optim.Adam, PhaseR
         generator_main(players, config, z, c, report)
 
     def g_reg(real_images: Tensor, real_c: Tensor, z: Tensor, c: Tensor) -> None:
-        generator_path_length(players, config, z, c, recipe.g_reg_interval, report)
+        generator_path_length(players, config, z, c, recipe.g_reg_interval, report, None, job.ranks.average)
 
     def d_main(real_images: Tensor, real_c: Tensor, z: Tensor, c: Tensor) -> None:
         job.ada.observe(discriminator_main(players, config, real_images, real_c, z, c, report))
@@ -177,9 +205,8 @@ def _phases_due(job: Job) -> list[tuple[str, nn.Module, torch.optim.Adam, PhaseR
     return phases
 
 
-def _rounds(recipe: Recipe) -> list[slice]:
-    starts = range(0, recipe.batch_size, recipe.batch_gpu)
-    return [slice(start, start + recipe.batch_gpu) for start in starts]
+def _rounds(share: int, batch_gpu: int) -> list[slice]:
+    return [slice(start, start + batch_gpu) for start in range(0, share, batch_gpu)]
 
 
 def step(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,19 @@ Echo = Callable[[str], None]
 
 
 class RunLog:
-    """Appends lines to `log.txt`, flushed one by one, and shows them where `echo` is given."""
+    """Appends lines to `log.txt`, flushed one by one, and shows them where `echo` is given.
 
-    def __init__(self, path: Path, echo: Echo | None = None) -> None:
+    Without a path it is silent: the log of a process that leaves writing to the first.
+    """
+
+    def __init__(self, path: Path | None, echo: Echo | None = None) -> None:
         self.path, self.echo = path, echo
+        if path is not None and path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n"):
+            self()  # ends the line that a killed process could not finish
 
     def __call__(self, text: str = "") -> None:
+        if self.path is None:
+            return
         with open(self.path, "a", encoding="utf-8") as handle:
             handle.write(text + "\n")
         if self.echo is not None:
@@ -60,6 +67,21 @@ class Statistics:
             self._last[name] = {"num": int(num), "mean": _finite(mean), "std": _finite(std)}
         self._sums = {name: torch.zeros_like(sums) for name, sums in self._sums.items()}
         return dict(self._last)
+
+    def take(self) -> dict[str, list[float]]:
+        """Hand over what was collected since the last tick, for another process to `add`; keeps nothing."""
+        taken = {name: sums.tolist() for name, sums in self._sums.items()}
+        self._sums = {name: torch.zeros_like(sums) for name, sums in self._sums.items()}
+        return taken
+
+    def add(self, taken: Mapping[str, Sequence[float | None]]) -> None:
+        """Count what another process took as if it had been reported here; None is no number."""
+        for name, values in taken.items():
+            sums = torch.tensor([math.nan if v is None else v for v in values], dtype=torch.float64)
+            if name in self._sums:
+                self._sums[name] = self._sums[name] + sums.to(self._sums[name])
+            else:
+                self._sums[name] = sums
 
     def state(self) -> dict[str, Any]:
         sums = {name: [_finite(value) for value in sums.tolist()] for name, sums in self._sums.items()}

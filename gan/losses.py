@@ -58,12 +58,16 @@ def generator_path_length(
     gain: float,
     report: Report,
     noise: Tensor | None = None,
+    average: Callable[[Tensor], Tensor] = lambda mean: mean,
 ) -> None:
     """Path-length regulariser: a step in w shall change the image by the same amount everywhere.
 
     Args:
         gain: interval of the lazy regularisation.
         noise: unit normal images to project on, (N // pl_batch_shrink, C, H, W); None = drawn.
+        average: differentiable mean over the processes that train together, each on images of its own. The
+            official processes keep a running mean each; with one for all, the gradient is that of one
+            process on all images.
     """
     n = max(len(z) // config.pl_batch_shrink, 1)
     images, ws = _generate(players.G, z[:n], c[:n], config.style_mixing_prob)
@@ -72,7 +76,9 @@ def generator_path_length(
     projection = (images * noise).sum() / (height * width) ** 0.5
     (jacobian,) = torch.autograd.grad(projection, ws, create_graph=True)  # (n, num_ws, w_dim)
     lengths = jacobian.square().sum(dim=2).mean(dim=1).sqrt()  # (n,)
-    mean = players.pl_mean.lerp(lengths.mean(), config.pl_decay)  # moved first, and differentiated through
+    mean = players.pl_mean.lerp(
+        average(lengths.mean()), config.pl_decay
+    )  # moved first, and differentiated through
     players.pl_mean = mean.detach()
     penalty = (lengths - mean).square()
     report("Loss/pl_penalty", penalty)

@@ -1,7 +1,5 @@
 """Measure the snapshots of a training as it goes on, without changing what it learns."""
 
-from pathlib import Path
-
 from extract.progress import Progress
 from gan.best import drop_old_snapshots, mark_best
 from gan.interrupt import StopRequest
@@ -15,11 +13,12 @@ class _Stopped(Exception):
     """A signal came while images were measured."""
 
 
-def measure_snapshot(session: Session, snapshot: Path, stop: StopRequest) -> bool:
-    """Take every measure of the averaged generator that this snapshot has not had yet; mark the best.
+def measure_snapshot(session: Session, stop: StopRequest) -> bool:
+    """Take every measure of the averaged generator that the snapshot just written has not had yet.
 
-    The state must have been written before: a training that is killed in here makes up for it when it goes
-    on. Chance is drawn from sources of its own, so that the training is what it would be without.
+    Then mark the best snapshot, and delete those that `--keep` leaves no room for. The state must have been
+    written before: a training that is killed in here makes up for it when it goes on. Chance is drawn from
+    sources of its own, so that the training is what it would be without.
 
     Returns:
         Whether all is measured; False if a signal asks to stop.
@@ -43,7 +42,7 @@ def measure_snapshot(session: Session, snapshot: Path, stop: StopRequest) -> boo
             session.log("Evaluation stopped; it is made up for when the training goes on.")
             return False
         for result in results:
-            line = result.line(snapshot.name, session.config.gpus)
+            line = result.line(snapshot_path(session).name, session.config.gpus)
             line |= {"kimg": job.kimg, "during_training": True}
             session.log(append_line(session.run_dir, result.metric.text, line))
             for name, value in result.results.items():
@@ -57,14 +56,18 @@ def measure_snapshot(session: Session, snapshot: Path, stop: StopRequest) -> boo
     return True
 
 
-def make_up_for_measures(session: Session, stop: StopRequest) -> None:
-    """Of a training that goes on: drop measures of what comes again, take those that are missing."""
+def make_up_for_measures(session: Session, stop: StopRequest) -> bool:
+    """Of a training that goes on: drop measures of what comes again, take those that are missing.
+
+    Returns:
+        As `measure_snapshot`.
+    """
     cut_lines(session.run_dir, session.job.kimg)
     snapshot = snapshot_path(session)
     if snapshot.is_file() and read_snapshot(snapshot).kimg == session.job.kimg:
-        measure_snapshot(session, snapshot, stop)
-    else:
-        mark_best(session.run_dir, session.measures)
+        return measure_snapshot(session, stop)
+    mark_best(session.run_dir, session.measures)
+    return True
 
 
 def _is_measured(session: Session, metric: Metric) -> bool:

@@ -88,7 +88,7 @@ def plan(
         lines.append(f"Metrics:            {', '.join(metric.text for metric in measures.metrics) or 'none'}")
         lines += [f"Warning: {text}." for text in list_warnings(config, job.recipe, data, device)]
         lines += ["", tables[0], "", tables[1], ""]
-        lines += _cost_lines(job, extent, probe_sec, progress)
+        lines += _cost_lines(job, extent, probe_sec, config.gpus, progress)
     return options, "\n".join(lines)
 
 
@@ -139,8 +139,10 @@ def _extent_lines(job: Job, extent: Extent) -> list[str]:
     ]
 
 
-def _cost_lines(job: Job, extent: Extent, probe_sec: float, progress: Progress) -> list[str]:
-    batch_size = job.recipe.batch_size
+def _cost_lines(
+    job: Job, extent: Extent, probe_sec: float, num_processes: int, progress: Progress
+) -> list[str]:
+    share = job.recipe.batch_size // num_processes
     weights = _size(extent.state_bytes)
     if probe_sec <= 0:
         return [
@@ -149,23 +151,25 @@ def _cost_lines(job: Job, extent: Extent, probe_sec: float, progress: Progress) 
         ]
     if extent.kimg_left == 0:
         return ["Time:               nothing is left to do"]
-    cost = measure_cost(job, probe_sec, progress)
+    cost = measure_cost(job, probe_sec, num_processes, progress)
     return [
         f"Memory:             {cost.memory_gb:.2f} GiB at the peak of the trial; weights, averages and "
         f"moments take {weights} of it",
         f"Time:               about {_about(cost.sec_per_kimg)} per kimg, "
         f"{_about(cost.sec_per_kimg * extent.kimg_left)} in all, without metrics",
-        f"                    {_basis(cost, batch_size)}",
+        f"                    {_basis(cost, share, num_processes)}",
     ]
 
 
-def _basis(cost: Cost, batch_size: int) -> str:
+def _basis(cost: Cost, share: int, num_processes: int) -> str:
     text = f"An estimate from {cost.num_iterations} iterations just now"
     if cost.is_scaled:
         text += (
-            f" on {cost.batch_size} instead of {batch_size} images, which costs more an image: expect less "
+            f" on {cost.batch_size} instead of {share} images, which costs more an image: expect less "
             "time, and more memory"
         )
+    if num_processes > 1:
+        text += f"; one process of {num_processes} was measured, without what they tell one another"
     return text + "; what else this machine does at the time changes it."
 
 

@@ -11,8 +11,9 @@ from gan.allocator import keep_freed_memory
 from gan.checks import check_fit
 from gan.config import Recipe, TrainConfig, describe, make_recipe
 from gan.data import TrainingImages, open_training_images
+from gan.distributed import Ranks
 from gan.errors import GanError
-from gan.job import Job, build_job
+from gan.job import Job, build_job, rank_seed
 from gan.runfolder import snapshot_to_start_from
 from gan.snapshot import load_weights, read_snapshot
 
@@ -53,9 +54,19 @@ def tune_device(device: torch.device, config: TrainConfig) -> None:
 
 
 def prepare_job(
-    config: TrainConfig, data: TrainingImages, device: torch.device, recipe: Recipe | None = None
+    config: TrainConfig,
+    data: TrainingImages,
+    device: torch.device,
+    recipe: Recipe | None = None,
+    ranks: Ranks | None = None,
 ) -> Job:
-    """A job at its first iteration, with fresh or a snapshot's weights; `recipe`: of a run gone on."""
+    """A job at its first iteration, with fresh or a snapshot's weights.
+
+    Args:
+        recipe: of a run gone on.
+        ranks: the processes that train together; None = this one alone.
+    """
+    ranks = ranks or Ranks()
     start = snapshot_to_start_from(config)
     channels, _, resolution = data.image_shape
     recipe = recipe or make_recipe(
@@ -67,11 +78,27 @@ def prepare_job(
         from_snapshot=start is not None,
     )
     check_fit(config, recipe, data)
-    torch.manual_seed(config.seed)
-    job = build_job(recipe, data, device, config.seed)
+    torch.manual_seed(rank_seed(config.seed, ranks))
+    job = build_job(recipe, data, device, config.seed, ranks)
     if start is not None:
         _copy_weights(start, job)
     return job
+
+
+def share_weights(job: Job) -> None:
+    """Start every process from the networks of the first."""
+    job.ranks.copy_from_first(*job.networks.values())
+
+
+def open_data_in_turn(config: TrainConfig, ranks: Ranks, progress: Progress) -> TrainingImages:
+    """Open the archive in every process; the first of each host decodes it for the others."""
+    data = None
+    for first_of_host in (True, False):
+        with ranks.together():
+            if (ranks.place.local_rank == 0) is first_of_host:
+                data = open_data(config, progress)
+    assert data is not None
+    return data
 
 
 def _copy_weights(path: Path, job: Job) -> None:

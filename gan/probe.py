@@ -34,7 +34,9 @@ class _Kind:
     count: int  # how many of a cycle are of this kind
 
 
-def measure_cost(job: Job, budget_sec: float, progress: Progress = no_progress) -> Cost:
+def measure_cost(
+    job: Job, budget_sec: float, num_processes: int = 1, progress: Progress = no_progress
+) -> Cost:
     """Train a scratch job for a moment and tell what training costs; the job is of no use afterwards.
 
     The kinds of iterations (with and without each lazy regulariser) are timed by themselves and weighted by
@@ -43,18 +45,20 @@ def measure_cost(job: Job, budget_sec: float, progress: Progress = no_progress) 
 
     Args:
         budget_sec: stop soon after so long; one iteration of each kind is always measured.
+        num_processes: that share a batch; what one of them does is measured.
     """
     recipe = job.recipe
+    share = recipe.batch_size // num_processes
     kinds = _kinds(job)
     started = time.monotonic()
     smallest = min(recipe.mbstd_group, recipe.batch_gpu)
     _use_batch(job, smallest)
     first = _time(job, kinds[0].start)  # allocations and first calls included
     second = _time(job, kinds[0].start) if first < budget_sec / 4 else first
-    whole = second * recipe.batch_size / smallest  # an upper bound: large batches cost less an image
+    whole = second * share / smallest  # an upper bound: large batches cost less an image
     is_scaled = 2 * whole * len(kinds) > budget_sec - (time.monotonic() - started)
     if not is_scaled:
-        _use_batch(job, recipe.batch_size, recipe.batch_gpu)
+        _use_batch(job, share, recipe.batch_gpu)
         _time(job, kinds[-1].start)  # a first time that does not count
     times: dict[_Kind, list[float]] = {kind: [] for kind in kinds}
     rounds = 0
@@ -66,7 +70,7 @@ def measure_cost(job: Job, budget_sec: float, progress: Progress = no_progress) 
     cycle = sum(kind.count for kind in kinds)
     iteration_sec = sum(kind.count * sorted(seen)[len(seen) // 2] for kind, seen in times.items()) / cycle
     return Cost(
-        sec_per_kimg=iteration_sec / job.recipe.batch_size * 1000,
+        sec_per_kimg=iteration_sec / (job.recipe.batch_size * num_processes) * 1000,
         batch_size=job.recipe.batch_size,
         is_scaled=is_scaled,
         num_iterations=sum(len(seen) for seen in times.values()),

@@ -1,8 +1,11 @@
 """Run folders: their numbers and names, and the record of what a run was asked for."""
 
+import errno
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,55 @@ def create_run_dir(outdir: Path, description: str) -> Path:
             continue
 
 
+def find_abandoned_start(outdir: Path, description: str) -> Path | None:
+    """The newest folder that a run of this description made and was ended in before its first state.
+
+    Nothing in it is worth keeping, and no living process works there.
+    """
+    runs = [path for path in outdir.glob("*") if re.fullmatch(rf"\d+-{re.escape(description)}", path.name)]
+    newest = max(runs, key=lambda run: _leading_number(run.name), default=None)
+    if newest is None or not newest.is_dir() or (newest / STATE_NAME).exists():
+        return None
+    if any(newest.glob("network-snapshot-*")):  # made by a version that wrote no state before
+        return None
+    try:
+        with hold_run_dir(newest):
+            return newest
+    except GanError:
+        return None
+
+
+@contextmanager
+def hold_run_dir(run_dir: Path) -> Iterator[None]:
+    """Keep other processes from training in the same folder; a killed process lets go at once.
+
+    Where the system or the file system has no locks, nothing is kept.
+
+    Raises:
+        GanError: if another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(run_dir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise GanError(
+                f"{run_dir}: expected a run that nobody is training, got one in which another process is at "
+                f"work; wait until it has ended, or stop it first"
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.EINVAL, errno.EACCES):
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def find_latest_run(outdir: Path) -> Path | None:
     """The run of `outdir` with the highest number among those that have a state to go on from."""
     runs = [path.parent for path in Path(outdir).glob(f"*/{STATE_NAME}")]
@@ -54,7 +106,7 @@ def find_run_to_resume(config: TrainConfig) -> Path | None:
         if found is None and config.resume == "latest":
             raise GanError(
                 f"--resume=latest: expected a run with {STATE_NAME} in {config.outdir}, got none; start one "
-                "without --resume"
+                "without --resume, or with --resume=auto, which starts one where there is none to go on with"
             )
         return found
     path = Path(config.resume)

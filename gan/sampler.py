@@ -42,9 +42,12 @@ class EndlessSampler:
         self.reach = int(np.rint(size * window)) if shuffle else 0
 
     def take(self, count: int) -> np.ndarray:
-        """The next `count` indices of this rank, (count,) int64."""
+        """The next `count` indices of this rank, (count,) int64.
+
+        All ranks walk equally far, so that after each call their order and position are the same.
+        """
         taken: list[int] = []
-        while len(taken) < count:
+        for _ in range(count * self.num_ranks):
             here = self.position % len(self.order)
             if self.position % self.num_ranks == self.rank:
                 taken.append(int(self.order[here]))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from extract.atomic import write_text
 from extract.progress import Progress
 from extract.seeds import derive_seed
 from gan.checks import list_warnings
@@ -35,7 +36,10 @@ VARIETY_IMAGES = 32  # of the grid that are looked at each tick
 
 @dataclass
 class Session:
-    """One process's work on a training: where it writes, and since when."""
+    """One process's work on a training: where it writes, and since when.
+
+    Of several processes the first alone writes and reports; the others have a session whose log is silent.
+    """
 
     config: TrainConfig
     job: Job
@@ -71,9 +75,14 @@ def open_session(
     echo: Echo | None,
 ) -> Session:
     """Begin the log of a run or go on with it; everything before the first iteration."""
-    data, recipe = job.data, job.recipe
-    log = RunLog(run_dir / "log.txt", echo)
-    if header is None:
+    data, recipe, is_first = job.data, job.recipe, job.ranks.is_first
+    started_before = is_first and header is None and (run_dir / "log.txt").exists()
+    log = RunLog(run_dir / "log.txt" if is_first else None, echo)
+    if is_first:
+        remove_unfinished_files(run_dir)
+    if started_before:
+        log("An earlier start in this folder was ended before its first state was written; starting again.")
+    if header is None and is_first:
         write_options(run_dir, config, job)
         if echo is not None:
             options = (run_dir / OPTIONS_NAME).read_text(encoding="utf-8")
@@ -91,16 +100,14 @@ def open_session(
         log(table)
         log()
     log("Setting up augmentation...")
-    log(
-        f"Distributing across {config.gpus} GPUs..." if job.device.type == "cuda" else "Running on the CPU..."
-    )
+    log(_describe_ranks(job))
     log("Setting up training phases...")
 
     columns, rows = grid_size(job, config)
     items = choose_grid_items(data, columns, rows)
     generator = torch.Generator().manual_seed(derive_seed("sample grid", config.seed))
     reals = data.pixels(items)
-    if header is None:
+    if header is None and is_first:
         log("Exporting sample images...")
         save_grid(run_dir / "reals.png", reals, columns, rows)
     log("Initializing logs...")
@@ -116,28 +123,56 @@ def open_session(
         grid_z=torch.randn([columns * rows, recipe.latent_dim], generator=generator),
         grid_c=torch.from_numpy(data.one_hot(items)),
         grid_reals=reals,
-        events=EventLog(run_dir, log, resumed_at),
+        events=EventLog(run_dir if is_first else None, log, resumed_at),
         health=HealthWatch(recipe.ada_target),
         measures=measures,
     )
-    if header is None:
+    if header is not None:
+        restore_state(run_dir, header, job)
+        log(f"Resuming at {job.kimg:.1f} kimg, training up to {recipe.total_kimg:g} kimg...")
+        log_what_differs(session, header)
+    if is_first and header is not None:
+        lines = cut_lines(run_dir / "stats.jsonl", int(header["num_stats_lines"]))
+        session.num_stats_lines = len(lines)
+        for line in lines:
+            session.health.observe(json.loads(line))  # what was said before is not said again
+    elif is_first:
         _show_grid(session, "Images/reals", reals)
         save_fakes(session, "fakes_init.png")
-        (run_dir / "stats.jsonl").write_text("", encoding="utf-8")
+        write_text(run_dir / "stats.jsonl", "")
         for warning in list_warnings(config, recipe, data, job.device):
             log(f"Warning: {warning}.")
         if measures.note:
             log(measures.note)
         log(f"Training for {recipe.total_kimg:g} kimg...")
-    else:
-        restore_state(run_dir, header, job)
-        lines = _cut_stats(run_dir / "stats.jsonl", int(header["num_stats_lines"]))
-        session.num_stats_lines = len(lines)
-        for line in lines:
-            session.health.observe(json.loads(line))  # what was said before is not said again
-        log(f"Resuming at {job.kimg:.1f} kimg, training up to {recipe.total_kimg:g} kimg...")
     log()
     return session
+
+
+def _describe_ranks(job: Job) -> str:
+    if job.device.type == "cuda":
+        return f"Distributing across {job.ranks.count} GPUs..."
+    if job.ranks.count > 1:
+        return f"Distributing across {job.ranks.count} processes on the CPU..."
+    return "Running on the CPU..."
+
+
+def log_what_differs(session: Session, header: dict[str, Any]) -> None:
+    """Say what keeps a continuation from being bit for bit the run that was never stopped."""
+    then_ranks, now_ranks = header.get("num_ranks", 1), session.job.ranks.count
+    if then_ranks != now_ranks:
+        session.log(
+            f"The state was written by {then_ranks} processes, now there are {now_ranks}: weights, averages, "
+            f"optimisers, counters and p go on, latents and noise are drawn anew; the result is as good, but "
+            f"not bit for bit that of a run that was never stopped."
+        )
+    then_threads, now_threads = header.get("num_threads"), torch.get_num_threads()
+    if then_threads is not None and then_threads != now_threads and session.job.device.type == "cpu":
+        session.log(
+            f"The state was written with {then_threads} threads, now there are {now_threads}: the result may "
+            f"differ in the last bits from that of a run that was never stopped (OMP_NUM_THREADS="
+            f"{then_threads} gives the same)."
+        )
 
 
 def grid_size(job: Job, config: TrainConfig) -> tuple[int, int]:
@@ -150,10 +185,10 @@ def grid_size(job: Job, config: TrainConfig) -> tuple[int, int]:
     return official_grid_size(width, height)
 
 
-def _cut_stats(path: Path, num_lines: int) -> list[str]:
+def cut_lines(path: Path, num_lines: int) -> list[str]:
     """Drop the lines of ticks after the state was written: they will be trained, and written, again."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    path.write_text("".join(lines[:num_lines]), encoding="utf-8")
+    write_text(path, "".join(lines[:num_lines]))
     return lines[:num_lines]
 
 
@@ -161,6 +196,12 @@ def save_fakes(session: Session, name: str) -> None:
     pixels = _grid_fakes(session, len(session.grid_z))
     save_png(session.run_dir / name, tile(pixels, session.columns, session.rows))
     _show_grid(session, "Images/fakes", pixels)
+
+
+def remove_unfinished_files(run_dir: Path) -> None:
+    """Delete what a killed process was about to write; finished files have other names."""
+    for path in run_dir.glob(".*.part"):
+        path.unlink(missing_ok=True)
 
 
 @torch.no_grad()
@@ -224,5 +265,6 @@ def save_snapshot(session: Session) -> Path:
 
 
 def save_state(session: Session) -> None:
+    """Write the resumable state; all processes take part."""
     write_state(session.run_dir, session.job, session.config, session.num_stats_lines, session.elapsed_sec)
     session.state_written = time.monotonic()

@@ -1,12 +1,14 @@
 """`synthlabel gan`: train StyleGAN2-ADA on an archive, and sample images from it."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from extract.progress import no_progress
 from scripts.gan_quality import evaluate
 from scripts.progress import progress_bar
 
@@ -74,7 +76,13 @@ def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.option("--freezed", type=int, help="Layers of the discriminator that are not trained.  [default: 0]")
 @click.option("--seed", type=int, default=0, show_default=True)
 # Where, and what to write
-@click.option("--gpus", type=int, default=1, show_default=True)
+@click.option(
+    "--gpus",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Processes that train together, one a GPU; with --device=cpu on the CPU. Not needed with torchrun.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
 @click.option(
     "--precision",
@@ -131,14 +139,16 @@ def train(ctx: click.Context, dry_run: bool, probe: float, **options: Any) -> No
 
     Ctrl-C and SIGTERM write the state first; --resume RUN_FOLDER (or latest) then goes on exactly.
     """
-    from gan.errors import TrainingInterrupted
+    from gan.distributed import place_of_this_process
+    from gan.errors import PeerFailed, TrainingInterrupted
     from gan.planning import plan
     from gan.training import train as run_training
     from scripts.extractors import load_extractors
 
     given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
     config = _train_config(options, given)
-    extractors = load_extractors(config.extractor, config.metrics, config.device)
+    is_first = place_of_this_process().rank == 0  # of the processes that torchrun started, one speaks
+    extractors = load_extractors(config.extractor, config.metrics, config.device) if is_first else {}
     if dry_run:
         with progress_bar("measuring") as progress:
             planned, summary = plan(config, progress, probe, extractors)
@@ -147,12 +157,16 @@ def train(ctx: click.Context, dry_run: bool, probe: float, **options: Any) -> No
         click.echo(f"\n{summary}\n\nDry run; exiting.")
         return
     try:
-        with progress_bar("training") as progress:
+        with progress_bar("training") if is_first else nullcontext(no_progress) as progress:
             snapshot = run_training(config, progress, echo=click.echo, extractors=extractors)
     except TrainingInterrupted as stopped:
-        click.echo(f"\nTraining was {stopped}", err=True)
+        if is_first:
+            click.echo(f"\nTraining was {stopped}", err=True)
         ctx.exit(128 + stopped.signal_number)
-    click.echo(f"{snapshot}: the trained generator")
+    except PeerFailed:  # which has told why
+        ctx.exit(1)
+    if is_first:
+        click.echo(f"{snapshot}: the trained generator")
 
 
 def _train_config(options: dict[str, Any], given: set[str]) -> Any:

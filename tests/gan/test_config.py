@@ -20,7 +20,7 @@ def recipe(resolution: int = 256, on_gpu: bool = True, **options):
     ("options", "sentence"),
     [
         ({"gpus": 3}, "--gpus must be a power of two"),
-        ({"gpus": 2}, "several GPUs is not supported yet"),
+        ({"gpus": 4, "batch": 6}, "--batch must be at least 1 and divisible by --gpus"),
         ({"snap": 0}, "--snap must be at least 1"),
         ({"best": "fid@pixels", "metrics": "none"}, "--best=fid@pixels needs --metrics that measure it"),
         ({"keep": 0}, "--keep must be at least 1"),
