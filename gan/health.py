@@ -23,7 +23,7 @@ SCORE_LIMIT = 100.0  # mean score; healthy ones stay within some ten
 LOW_LOSS = 0.02  # of the discriminator; ln 4 = 1.386 is ignorance
 FLAT_SCORES = 1e-3  # deviation of the scores between images
 LEAST_VARIETY = 0.03  # share of the variance between real images
-LOST_VARIETY = 0.2  # share of the most that this training has reached
+LOST_VARIETY = 0.15  # share of the most that this training has reached
 BAD_SHARE = 0.1  # steps of a tick with gradients that are no numbers
 P_LIMIT = 0.999
 P_HIGH, SIGN_EXCESS = 0.5, 0.2  # ADA without effect: strong, and the signs still so far above the target
