@@ -107,7 +107,7 @@ def _copy_weights(path: Path, job: Job) -> None:
     job.earlier_subjects = start.subjects
     archives = {start.archive_sha256, *start.earlier_archives} - {job.data.archive_sha256}
     job.earlier_archives = tuple(sorted(archives))
-    weights = load_weights(path)
+    weights = load_weights(start.path)  # of the snapshot that a best.json names
     for prefix, module in (("G", job.players.G), ("D", job.players.D), ("G_ema", job.G_ema)):
         for name, tensor in module.state_dict().items():
             source = weights.get(f"{prefix}.{name}")

@@ -13,6 +13,7 @@ from gan.job import Job, run_iteration
 from gan.log import resident_memory_gb
 
 DEFAULT_PROBE_SEC = 15.0
+ENOUGH_ROUNDS, ENOUGH_SEC = 5, 3.0  # small networks need no more
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def measure_cost(
     and scaled.
 
     Args:
-        budget_sec: stop soon after so long; one iteration of each kind is always measured.
+        budget_sec: stop soon after so long, or when small networks have been measured well enough; one
+            iteration of each kind is always measured.
         num_processes: that share a batch; what one of them does is measured.
     """
     recipe = job.recipe
@@ -62,7 +64,9 @@ def measure_cost(
         _time(job, kinds[-1].start)  # a first time that does not count
     times: dict[_Kind, list[float]] = {kind: [] for kind in kinds}
     rounds = 0
-    while rounds == 0 or (time.monotonic() - started) * (1 + 1 / rounds) < budget_sec:
+    while rounds == 0 or (spent := time.monotonic() - started) * (1 + 1 / rounds) < budget_sec:
+        if rounds >= ENOUGH_ROUNDS and spent > ENOUGH_SEC:
+            break
         for kind in kinds:
             times[kind].append(_time(job, kind.start))
         rounds += 1

@@ -189,6 +189,8 @@ def _train_config(options: dict[str, Any], given: set[str]) -> Any:
     if run_dir is not None:
         stored = stored_config(read_state_header(run_dir))
         outdir = options["outdir"] or run_dir.parent
+        if "metrics" in given:  # the choice of the best was among those before
+            given |= {"best"}
         return replace(
             stored, **{name: options[name] for name in given} | {"resume": str(run_dir), "outdir": outdir}
         )

@@ -21,8 +21,10 @@ from gan.measures import Measures, append_line
 from gan.quality import parse_metrics
 from gan.snapshot import find_snapshot, read_snapshot
 from gan.training import train
+from tests.gan.conftest import NUM_SUBJECTS
 from tests.gan.test_resume import assert_same_weights
 
+ALL_SUBJECTS = tuple(f"s{number:02d}" for number in range(NUM_SUBJECTS))
 PIXELS = {"pixels": PixelExtractor()}
 
 
@@ -194,6 +196,13 @@ def test_old_snapshots_go_but_the_best_and_the_named_stay(run_of_five: Path):
     dropped = drop_old_snapshots(run_of_five, keep=1)
     assert [path.name for path in dropped] == ["network-snapshot-000040.safetensors"]
     assert drop_old_snapshots(run_of_five, keep=None) == []
+
+
+def test_a_new_training_starts_from_the_best(tiny: TrainConfig, run_of_five: Path, tmp_path: Path):
+    mark_best(run_of_five, BY_FID)
+    best = run_of_five / "best.json"
+    started = train(replace(tiny, kimg=0.008, resume=str(best), outdir=tmp_path / "runs"))
+    assert read_snapshot(started).subjects == tuple(sorted({*read_snapshot(best).subjects, *ALL_SUBJECTS}))
 
 
 def test_a_mark_whose_snapshot_was_changed_is_refused(run_of_five: Path):

@@ -94,6 +94,13 @@ def test_every_official_option_is_accepted_with_its_default(name: str, train_com
         assert isinstance(option.type, click.types.IntParamType | click.types.FloatParamType)
 
 
+def test_every_setting_of_a_training_has_its_option(train_command: click.Command):
+    """The command that a warning shows to go on with names settings by their options."""
+    flags = {flag for parameter in train_command.params for flag in parameter.opts}
+    settings = {f"--{name.replace('_', '-')}" for name in TrainConfig.__dataclass_fields__}
+    assert settings - flags == {"--tick-kimg", "--save-every-sec"}
+
+
 def test_booleans_take_a_value_and_only_the_hyphenated_spelling_counts(train_command: click.Command):
     for name, (kind, _) in OFFICIAL_OPTIONS.items():
         (option,) = [parameter for parameter in train_command.params if name in parameter.opts]
