@@ -364,7 +364,7 @@ def _check_reference(
     extractors: Mapping[str, FeatureExtractor],
 ) -> list[str]:
     """Refuse what would be dishonest; say what is unusual."""
-    notes = []
+    notes: list[str] = []
     if reference.part in ("val", "test"):
         what = f"the {reference.part} part of fold {reference.fold}"
         refuse_overlap(snapshot, reals.subjects, reals.archive_sha256, what)

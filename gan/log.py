@@ -63,7 +63,8 @@ class Statistics:
                 self._last[name] = {"num": 0, "mean": mean, "std": None}
                 continue
             mean = total / num
-            std = 0.0 if num == 1 else math.sqrt(max(squares / num - mean**2, 0.0)) if math.isfinite(squares) else math.nan
+            variance = 0.0 if num == 1 else max(squares / num - mean**2, 0.0)  # one value is rounded, no more
+            std = math.sqrt(variance) if math.isfinite(squares) else math.nan
             self._last[name] = {"num": int(num), "mean": _finite(mean), "std": _finite(std)}
         self._sums = {name: torch.zeros_like(sums) for name, sums in self._sums.items()}
         return dict(self._last)

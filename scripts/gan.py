@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from extract.progress import no_progress
-from scripts.gan_quality import evaluate
+from scripts.gan_quality import audit, evaluate
 from scripts.progress import progress_bar
 
 BOOL = click.BOOL  # official switches take a value: --mirror=1
@@ -21,6 +21,7 @@ def commands() -> None:
 
 
 commands.add_command(evaluate)
+commands.add_command(audit)
 
 
 def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ import click
 from scripts.progress import progress_bar
 
 if TYPE_CHECKING:
+    from gan.audit import Audit
     from gan.evaluation import Evaluation
     from gan.features import FeatureExtractor
 
@@ -147,3 +148,82 @@ def _print_evaluation(evaluation: Evaluation) -> None:
         click.echo(f"Note: {note}.")
     for path in evaluation.written:
         click.echo(f"{path}: one line added")
+
+
+@click.command()
+@click.option("--network", type=FILE, help="Snapshot, or run folder for its newest; with --seeds.")
+@click.option("--seeds", default="0-1999", show_default=True, help="Images of --network to audit.")
+@click.option("--fakes", type=FILE, help="Archive of generated images instead (.zip).")
+@click.option("--data", type=FILE, help="Archive learned from.  [default: that of --network]")
+@click.option("--split", type=FILE, help="Its split.  [default: that of --network]")
+@click.option("--fold", type=int, help="Fold learned from.  [default: that of --network]")
+@extractor_option
+@click.option(
+    "--mirror", type=BOOL, default=True, show_default=True, help="A mirrored copy is a copy as well."
+)
+@click.option("--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help="Truncation psi.")
+@click.option("--noise-mode", default="const", show_default=True, help="const, random, none.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draws behind intervals.")
+@click.option("--batch", "batch_size", type=int, default=32, show_default=True, help="Images at a time.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option(
+    "--outdir",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for audit.json, nearest.csv, copies.csv, worst-pairs.png.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier audit.")
+def audit(
+    network: Path | None,
+    seeds: str,
+    fakes: Path | None,
+    data: Path | None,
+    split: Path | None,
+    fold: int | None,
+    extractor_paths: dict[str, Path],
+    mirror: bool,
+    truncation_psi: float,
+    noise_mode: str,
+    seed: int,
+    batch_size: int,
+    device: str,
+    outdir: Path,
+    overwrite: bool,
+) -> None:
+    """Say whether generated images copy training images; held-out people tell what is chance.
+
+    Neighbours are found by plain intensities, and by the network of --extractor where one is given.
+    """
+    from gan.audit import audit as run_audit
+    from gan.audit_report import check_outdir, describe_rule, write_audit
+    from gan.generate import parse_seeds
+
+    if len(extractor_paths) > 1:
+        raise click.UsageError(f"--extractor: expected one for an audit, got {', '.join(extractor_paths)}")
+    check_outdir(outdir, overwrite)
+    name = next(iter(extractor_paths), "pixels")
+    extractor = _open_extractors({name}, extractor_paths, device)[name]
+    with progress_bar("auditing") as progress:
+        found = run_audit(
+            extractor, network=network, seeds=parse_seeds(seeds) if network else (), fakes=fakes, data=data,
+            split=split, fold=fold, mirror=mirror, truncation_psi=truncation_psi, noise_mode=noise_mode,
+            batch_size=batch_size, device=device, seed=seed, progress=progress,
+        )  # fmt: skip
+    write_audit(found, outdir, overwrite=overwrite)
+    click.echo(f"{outdir}: {found.verdict.sentence}")
+    _print_audit(found)
+    click.echo(f"Rule: {describe_rule(found)}.")
+    for note in found.notes:
+        click.echo(f"Note: {note}.")
+
+
+def _print_audit(found: Audit) -> None:
+    held_out = found.authentic_held_out
+    beside = "" if held_out is None else f" (of real held-out images: {held_out:.1%})"
+    click.echo(f"  authentic images       {found.authentic.mean():.1%}{beside}")
+    if found.leaning is not None:
+        for label, figure in (
+            ("nearer to training", found.leaning.share),
+            ("ratio of distances", found.leaning.ratio),
+        ):
+            click.echo(f"  {label:22s} {figure.value:.3f}  [{figure.low:.3f}, {figure.high:.3f}]")
