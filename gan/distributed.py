@@ -8,6 +8,8 @@ wish to stop) are reduced where they are used.
 A process alone is a `Ranks()`, whose every reduction is the value itself.
 """
 
+import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +29,8 @@ from gan.networks import choose_device
 GRADIENT_TIMEOUT = timedelta(minutes=30)
 # Everything else waits for the first process as well, which may measure a snapshot for hours.
 CONTROL_TIMEOUT = timedelta(days=1)
-FAILURE_KEY = "synthlabel/failed"
+FAILURE_KEY, LOST_KEY = "failed", "lost"
+_openings = itertools.count()  # of this process: trainings in turn do not read each other's keys
 
 T = TypeVar("T")
 
@@ -231,7 +234,7 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            if self._was_told():
+            if self._others_tell():
                 raise PeerFailed("another process of this training failed and has said why") from error
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise LostProcess(
@@ -239,10 +242,13 @@ class Ranks:
                 f"cannot be reached any more ({first_line})"
             ) from error
 
-    def _was_told(self) -> bool:
+    def _others_tell(self) -> bool:
+        """Another process has told of its failure, or was first to notice that one is lost."""
+        if self._store is None:
+            return False
         try:
-            return self._store is not None and self._store.check([FAILURE_KEY])
-        except RuntimeError:
+            return self._store.check([FAILURE_KEY]) or self._store.add(LOST_KEY, 1) > 1
+        except RuntimeError:  # nobody is left to agree with
             return False
 
 
@@ -262,6 +268,13 @@ def _bit_sum(tensor: Tensor) -> Tensor:
     flat = tensor.detach().contiguous().reshape(-1)
     width = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
     return flat.view(width).sum(dtype=torch.int64).cpu()
+
+
+@functools.cache
+def _store_of_torchrun(place: Place) -> dist.Store:
+    """Kept for as long as the process: a second one at the same address could be mistaken for the first."""
+    store, _, _ = next(dist.rendezvous("env://", place.rank, place.count))
+    return store
 
 
 @contextmanager
@@ -290,8 +303,7 @@ def open_ranks(place: Place, device_name: str, store: dist.Store | None = None) 
         device = torch.device("cuda", place.local_rank)
         torch.cuda.set_device(device)
     try:
-        if store is None:
-            store, _, _ = next(dist.rendezvous("env://", place.rank, place.count))
+        store = dist.PrefixStore(f"synthlabel/{next(_openings)}", store or _store_of_torchrun(place))
         dist.init_process_group(
             "gloo", store=store, rank=place.rank, world_size=place.count, timeout=CONTROL_TIMEOUT
         )

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import pickle
 import queue
@@ -32,6 +33,7 @@ from gan.state import how_to_go_on
 HOST = "127.0.0.1"
 POLL_SEC = 0.2
 GRACE_SEC = 10.0  # for the others to end by themselves once a process has failed
+LEAVE_SEC = 120.0  # and once one has come to the end
 MEETING_TIMEOUT = timedelta(minutes=10)  # for all processes to import torch and come together
 
 
@@ -154,8 +156,8 @@ def _watch(team: _Team, stop: StopRequest, progress: Progress, echo: Echo | None
             continue
         if event is None:
             team.ended.append(rank)
-            if team.processes[rank].returncode != 0 and deadline is None:
-                deadline = time.monotonic() + GRACE_SEC
+            grace_sec = LEAVE_SEC if team.processes[rank].returncode == 0 else GRACE_SEC
+            deadline = min(deadline or math.inf, time.monotonic() + grace_sec)
         elif event["kind"] == "progress":
             progress(*event["values"])
         elif event["kind"] == "log":

@@ -147,8 +147,11 @@ def train(ctx: click.Context, dry_run: bool, probe: float, **options: Any) -> No
     from scripts.extractors import load_extractors
 
     given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    place = place_of_this_process()
+    if place.count > 1 and "gpus" not in given:  # torchrun counts the processes, now and when going on
+        options["gpus"], given = place.count, given | {"gpus"}
     config = _train_config(options, given)
-    is_first = place_of_this_process().rank == 0  # of the processes that torchrun started, one speaks
+    is_first = place.rank == 0  # of the processes that torchrun started, one speaks
     extractors = load_extractors(config.extractor, config.metrics, config.device) if is_first else {}
     if dry_run:
         with progress_bar("measuring") as progress:

@@ -5,7 +5,6 @@ test as well, in one process on the total batch.
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -203,7 +202,6 @@ def main(folder: Path) -> None:
     found: dict = {}
     with open_ranks(place, "cpu") as ranks:
         check_laws(ranks, config, found, folder)
-    os.environ["MASTER_PORT"] = os.environ["SECOND_PORT"]
     check_training(config, found, folder)
     (folder / f"found{place.rank}.json").write_text(json.dumps(found))
 
