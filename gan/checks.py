@@ -99,7 +99,11 @@ def list_warnings(
 
 
 def _only_on_gpu(config: TrainConfig) -> dict[str, bool]:
-    return {"--nobench": config.nobench, "--allow-tf32": config.allow_tf32}
+    return {
+        "--nhwc (always so there)": config.nhwc,
+        "--nobench": config.nobench,
+        "--allow-tf32": config.allow_tf32,
+    }
 
 
 def names_a_side(class_name: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import gan.measuring
@@ -15,9 +16,10 @@ from extract.errors import SettingsError
 from extract.split import read_split
 from gan.best import best_line, drop_old_snapshots, mark_best
 from gan.config import TrainConfig
+from gan.data import open_training_images
 from gan.errors import GanError, TrainingInterrupted
 from gan.features import PixelExtractor
-from gan.measures import Measures, append_line
+from gan.measures import Measures, append_line, choose_measures
 from gan.quality import parse_metrics
 from gan.snapshot import find_snapshot, read_snapshot
 from gan.training import train
@@ -66,7 +68,6 @@ def test_each_snapshot_has_one_line_a_measure_as_officially(measured: Path):
 
 
 def test_the_measures_are_those_of_the_snapshot(measured: Path, tiny: TrainConfig):
-    from gan.data import open_training_images
     from gan.quality import measure_generator
     from gan.snapshot import load_generator
 
@@ -256,6 +257,22 @@ def test_a_network_that_knows_the_test_subjects_may_not_choose_the_snapshot(
     config = replace(tiny, split=shapes_split, metrics="fid@pixels", outdir=tmp_path / "runs")
     with pytest.raises(SettingsError, match=rf"learned from {len(tested)} test subjects of fold 0"):
         train(config, extractors={"pixels": TaughtPixels(tested, sha256)})
+
+
+class InceptionLike(PixelExtractor):
+    name = "inception"
+
+
+def test_the_official_measure_is_the_default_where_it_can_be_taken(tiny: TrainConfig):
+    data = open_training_images(tiny.data)
+    gpu = torch.device("cuda")
+    chosen = choose_measures(tiny, data, gpu, {"inception": InceptionLike()})
+    assert [metric.text for metric in chosen.metrics] == ["fid50k_full"]
+    assert (chosen.best_result, chosen.note) == ("fid50k_full", "")
+    without = choose_measures(tiny, data, gpu, {})
+    assert without.metrics == () and "needs Inception weights" in without.note
+    declined = choose_measures(replace(tiny, metrics="none"), data, gpu, {"inception": InceptionLike()})
+    assert (declined.metrics, declined.note) == ((), "")
 
 
 def test_without_metrics_the_log_says_why(plain: Path):
