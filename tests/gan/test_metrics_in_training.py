@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from gan.quality import parse_metrics
 from gan.snapshot import find_snapshot, read_snapshot
 from gan.training import train
 from tests.gan.conftest import NUM_SUBJECTS
+from tests.gan.test_kills import Forker
 from tests.gan.test_resume import assert_same_weights
 
 ALL_SUBJECTS = tuple(f"s{number:02d}" for number in range(NUM_SUBJECTS))
@@ -100,6 +102,46 @@ def test_a_training_stopped_while_it_measures_makes_up_for_it(
     for metric in ("fid@pixels", "kid@pixels"):
         ours, theirs = lines_of(run_dir, metric), lines_of(measured.parent, metric)
         assert [line["results"] for line in ours] == [line["results"] for line in theirs]
+
+
+# Files that a run finishes, in order: options, reals, fakes, stats, state; then at each of four ticks grid,
+# snapshot, state and, where it is new, the mark of the best.
+BEFORE_THE_FIRST_MARK = (9, "before")  # its figures are written, what is best is not
+
+
+@pytest.fixture(scope="module")
+def forker() -> Iterator[Forker]:
+    started = Forker()
+    yield started
+    started.process.stdin.close()
+    started.process.wait(timeout=30)
+
+
+@pytest.mark.parametrize(
+    "kill_at",
+    [
+        BEFORE_THE_FIRST_MARK,
+        *(
+            pytest.param((count, when), marks=pytest.mark.slow)
+            for count in range(5, 21)
+            for when in ("before", "after")
+        ),
+    ],
+)
+def test_a_killed_training_loses_no_measure_and_repeats_none(
+    tiny: TrainConfig, measured: Path, forker: Forker, tmp_path: Path, kill_at: tuple[int, str]
+):
+    config = replace(tiny, aug="ada", metrics="fid@pixels,kid@pixels", resume="auto", outdir=tmp_path)
+    assert forker.run(config, kill_at) == -signal.SIGKILL
+    assert forker.run(config) == 0
+    (run_dir,) = tmp_path.iterdir()
+    for metric in ("fid@pixels", "kid@pixels"):
+        ours, theirs = lines_of(run_dir, metric), lines_of(measured.parent, metric)
+        assert [(line["kimg"], line["results"]) for line in ours] == [
+            (line["kimg"], line["results"]) for line in theirs
+        ]
+    marks = [json.loads((folder / "best.json").read_text()) for folder in (run_dir, measured.parent)]
+    assert marks[0]["value"] == marks[1]["value"]
 
 
 def test_lines_of_what_is_trained_again_are_dropped_and_those_made_by_hand_stay(
