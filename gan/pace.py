@@ -1,5 +1,8 @@
 """How long the rest of a training will take, by what its last ticks took."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 HALF_LIFE_TICKS = 3.0  # after which a tick counts half: late ticks tell more, but one slow tick is no alarm
 
 
@@ -33,6 +36,22 @@ class Pace:
             weight, total = self._between.get(with_snapshot, (1.0, 0.0))
             left += count * total / weight
         return left
+
+
+def pace_of(lines: Sequence[Mapping[str, Any]], snap: int) -> Pace:
+    """What the lines of `stats.jsonl` tell a training that goes on.
+
+    Args:
+        snap: every so many ticks there was a snapshot.
+    """
+    pace, images_before = Pace(), 0.0
+    for number, line in enumerate(lines):
+        images = 1000 * line["Progress/kimg"]["mean"]
+        pace.observe_tick(round(images - images_before), line["Timing/sec_per_tick"]["mean"])
+        if number > 0:  # a line tells of the time before its own tick
+            pace.observe_between(line["Timing/maintenance_sec"]["mean"], (number - 1) % snap == 0)
+        images_before = images
+    return pace
 
 
 def ticks_to_come(tick: int, images_left: float, tick_images: float, snap: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from gan.job import Job
 from gan.layer_table import layer_tables
 from gan.log import Echo, RunLog
 from gan.measures import Measures
-from gan.pace import Pace
+from gan.pace import Pace, pace_of
 from gan.preparation import describe_part, overview
 from gan.runfolder import OPTIONS_NAME, write_options
 from gan.snapshot import write_snapshot
@@ -134,8 +134,10 @@ def open_session(
     if is_first and header is not None:
         lines = cut_lines(run_dir / "stats.jsonl", int(header["num_stats_lines"]))
         session.num_stats_lines = len(lines)
-        for line in lines:
-            session.health.observe(json.loads(line))  # what was said before is not said again
+        statistics = [json.loads(line) for line in lines]
+        for tick in statistics:
+            session.health.observe(tick)  # what was said before is not said again
+        session.pace = pace_of(statistics, recipe.snap)
     elif is_first:
         _show_grid(session, "Images/reals", reals)
         save_fakes(session, "fakes_init.png")

@@ -12,7 +12,7 @@ import gan.probe
 from extract.errors import SettingsError
 from gan.config import TrainConfig
 from gan.networks import choose_device
-from gan.pace import Pace, ticks_to_come
+from gan.pace import Pace, pace_of, ticks_to_come
 from gan.planning import measure_extent, plan
 from gan.preparation import open_data, prepare_job
 from gan.probe import measure_cost
@@ -139,6 +139,20 @@ def test_the_time_left_follows_the_last_ticks_and_counts_snapshots():
     for _ in range(6):  # now twice as slow: after two half-lives three quarters of the way there
         pace.observe_tick(1000, 20.0)
     assert pace.seconds_left(1000, 0, 0) == pytest.approx(17.5, abs=0.6)
+
+
+def test_a_training_that_goes_on_knows_what_its_ticks_and_snapshots_took():
+    kimg_and_seconds = ((0.016, 1.0, 0.0), (4.016, 40.0, 9.0), (8.016, 40.0, 1.0), (12.016, 40.0, 9.0))
+    lines = [
+        {
+            "Progress/kimg": {"mean": kimg},
+            "Timing/sec_per_tick": {"mean": seconds},
+            "Timing/maintenance_sec": {"mean": between},
+        }
+        for kimg, seconds, between in kimg_and_seconds
+    ]
+    pace = pace_of(lines, snap=2)
+    assert pace.seconds_left(4000, num_snapshots=1, num_other_ticks=1) == pytest.approx(40 + 9 + 1, abs=0.5)
 
 
 def test_one_slow_tick_does_not_frighten():
