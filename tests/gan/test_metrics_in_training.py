@@ -299,6 +299,10 @@ def test_a_network_that_knows_the_test_subjects_may_not_choose_the_snapshot(
     config = replace(tiny, split=shapes_split, metrics="fid@pixels", outdir=tmp_path / "runs")
     with pytest.raises(SettingsError, match=rf"learned from {len(tested)} test subjects of fold 0"):
         train(config, extractors={"pixels": TaughtPixels(tested, sha256)})
+    with pytest.raises(SettingsError, match=rf"{tested[0]}"):  # the same name is the same person elsewhere
+        train(config, extractors={"pixels": TaughtPixels(tested[:1], "another archive")})
+    taught = {subject for subject in ALL_SUBJECTS if subject not in tested}
+    train(replace(config, kimg=0.008), extractors={"pixels": TaughtPixels(tuple(taught), sha256)})
 
 
 class InceptionLike(PixelExtractor):
