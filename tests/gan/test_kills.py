@@ -109,7 +109,7 @@ def assert_readable(log: Path, num_ticks: int) -> None:
     """Every tick has its line, and no line is two."""
     lines = log.read_text().splitlines()
     status = [line for line in lines if line.startswith("tick")]
-    assert all(re.fullmatch(r"tick \d+ .* augment \d\.\d{3} left [\dhms ]+", line) for line in status)
+    assert all(re.fullmatch(r"tick \d+ .* augment \d\.\d{3} left [\ddhms ]+", line) for line in status)
     assert all(line.count("tick ") == 2 for line in status)  # its own and sec/tick
     assert {int(line.split()[1]) for line in status} == set(range(num_ticks))
 
