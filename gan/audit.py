@@ -227,8 +227,8 @@ def _audit(
             why_not += "; and too few training subjects to tell copies by"
         else:
             notes.append(
-                "copies were told by real images of one half of the training subjects held against the other "
-                "half, for want of enough held-out images"
+                "copies were told by real images of each fifth of the training subjects held against the "
+                "others, for want of enough held-out images"
             )
     if calibration is not None:
         copies = count_copies(scores.values, calibration)

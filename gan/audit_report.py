@@ -191,7 +191,7 @@ def _draw_worst(audit: Audit, path: Path) -> None:
             shown.append(
                 (
                     audit.held_out.pixels(place)[0],
-                    f"nearest held-out\n{_short(other)}\ndistances {ratio:.2f} : 1",
+                    f"nearest held-out\n{_short(other)}\ntraining {ratio:.2f} x as far",
                 )
             )
         for axis, (image, title) in zip(axes[row, column : column + 3], shown, strict=False):

@@ -14,6 +14,7 @@ QUANTILE = 0.001  # share of unseen people's real images that may look like copi
 CLEAR = 0.5  # times the threshold: below it no second glance is needed
 LOOKALIKE = 1 / 3  # of the median score: a held-out image below it is a training image in disguise
 PAIRS_AT_ONCE = 512
+NUM_FIFTHS, MOST_PER_FIFTH = 5, 1000  # parts of the training subjects, and images of a part
 
 
 @dataclass(frozen=True)
@@ -133,14 +134,21 @@ def calibrate(scores: np.ndarray, groups: np.ndarray) -> Calibration:
 
 
 def calibrate_within(gallery: Gallery, random: np.random.Generator) -> Calibration | None:
-    """Calibrate without held-out images: half of the training subjects stand for people never seen.
+    """Calibrate without held-out images: each fifth of the training subjects stands for people never seen.
 
-    None where there are fewer than four subjects.
+    None where there are too few subjects to do so.
     """
-    groups = np.unique(gallery.groups)
-    if len(groups) < 4:
+    subjects = random.permutation(np.unique(gallery.groups))
+    if len(subjects) < 2 * NUM_FIFTHS:
         return None
-    unseen = np.isin(gallery.groups, random.choice(groups, len(groups) // 2, replace=False))
-    seen, other = gallery.subset(~unseen), gallery.subset(unseen)
-    features = [rows[: len(other)] for rows in other.features]
-    return calibrate(CopyScorer(seen).score(other.pixels, features).values, other.groups)
+    scores, groups = [], []
+    for fifth in range(NUM_FIFTHS):
+        unseen = np.isin(gallery.groups, subjects[fifth::NUM_FIFTHS])
+        asked = np.flatnonzero(unseen)
+        asked = np.sort(random.choice(asked, min(len(asked), MOST_PER_FIFTH), replace=False))
+        stand_ins = gallery.subset(np.isin(np.arange(len(gallery)), asked))
+        features = [rows[: len(stand_ins)] for rows in stand_ins.features]
+        scorer = CopyScorer(gallery.subset(~unseen))
+        scores.append(scorer.score(stand_ins.pixels, features).values)
+        groups.append(gallery.groups[asked])
+    return calibrate(np.concatenate(scores), np.concatenate(groups))

@@ -111,7 +111,8 @@ def evaluate_network(
         "snapshot_sha256": snapshot.sha256,
     }
     lines = [result.line(snapshot.path.name) | ours for result in results]
-    is_standard = truncation_psi == 1 and reference.part in ("train", "all") and not notes
+    # What training itself would have measured; anything else under the same name would mislead.
+    is_standard = truncation_psi == 1 and _is_own_part(reference, reals, snapshot)
     run_dir = snapshot.path.parent
     written = []
     if is_standard and (run_dir / OPTIONS_NAME).is_file():
@@ -375,11 +376,28 @@ def _check_reference(
             f"{reference.data.name} is not the archive that the generator was trained on; the figures tell "
             "how near it comes to other data"
         )
-    elif reals.split_sha256 != snapshot.split_sha256 or (
-        snapshot.fold is not None and reference.fold != snapshot.fold
-    ):
+    elif not _is_own_part(reference, reals, snapshot):
         notes.append(
             "the reference is not the part that the generator was trained on (another split or fold); the "
             "figures cannot be compared with those taken in training"
         )
+    for name, extractor in extractors.items():
+        if not isinstance(extractor, TaughtOnSubjects) or reference.part != "train":
+            continue
+        strangers = sorted(set(extractor.train_subjects) - set(reals.subjects))
+        if strangers:
+            notes.append(
+                f"the network of '{name}' learned from {len(strangers)} subjects outside the training part "
+                f"({name_some(strangers)}); one trained on this fold's training part alone is cleaner"
+            )
     return notes
+
+
+def _is_own_part(reference: Reference, reals: TrainingImages, snapshot: Snapshot) -> bool:
+    """Whether the reference is exactly what the generator was trained on."""
+    return (
+        reference.part in ("train", "all")
+        and reals.archive_sha256 == snapshot.archive_sha256
+        and reals.split_sha256 == snapshot.split_sha256
+        and (reference.split is None or reference.fold == snapshot.fold)
+    )

@@ -152,7 +152,7 @@ def judge(copies: CopyCount | None, lean: Leaning | None, why_not: str) -> Verdi
         return Verdict(
             "copies",
             f"copies found: {copies.num_flagged:,} of {copies.num_images:,} ({copies.num_clear:,} beyond "
-            f"doubt; about {copies.num_expected:.1f} of as many real images of other people would be flagged)",
+            f"doubt; of as many real images of other people {copies.num_expected:.1f} would be flagged)",
         )
     if copies is None:
         return Verdict("cannot be told", f"cannot be told: {why_not}")

@@ -39,16 +39,6 @@ def _open_extractors(names: set[str], given: dict[str, Path], device: str) -> di
     }
 
 
-extractor_option = click.option(
-    "--extractor",
-    "extractor_paths",
-    multiple=True,
-    callback=_named_paths,
-    metavar="NAME=PATH",
-    help="Weights of inception, vgg16 or dinov2, or task=RUN of `classifier train`; may be repeated.",
-)
-
-
 @click.command()
 @click.option("--network", type=FILE, help="Snapshot, or run folder for its newest.")
 @click.option(
@@ -61,7 +51,14 @@ extractor_option = click.option(
 @click.option("--mirror", type=BOOL, help="Mirrored copies count as real.  [default: as in the training]")
 @click.option("--gpus", type=int, default=1, show_default=True)
 @click.option("--verbose", type=BOOL, default=True, show_default=True, help="Show progress.")
-@extractor_option
+@click.option(
+    "--extractor",
+    "extractor_paths",
+    multiple=True,
+    callback=_named_paths,
+    metavar="NAME=PATH",
+    help="Weights of inception, vgg16 or dinov2, or task=RUN of `classifier train`; may be repeated.",
+)
 @click.option("--split", type=FILE, help="Split of --data.  [default: that of the training]")
 @click.option("--fold", type=int, help="Fold of --split.  [default: that of the training]")
 @click.option("--part", help="Part of the fold: train, val, test.  [default: train]")
@@ -157,7 +154,14 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 @click.option("--data", type=FILE, help="Archive learned from.  [default: that of --network]")
 @click.option("--split", type=FILE, help="Its split.  [default: that of --network]")
 @click.option("--fold", type=int, help="Fold learned from.  [default: that of --network]")
-@extractor_option
+@click.option(
+    "--extractor",
+    "extractor_paths",
+    multiple=True,
+    callback=_named_paths,
+    metavar="NAME=PATH",
+    help="Also find neighbours by this network: task=RUN of `classifier train`, inception, vgg16, dinov2.",
+)
 @click.option(
     "--mirror", type=BOOL, default=True, show_default=True, help="A mirrored copy is a copy as well."
 )
@@ -192,7 +196,7 @@ def audit(
 ) -> None:
     """Say whether generated images copy training images; held-out people tell what is chance.
 
-    Neighbours are found by plain intensities, and by the network of --extractor where one is given.
+    Neighbours are found by plain intensities, and by the network of --extractor where it is given.
     """
     from gan.audit import audit as run_audit
     from gan.audit_report import check_outdir, describe_rule, write_audit

@@ -335,6 +335,20 @@ def test_held_out_measures_refuse_a_network_that_learned_from_those_people():
         refuse_taught({"task": extractor}, ["s04"], "b" * 64, "the test part")
 
 
+def test_a_task_network_that_knows_people_outside_the_training_part_is_noted(trained, shapes):
+    with open_archive(shapes) as archive:
+        sha256 = archive.sha256
+    reals = open_training_images(shapes, shapes.with_name("shapes.split.json"), 1)
+    stranger = next(name for name in (f"s{n:02d}" for n in range(12)) if name not in reals.subjects)
+    metrics = parse_metrics("fid@task")
+    own = evaluate_network(trained, metrics, {"task": Taught(reals.subjects, (), sha256)})
+    assert own.notes == []
+    other = evaluate_network(trained, metrics, {"task": Taught((*reals.subjects, stranger), (), sha256)})
+    assert f"learned from 1 subjects outside the training part ({stranger})" in other.notes[0]
+    for path in own.written:
+        path.unlink()
+
+
 def test_another_archive_is_measured_with_a_note_and_not_recorded(trained, shapes, tmp_path):
     generate_archive(trained, range(24), tmp_path / "fakes.zip")
     found = evaluate_archives(shapes, tmp_path / "fakes.zip", parse_metrics("fid@pixels"), PIXELS)
