@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from extract.errors import SettingsError
+from gan.metric_names import parse_metrics
 from gan.official_files import PUBLISHED_NETWORKS
 
 AUGMENTATION_MODES = ("noaug", "ada", "fixed")
@@ -119,7 +120,10 @@ class TrainConfig:
     fold: int = 0  # of the split
     gpus: int = 1  # processes that train together, one a GPU; with device="cpu" so many on the CPU
     snap: int | None = None  # ticks between snapshots
-    metrics: str = "none"
+    metrics: str | None = None  # measured after each snapshot; None = fid50k_full on a GPU where it can be
+    extractor: tuple[str, ...] = ()  # NAME=PATH of the networks that metrics look through
+    best: str | None = None  # result that marks the best snapshot; None = the first metric's first
+    keep: int | None = None  # newest snapshots that stay, beside the best; None = all
     seed: int = 0
     cond: bool = False  # class-conditional, with the archive's labels
     subset: int | None = None  # use at most so many images
@@ -158,10 +162,15 @@ class TrainConfig:
             f"--gpus must be a power of two, got {self.gpus}",
         )
         check(self.snap is None or self.snap >= 1, f"--snap must be at least 1, got {self.snap}")
+        check(self.keep is None or self.keep >= 1, f"--keep must be at least 1, got {self.keep}")
+        has_metrics = self.metrics is None or bool(parse_metrics(self.metrics))
         check(
-            self.metrics in ("none", ""),
-            f"--metrics can only be 'none', got '{self.metrics}': no measure is computed while training",
+            self.best is None or has_metrics,
+            f"--best={self.best} needs --metrics that measure it, got --metrics={self.metrics}",
         )
+        for pair in self.extractor:
+            name, equals, path = pair.partition("=")
+            check(bool(name and equals and path), f"--extractor must be NAME=PATH, got '{pair}'")
         check(0 <= self.seed < 2**32, f"--seed must be between 0 and {2**32 - 1}, got {self.seed}")
         check(self.fold >= 0, f"--fold must be at least 0, got {self.fold}")
         check(self.subset is None or self.subset >= 1, f"--subset must be at least 1, got {self.subset}")
@@ -415,6 +424,8 @@ def config_to_json(config: TrainConfig) -> dict[str, Any]:
         if isinstance(value, Path):
             value = str(value.resolve())
         values[name] = list(value) if isinstance(value, tuple) else value
+    pairs = (pair.partition("=") for pair in config.extractor)
+    values["extractor"] = [f"{name}={Path(path).resolve()}" for name, _, path in pairs]
     return values
 
 
@@ -423,6 +434,7 @@ def config_from_json(values: Mapping[str, Any]) -> TrainConfig:
     for name in ("data", "outdir", "split"):
         known[name] = Path(known[name]) if known.get(name) is not None else None
     known["grid"] = tuple(known["grid"]) if known.get("grid") else None
+    known["extractor"] = tuple(known.get("extractor", ()))
     return TrainConfig(**known)
 
 
@@ -440,6 +452,9 @@ FREE_WHEN_RESUMING = frozenset(
         "grid",
         "save_every_sec",
         "metrics",
+        "extractor",
+        "best",
+        "keep",
         "device",
     }
 )

@@ -34,6 +34,7 @@ class TrainingImages:
     num_available: int  # images before the subset was chosen
     archive_sha256: str
     split_sha256: str | None
+    archive_classes: tuple[str, ...] = ()  # of the archive, whether they are used or not
 
     def __len__(self) -> int:
         return len(self.rows) * (2 if self.mirror else 1)
@@ -124,6 +125,7 @@ def open_training_images(
             num_available=available,
             archive_sha256=archive.sha256,
             split_sha256=split_sha256,
+            archive_classes=tuple(archive.classes),
         )
 
 

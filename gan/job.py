@@ -15,6 +15,7 @@ from gan.config import Recipe
 from gan.data import TrainingImages
 from gan.distributed import Ranks
 from gan.ema import ema_decay, update_ema
+from gan.health import BAD_GRADIENTS, bad_gradients
 from gan.log import Statistics
 from gan.losses import (
     LossConfig,
@@ -156,6 +157,7 @@ def run_iteration(job: Job) -> None:
             run(real_images[part], real_c[part], z[phase, part], c[phase, part])
         network.requires_grad_(False)
         job.ranks.average_gradients(network)
+        job.statistics.report(BAD_GRADIENTS, bad_gradients(network))
         step(network, optimizer)
         job.phase_ms[name] = (time.perf_counter() - started) * 1000
 

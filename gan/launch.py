@@ -1,14 +1,17 @@
 """Start the processes of a training on this host, pass on what the first says, and leave none behind."""
 
+import base64
 import json
 import math
 import os
+import pickle
 import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +25,7 @@ from extract.progress import Progress
 from gan.config import TrainConfig, config_to_json
 from gan.distributed import Place
 from gan.errors import GanError, TrainingInterrupted
+from gan.features import FeatureExtractor
 from gan.interrupt import StopRequest, listen_for_stop
 from gan.log import Echo
 from gan.state import how_to_go_on
@@ -33,8 +37,15 @@ LEAVE_SEC = 120.0  # and once one has come to the end, or was stopped
 MEETING_TIMEOUT = timedelta(minutes=10)  # for all processes to import torch and come together
 
 
-def train_in_processes(config: TrainConfig, progress: Progress, echo: Echo | None) -> Path:
+def train_in_processes(
+    config: TrainConfig,
+    progress: Progress,
+    echo: Echo | None,
+    extractors: Mapping[str, FeatureExtractor],
+) -> Path:
     """Train in `config.gpus` processes on this host, one a GPU or all on the CPU; raises what `train` raises.
+
+    The first process is given the extractors, pickled as they are between processes of one program.
 
     A signal sent to this process reaches all of them, a second one ends them at once. If one of them fails,
     the others are ended as well, and its failure is raised here.
@@ -45,7 +56,8 @@ def train_in_processes(config: TrainConfig, progress: Progress, echo: Echo | Non
     with listen_for_stop() as stop:
         try:
             for rank in range(config.gpus):
-                team.start(Place(rank, config.gpus, rank), config, store.port)
+                given = extractors if rank == 0 else {}
+                team.start(Place(rank, config.gpus, rank), config, store.port, given)
             _watch(team, stop, progress, echo)
         except KeyboardInterrupt:  # the second Ctrl-C
             stop.signal = stop.signal or signal.SIGINT
@@ -78,7 +90,9 @@ class _Team:
     ended: list[int] = field(default_factory=list)  # ranks in order of time
     run_dir: Path | None = None
 
-    def start(self, place: Place, config: TrainConfig, port: int) -> None:
+    def start(
+        self, place: Place, config: TrainConfig, port: int, extractors: Mapping[str, FeatureExtractor]
+    ) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "gan.worker"],
             stdin=subprocess.PIPE,
@@ -90,6 +104,7 @@ class _Team:
         self.processes.append(process)
         assert process.stdin is not None
         request = {"place": asdict(place), "host": HOST, "port": port, "config": config_to_json(config)}
+        request["extractors"] = base64.b64encode(pickle.dumps(dict(extractors))).decode("ascii")
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()  # and stays open: its end tells the process that the launcher is gone
         threading.Thread(target=self._listen, args=(place.rank, process), daemon=True).start()

@@ -63,7 +63,8 @@ class Statistics:
                 self._last[name] = {"num": 0, "mean": mean, "std": None}
                 continue
             mean = total / num
-            std = math.sqrt(max(squares / num - mean**2, 0.0)) if math.isfinite(squares) else math.nan
+            variance = 0.0 if num == 1 else max(squares / num - mean**2, 0.0)  # one value is rounded, no more
+            std = math.sqrt(variance) if math.isfinite(squares) else math.nan
             self._last[name] = {"num": int(num), "mean": _finite(mean), "std": _finite(std)}
         self._sums = {name: torch.zeros_like(sums) for name, sums in self._sums.items()}
         return dict(self._last)
@@ -159,22 +160,3 @@ def resident_memory_gb() -> float:
         return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-def module_table(name: str, module: torch.nn.Module) -> str:
-    """Parameters and buffers of each layer, and their totals."""
-    rows = [(name, "Parameters", "Buffers", "Datatype"), ("---", "---", "---", "---")]
-    totals = [0, 0]
-    for layer_name, layer in module.named_modules():
-        parameters = sum(p.numel() for p in layer.parameters(recurse=False))
-        buffers = sum(b.numel() for b in layer.buffers(recurse=False))
-        totals = [totals[0] + parameters, totals[1] + buffers]
-        if parameters or buffers:
-            dtype = next(iter([*layer.parameters(recurse=False), *layer.buffers(recurse=False)])).dtype
-            shown = str(dtype).removeprefix("torch.")
-            rows.append((layer_name or "<top>", str(parameters or "-"), str(buffers or "-"), shown))
-    rows += [("---", "---", "---", "---"), ("Total", str(totals[0]), str(totals[1]), "-")]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

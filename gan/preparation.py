@@ -8,6 +8,7 @@ import torch
 from extract.errors import SettingsError
 from extract.progress import Progress
 from gan.allocator import keep_freed_memory
+from gan.checks import check_fit
 from gan.config import Recipe, TrainConfig, describe, make_recipe
 from gan.data import TrainingImages, open_training_images
 from gan.distributed import Ranks
@@ -78,6 +79,7 @@ def prepare_job(
     )
     if start is not None:
         recipe = fit_recipe(recipe, start)
+    check_fit(config, recipe, data)
     torch.manual_seed(rank_seed(config.seed, ranks))
     job = build_job(recipe, data, device, config.seed, ranks)
     if start is not None:
@@ -103,6 +105,25 @@ def open_data_in_turn(config: TrainConfig, ranks: Ranks, progress: Progress) -> 
 
 def run_description(config: TrainConfig, data: TrainingImages) -> str:
     return describe(config, data.name, config.subset)
+
+
+def overview(config: TrainConfig, data: TrainingImages, job: Job, place: Path) -> list[str]:
+    """What is about to be trained, as the official code prints it before it starts.
+
+    Args:
+        place: the run folder, or what it will be.
+    """
+    return [
+        f"Output directory:   {place}",
+        f"Training data:      {config.data}",
+        f"Training part:      {describe_part(config, data)}",
+        f"Training duration:  {job.recipe.total_kimg:g} kimg",
+        f"Number of GPUs:     {config.gpus if job.device.type == 'cuda' else 0}",
+        f"Number of images:   {len(data)}",
+        f"Image resolution:   {job.recipe.resolution}",
+        f"Conditional model:  {config.cond}",
+        f"Dataset x-flips:    {config.mirror}",
+    ]
 
 
 def describe_part(config: TrainConfig, data: TrainingImages) -> str:

@@ -107,6 +107,23 @@ def is_better(new: MetricResult, old: MetricResult) -> bool:
     return new.value < old.value if new.metric.lower_is_better else new.value > old.value
 
 
+def check_measurable(
+    metrics: Sequence[Metric],
+    reals: RealImages,
+    extractors: Mapping[str, FeatureExtractor],
+    *,
+    num: int = DEFAULT_NUM,
+) -> None:
+    """Refuse before any work what `measure_generator` would refuse.
+
+    Raises:
+        SettingsError: if an extractor is missing or cannot do what a measure needs, or there are too few
+            images.
+    """
+    counts = [count_images(metric, len(reals.rows), len(reals), num) for metric in metrics]
+    _check(metrics, counts, extractors)
+
+
 @torch.no_grad()
 def measure_generator(
     G: Generator,

@@ -25,7 +25,7 @@ def create_run_dir(outdir: Path, description: str) -> Path:
     """Make `<outdir>/<number>-<description>`, its number one more than the largest there."""
     outdir.mkdir(parents=True, exist_ok=True)
     while True:
-        numbers = [int(match[0]) for entry in outdir.iterdir() if (match := re.match(r"\d+", entry.name))]
+        numbers = [_leading_number(entry.name) for entry in outdir.iterdir() if entry.is_dir()]
         run_dir = outdir / f"{max(numbers, default=-1) + 1:05d}-{description}"
         try:
             run_dir.mkdir()
@@ -142,7 +142,7 @@ def training_options(config: TrainConfig, job: Job, run_dir: Path | None) -> dic
         "num_gpus": config.gpus,
         "image_snapshot_ticks": recipe.snap,
         "network_snapshot_ticks": recipe.snap,
-        "metrics": [],
+        "metrics": [name for name in (config.metrics or "").split(",") if name not in ("", "none")],
         "random_seed": config.seed,
         "training_set_kwargs": _training_set(config, data),
         "data_loader_kwargs": {"pin_memory": False, "num_workers": config.workers, "prefetch_factor": 2},
@@ -155,12 +155,10 @@ def training_options(config: TrainConfig, job: Job, run_dir: Path | None) -> dic
             "betas": list(optimizer.adam_betas),
             "eps": optimizer.adam_eps,
         }
-    options["loss_kwargs"] = {
-        "class_name": "training.loss.StyleGAN2Loss",
-        "r1_gamma": recipe.r1_gamma,
-        "pl_weight": recipe.pl_weight,
-        "style_mixing_prob": recipe.style_mixing_prob,
-    }
+    options["loss_kwargs"] = {"class_name": "training.loss.StyleGAN2Loss", "r1_gamma": recipe.r1_gamma}
+    for name, usual in (("pl_weight", 2.0), ("style_mixing_prob", 0.9)):
+        if getattr(recipe, name) != usual:  # the official file names the exceptions alone
+            options["loss_kwargs"][name] = getattr(recipe, name)
     options |= {
         "total_kimg": recipe.total_kimg,
         "batch_size": recipe.batch_size,
@@ -170,14 +168,15 @@ def training_options(config: TrainConfig, job: Job, run_dir: Path | None) -> dic
     }
     if recipe.ada_target is not None:
         options["ada_target"] = recipe.ada_target
-    if recipe.augment_p:
+    if config.aug_mode == "fixed":
         options["augment_p"] = recipe.augment_p
     if recipe.augment_p is not None:
         pipe = dict.fromkeys(recipe.augmentations, 1)
         options["augment_kwargs"] = {"class_name": "training.augment.AugmentPipe", **pipe}
-    if config.resume is not None:
-        options["resume_pkl"] = config.resume
-    options["ada_kimg"] = recipe.ada_kimg
+    if (start := snapshot_to_start_from(config)) is not None:
+        options["resume_pkl"] = str(start)
+    if recipe.ada_kimg != 500:
+        options["ada_kimg"] = recipe.ada_kimg
     if config.nobench:
         options["cudnn_benchmark"] = False
     if config.allow_tf32:
@@ -228,7 +227,7 @@ def _network_options(settings: Mapping[str, Any], config: TrainConfig) -> dict[s
             "mapping_kwargs": {},
             "epilogue_kwargs": {"mbstd_group_size": d["mbstd_group_size"]},
             **{name: d[name] for name in sizes},
-            "architecture": d["architecture"],
+            **({"architecture": d["architecture"]} if d["architecture"] != "resnet" else {}),
         },
     }
 

@@ -1,5 +1,7 @@
 """One process's work on a run folder: the log it opens or continues, its grids, snapshots and states."""
 
+import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +13,25 @@ import torch
 from extract.atomic import write_text
 from extract.progress import Progress
 from extract.seeds import derive_seed
+from gan.checks import list_warnings
 from gan.config import TrainConfig
-from gan.images import choose_grid_items, official_grid_size, save_grid, to_pixels
+from gan.event_log import EventLog
+from gan.health import HealthWatch, all_finite, fake_variety
+from gan.images import choose_grid_items, official_grid_size, save_grid, save_png, tile, to_pixels
 from gan.job import Job
-from gan.log import Echo, RunLog, module_table
-from gan.preparation import describe_part
-from gan.runfolder import write_options
+from gan.layer_table import layer_tables
+from gan.log import Echo, RunLog
+from gan.measures import Measures
+from gan.pace import Pace, pace_of
+from gan.preparation import describe_part, overview
+from gan.runfolder import OPTIONS_NAME, write_options
 from gan.snapshot import write_snapshot
 from gan.state import restore_state, write_state
 
 SMALL_GRID = (8, 8)  # columns and rows; the official grids of up to 1024 images take minutes on a CPU
 GRID_BATCH = 16
+SHOWN_PX = 2048  # of a grid on TensorBoard, whose files would grow by the whole screens of the official grids
+VARIETY_IMAGES = 32  # of the grid that are looked at each tick
 
 
 @dataclass
@@ -40,9 +50,13 @@ class Session:
     rows: int
     grid_z: torch.Tensor
     grid_c: torch.Tensor
+    grid_reals: np.ndarray  # (columns * rows, C, H, W) uint8
+    events: EventLog
+    health: HealthWatch
+    measures: Measures
+    pace: Pace = field(default_factory=Pace)
     num_stats_lines: int = 0
     started: float = field(default_factory=time.monotonic)
-    images_at_start: int = 0
     state_written: float = field(default_factory=time.monotonic)
 
     @property
@@ -50,17 +64,13 @@ class Session:
         """Of the training, earlier sessions included."""
         return self.job.elapsed_sec + time.monotonic() - self.started
 
-    def seconds_left(self) -> float | None:
-        done = self.job.images_seen - self.images_at_start
-        left = max(self.job.recipe.total_kimg * 1000 - self.job.images_seen, 0)
-        return (time.monotonic() - self.started) * left / done if done else None
-
 
 def open_session(
     config: TrainConfig,
     job: Job,
     run_dir: Path,
     header: dict[str, Any] | None,
+    measures: Measures,
     progress: Progress,
     echo: Echo | None,
 ) -> Session:
@@ -74,6 +84,9 @@ def open_session(
         log("An earlier start in this folder was ended before its first state was written; starting again.")
     if header is None and is_first:
         write_options(run_dir, config, job)
+        if echo is not None:
+            options = (run_dir / OPTIONS_NAME).read_text(encoding="utf-8")
+            echo("\n".join(["", "Training options:", options, *overview(config, data, job, run_dir), ""]))
     log("Loading training set...")
     log(f"Num images:  {len(data)}")
     log(f"Image shape: {list(data.image_shape)}")
@@ -83,8 +96,8 @@ def open_session(
         log(f"Left out: {data.num_synthetic_left_out} synthetic images of the archive.")
     log()
     log("Constructing networks...")
-    for name, module in (("Generator", job.players.G), ("Discriminator", job.players.D)):
-        log(module_table(name, module))
+    for table in layer_tables(job):
+        log(table)
         log()
     for line in job.start_notes:
         log(line)
@@ -92,9 +105,15 @@ def open_session(
     log(_describe_ranks(job))
     log("Setting up training phases...")
 
-    columns, rows = config.grid or _default_grid(job, config)
+    columns, rows = grid_size(job, config)
     items = choose_grid_items(data, columns, rows)
     generator = torch.Generator().manual_seed(derive_seed("sample grid", config.seed))
+    reals = data.pixels(items)
+    if header is None and is_first:
+        log("Exporting sample images...")
+        save_grid(run_dir / "reals.png", reals, columns, rows)
+    log("Initializing logs...")
+    resumed_at = None if header is None else int(header["images_seen"]) / 1000
     session = Session(
         config=config,
         job=job,
@@ -105,20 +124,30 @@ def open_session(
         rows=rows,
         grid_z=torch.randn([columns * rows, recipe.latent_dim], generator=generator),
         grid_c=torch.from_numpy(data.one_hot(items)),
+        grid_reals=reals,
+        events=EventLog(run_dir if is_first else None, log, resumed_at),
+        health=HealthWatch(recipe.ada_target),
+        measures=measures,
     )
     if header is not None:
         restore_state(run_dir, header, job)
-        session.images_at_start = job.images_seen
         log(f"Resuming at {job.kimg:.1f} kimg, training up to {recipe.total_kimg:g} kimg...")
         log_what_differs(session, header)
     if is_first and header is not None:
-        session.num_stats_lines = cut_lines(run_dir / "stats.jsonl", int(header["num_stats_lines"]))
+        lines = cut_lines(run_dir / "stats.jsonl", int(header["num_stats_lines"]))
+        session.num_stats_lines = len(lines)
+        statistics = [json.loads(line) for line in lines]
+        for tick in statistics:
+            session.health.observe(tick)  # what was said before is not said again
+        session.pace = pace_of(statistics, recipe.snap)
     elif is_first:
-        log("Exporting sample images...")
-        save_grid(run_dir / "reals.png", data.pixels(items), columns, rows)
+        _show_grid(session, "Images/reals", reals)
         save_fakes(session, "fakes_init.png")
         write_text(run_dir / "stats.jsonl", "")
-        log("Initializing logs...")
+        for warning in list_warnings(config, recipe, data, job.device):
+            log(f"Warning: {warning}.")
+        if measures.note:
+            log(measures.note)
         log(f"Training for {recipe.total_kimg:g} kimg...")
     log()
     return session
@@ -150,18 +179,27 @@ def log_what_differs(session: Session, header: dict[str, Any]) -> None:
         )
 
 
-def _default_grid(job: Job, config: TrainConfig) -> tuple[int, int]:
+def grid_size(job: Job, config: TrainConfig) -> tuple[int, int]:
+    """Columns and rows of the grids of this training."""
+    if config.grid is not None:
+        return config.grid
     if job.device.type == "cpu" or config.cfg == "small":
         return SMALL_GRID
     _, height, width = job.data.image_shape
     return official_grid_size(width, height)
 
 
-def cut_lines(path: Path, num_lines: int) -> int:
+def cut_lines(path: Path, num_lines: int) -> list[str]:
     """Drop the lines of ticks after the state was written: they will be trained, and written, again."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     write_text(path, "".join(lines[:num_lines]))
-    return min(num_lines, len(lines))
+    return lines[:num_lines]
+
+
+def save_fakes(session: Session, name: str) -> None:
+    pixels = _grid_fakes(session, len(session.grid_z))
+    save_png(session.run_dir / name, tile(pixels, session.columns, session.rows))
+    _show_grid(session, "Images/fakes", pixels)
 
 
 def remove_unfinished_files(run_dir: Path) -> None:
@@ -171,18 +209,42 @@ def remove_unfinished_files(run_dir: Path) -> None:
 
 
 @torch.no_grad()
-def save_fakes(session: Session, name: str) -> None:
+def _grid_fakes(session: Session, count: int) -> np.ndarray:
+    """The first images of the grid of generated ones, (count, C, H, W) uint8."""
     job = session.job
     parts = []
-    for z, c in zip(session.grid_z.split(GRID_BATCH), session.grid_c.split(GRID_BATCH), strict=True):
+    z_parts, c_parts = session.grid_z[:count].split(GRID_BATCH), session.grid_c[:count].split(GRID_BATCH)
+    for z, c in zip(z_parts, c_parts, strict=True):
         images = job.G_ema(z.to(job.device), c.to(job.device), noise_mode="const")
         parts.append(to_pixels(images.float().cpu().numpy()))
-    save_grid(session.run_dir / name, np.concatenate(parts), session.columns, session.rows)
+    return np.concatenate(parts)
+
+
+def _show_grid(session: Session, name: str, pixels: np.ndarray) -> None:
+    """The grid on TensorBoard, as much of it as a screen shows."""
+    _, channels, height, width = pixels.shape
+    columns, rows = min(session.columns, SHOWN_PX // width), min(session.rows, SHOWN_PX // height)
+    shown = pixels.reshape(session.rows, session.columns, channels, height, width)[:rows, :columns]
+    picture = tile(shown.reshape(rows * columns, channels, height, width), columns, rows)
+    session.events.add_picture(name, picture, session.job.kimg, session.elapsed_sec)
+
+
+def measure_variety(session: Session) -> float:
+    """How different the images of the grid are from one another, as a share of the reals' difference."""
+    if not all_finite(session.job.G_ema):
+        return math.nan
+    count = min(VARIETY_IMAGES, len(session.grid_z))
+    return fake_variety(_grid_fakes(session, count), session.grid_reals)
+
+
+def snapshot_path(session: Session) -> Path:
+    """Where a snapshot of the training as it is now lies, or will."""
+    return session.run_dir / f"network-snapshot-{session.job.images_seen // 1000:06d}.safetensors"
 
 
 def save_snapshot(session: Session) -> Path:
     job, config, data = session.job, session.config, session.job.data
-    path = session.run_dir / f"network-snapshot-{job.images_seen // 1000:06d}.safetensors"
+    path = snapshot_path(session)
     modules = {
         "G_ema": job.G_ema,
         "G": job.players.G,

@@ -23,6 +23,8 @@ HEADER_KEY = "synthlabel"
 FORMAT = "synthlabel-snapshot-1"
 SNAPSHOT_PATTERN = "network-snapshot-*.safetensors"
 IMPORTED_PREFIX = "imported:"  # and the hash of a foreign file: in place of the hash of an unknown archive
+BEST_NAME = "best.json"  # in a run folder: which of its snapshots is best by a measure
+BEST_FORMAT = "synthlabel-best-1"
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "config": dict,
     "kimg": (int, float),
@@ -139,8 +141,14 @@ def read_header(path: Path, expected_format: str, what: str) -> dict[str, Any]:
 
 
 def find_snapshot(path: Path) -> Path:
-    """The file itself, or the newest snapshot of a run folder."""
+    """The file itself, the newest snapshot of a run folder, or the one that a run's `best.json` names.
+
+    Raises:
+        GanError: if there is none.
+    """
     path = Path(path)
+    if path.name == BEST_NAME:
+        return _marked_snapshot(path)
     if not path.is_dir():
         return path
     snapshots = sorted(path.glob(SNAPSHOT_PATTERN))
@@ -149,6 +157,39 @@ def find_snapshot(path: Path) -> Path:
             f"{path}: expected a snapshot or a run folder, got a folder without {SNAPSHOT_PATTERN}"
         )
     return snapshots[-1]
+
+
+def read_mark(path: Path) -> dict[str, Any]:
+    """What `best.json` says: the best snapshot of a run, by which measure, and its value.
+
+    Raises:
+        GanError: if it is none.
+    """
+    try:
+        marked = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise GanError(
+            f"{path}: expected the mark of a run's best snapshot, got nothing there; train with --metrics, "
+            f"or name a snapshot"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise GanError(f"{path}: expected the mark of a run's best snapshot, got {error}") from error
+    if not isinstance(marked, dict) or marked.get("format") != BEST_FORMAT:
+        raise GanError(
+            f"{path}: expected the mark of a run's best snapshot ({BEST_FORMAT}), got another file"
+        )
+    return marked
+
+
+def _marked_snapshot(path: Path) -> Path:
+    marked = read_mark(path)
+    snapshot = path.parent / Path(str(marked.get("snapshot"))).name
+    if not snapshot.is_file() or file_sha256(snapshot) != marked.get("snapshot_sha256"):
+        raise GanError(
+            f"{path}: expected {snapshot.name} beside it as it was when it was measured, got "
+            f"{'another file' if snapshot.is_file() else 'none'}; name another snapshot"
+        )
+    return snapshot
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

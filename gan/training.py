@@ -4,7 +4,7 @@ Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limit
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +16,18 @@ import torch
 
 from extract.errors import SettingsError
 from extract.progress import Progress, no_progress
+from gan.checks import check_continuation
 from gan.config import RESUME_AUTO, TrainConfig, continued_config
 from gan.data import TrainingImages
 from gan.distributed import Ranks, open_ranks, place_of_this_process
 from gan.errors import LostProcess, PeerFailed, TrainingInterrupted
+from gan.features import FeatureExtractor
 from gan.interrupt import StopRequest, listen_for_stop
 from gan.job import Job, run_iteration
 from gan.launch import train_in_processes
 from gan.log import Echo
+from gan.measures import NO_EXTRACTORS, Measures, choose_measures
+from gan.measuring import make_up_for_measures, measure_snapshot
 from gan.preparation import (
     check_same_data,
     open_data_in_turn,
@@ -36,12 +40,17 @@ from gan.runfolder import create_run_dir, find_abandoned_start, find_run_to_resu
 from gan.session import Session, open_session, save_fakes, save_snapshot, save_state
 from gan.snapshot import read_snapshot
 from gan.state import STATE_NAME, how_to_go_on, read_state_header, stored_config, stored_recipe
-from gan.ticks import stop_if_diverged, write_status
+from gan.ticks import stop_if_diverged, tell_health, write_status
 
 SAME_WISH_SEC = 3.0  # between signals that several senders pass on to the processes of one training
 
 
-def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | None = None) -> Path:
+def train(
+    config: TrainConfig,
+    progress: Progress = no_progress,
+    echo: Echo | None = None,
+    extractors: Mapping[str, FeatureExtractor] = NO_EXTRACTORS,
+) -> Path:
     """Train a generator, or go on with a training that was stopped, and return the final snapshot.
 
     With `config.gpus` above 1 so many processes are started, unless `torchrun` has: then this function is
@@ -50,6 +59,7 @@ def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | No
     Args:
         progress: told the images seen after each iteration.
         echo: shown each line of `log.txt` as it is written.
+        extractors: by name, the networks that `config.metrics` look through.
 
     Raises:
         SettingsError: if the options contradict each other or the data.
@@ -59,7 +69,7 @@ def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | No
     """
     place = place_of_this_process()
     if place.count == 1 and config.gpus > 1:
-        return train_in_processes(config, progress, echo)
+        return train_in_processes(config, progress, echo, extractors)
     if config.gpus not in (1, place.count):
         raise SettingsError(
             f"--gpus={config.gpus}: torchrun started {place.count} processes; leave --gpus out, or give the "
@@ -67,7 +77,7 @@ def train(config: TrainConfig, progress: Progress = no_progress, echo: Echo | No
         )
     config = replace(config, gpus=place.count)
     with open_ranks(place, config.device) as ranks:
-        return train_as_rank(config, ranks, progress, echo)
+        return train_as_rank(config, ranks, progress, echo, extractors=extractors)
 
 
 def train_as_rank(
@@ -76,11 +86,13 @@ def train_as_rank(
     progress: Progress = no_progress,
     echo: Echo | None = None,
     on_run_dir: Callable[[Path], None] | None = None,
+    extractors: Mapping[str, FeatureExtractor] = NO_EXTRACTORS,
 ) -> Path:
     """The part of one process in a training; raises what `train` raises.
 
     Args:
         on_run_dir: told the run folder as soon as it is known.
+        extractors: used by the first process alone; the others need none.
     """
     run_dir: Path | None = None
 
@@ -93,7 +105,7 @@ def train_as_rank(
     if not ranks.is_first:
         progress, echo = no_progress, None
     try:
-        return _train_as_rank(config, ranks, progress, echo, note_run_dir)
+        return _train_as_rank(config, ranks, progress, echo, note_run_dir, extractors)
     except LostProcess as lost:
         raise LostProcess(f"{lost}; {how_to_go_on(run_dir)}") from lost
     except OSError as error:  # a full disk for the most part: the state written last is whole
@@ -114,6 +126,7 @@ def _train_as_rank(
     progress: Progress,
     echo: Echo | None,
     on_run_dir: Callable[[Path], None],
+    extractors: Mapping[str, FeatureExtractor],
 ) -> Path:
     with ExitStack() as stack:
         run_dir, header = ranks.from_first(lambda: _find_run(config, stack))
@@ -125,6 +138,8 @@ def _train_as_rank(
             check_same_data(header, data, config, run_dir)
 
         device = ranks.device
+        with ranks.together():
+            measures = choose_measures(config, data, device, extractors) if ranks.is_first else Measures()
         stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         stop = stack.enter_context(listen_for_stop(SAME_WISH_SEC if ranks.count > 1 else 0.0))
         tune_device(device, config)
@@ -135,7 +150,11 @@ def _train_as_rank(
         if run_dir is None:
             run_dir = ranks.from_first(lambda: _make_run_dir(config, data, stack))
             on_run_dir(run_dir)
-        session = open_session(config, job, run_dir, header, progress, echo)
+        session = open_session(config, job, run_dir, header, measures, progress, echo)
+        stack.callback(session.events.close)
+        if header is not None:
+            _measure_by_first(session, lambda: make_up_for_measures(session, stop))
+            _stop_if_asked(session, stop)
         if job.is_done and header is not None:
             session.log(f"Nothing left to do: {job.kimg:.1f} of {job.recipe.total_kimg:g} kimg are done.")
             return ranks.from_first(lambda: read_snapshot(session.run_dir).path)
@@ -150,7 +169,9 @@ def _find_run(config: TrainConfig, stack: ExitStack) -> tuple[Path | None, dict[
     if run_dir is None:
         return None, None
     stack.enter_context(hold_run_dir(run_dir))
-    return run_dir, read_state_header(run_dir)
+    header = read_state_header(run_dir)
+    check_continuation(header, config, run_dir)
+    return run_dir, header
 
 
 def _make_run_dir(config: TrainConfig, data: TrainingImages, stack: ExitStack) -> Path:
@@ -185,6 +206,7 @@ def _run(session: Session, stop: StopRequest) -> Path:
                 if job.ranks.is_first:
                     statistics = write_status(session, tick_ended - tick_started, maintenance_sec)
                     stop_if_diverged(session, statistics)
+                    tell_health(session, statistics)
             if snapshot_due:
                 job.ranks.check_equal(job.networks)
                 with job.ranks.together():  # the others wait here for as long as the first needs
@@ -196,12 +218,23 @@ def _run(session: Session, stop: StopRequest) -> Path:
             state_is_old = time.monotonic() - session.state_written > session.config.save_every_sec
             if job.ranks.largest(int(snapshot_due or state_is_old)):
                 save_state(session)
+            measured = not snapshot_due or _measure_by_first(session, lambda: measure_snapshot(session, stop))
             tick_started = time.monotonic()
             maintenance_sec = tick_started - tick_ended
-            if job.is_done:
+            session.pace.observe_between(maintenance_sec, snapshot_due)
+            if job.is_done and measured:
                 session.log()
                 session.log("Exiting...")
                 return _path_of_first(job, snapshot)
+
+
+def _measure_by_first(session: Session, measure: Callable[[], bool]) -> bool:
+    """Let the first process measure while the others wait; whether all is measured, in all of them."""
+    is_cut_short = False
+    with session.job.ranks.together():
+        if session.job.ranks.is_first:
+            is_cut_short = not measure()
+    return session.job.ranks.largest(int(is_cut_short)) == 0
 
 
 def _path_of_first(job: Job, path: Path | None) -> Path:
@@ -217,6 +250,7 @@ def _stop_if_asked(session: Session, stop: StopRequest) -> None:
     if number == 0:
         return
     with session.job.ranks.together():  # a process that left sooner would have the writing one ended
+        stop_if_diverged(session)
         save_state(session)
     interrupted = TrainingInterrupted(Signals(number).name, number, session.run_dir, session.job.kimg)
     session.log(f"Stopped: {interrupted}")

@@ -5,8 +5,10 @@ ends it too. What it has to say goes to its standard output, a line of JSON each
 goes to standard error.
 """
 
+import base64
 import json
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -56,6 +58,7 @@ def _work(request: dict[str, Any], events: TextIO) -> int:
                 progress=lambda done, total, message: tell("progress", values=[done, total, message]),
                 echo=lambda line: tell("log", text=line),
                 on_run_dir=lambda path: tell("run_dir", path=str(path)),
+                extractors=pickle.loads(base64.b64decode(request["extractors"])),  # of our own launcher
             )
     except TrainingInterrupted as stopped:
         where = {"run_dir": str(stopped.run_dir), "kimg": stopped.kimg}

@@ -104,7 +104,23 @@ def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.option(
     "--snap", type=int, help="Ticks (of 4 kimg) between snapshots.  [default: 50; 5 with --cfg=small]"
 )
-@click.option("--metrics", default="none", show_default=True, help="Only 'none' while training.")
+@click.option(
+    "--metrics",
+    help="Measured after each snapshot: none, fid50k_full, fid@task,kid@task, ...  [default: fid50k_full on "
+    "a GPU with Inception weights, else none]",
+)
+@click.option(
+    "--extractor",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Network that --metrics look through, such as task=CLASSIFIER_RUN; may be given again.",
+)
+@click.option(
+    "--best",
+    metavar="RESULT",
+    help="Which measure marks the best snapshot.  [default: the first of --metrics]",
+)
+@click.option("--keep", type=int, help="Keep so many of the newest snapshots, and the best.  [default: all]")
 @click.option(
     "--grid",
     callback=_grid_size,
@@ -114,9 +130,17 @@ def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.option("--latent-dim", type=int, help="Size of z and w.  [default: by --cfg]")
 @click.option("--channel-base", type=int, help="Channels at resolution r: this / r.  [default: by --cfg]")
 @click.option("--channel-max", type=int, help="But at most so many.  [default: by --cfg]")
-@click.option("-n", "--dry-run", is_flag=True, help="Print the options and create nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print options and plan, and create nothing.")
+@click.option(
+    "--probe",
+    type=click.FloatRange(min=0),
+    default=15.0,
+    show_default=True,
+    metavar="SEC",
+    help="With --dry-run: train for so long to tell time and memory; 0 = do not.",
+)
 @click.pass_context
-def train(ctx: click.Context, dry_run: bool, **options: Any) -> None:
+def train(ctx: click.Context, dry_run: bool, probe: float, **options: Any) -> None:
     """Train a generator on the training part of one fold (or on all images without --split).
 
     Ctrl-C and SIGTERM write the state first; --resume RUN_FOLDER (or latest) then goes on exactly.
@@ -125,22 +149,25 @@ def train(ctx: click.Context, dry_run: bool, **options: Any) -> None:
     from gan.errors import PeerFailed, TrainingInterrupted
     from gan.planning import plan
     from gan.training import train as run_training
+    from scripts.extractors import load_extractors
 
     given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
     place = place_of_this_process()
     if place.count > 1 and "gpus" not in given:  # torchrun counts the processes, now and when going on
         options["gpus"], given = place.count, given | {"gpus"}
     config = _train_config(options, given)
+    is_first = place.rank == 0  # of the processes that torchrun started, one speaks
+    extractors = load_extractors(config.extractor, config.metrics, config.device) if is_first else {}
     if dry_run:
-        planned, summary = plan(config)
+        with progress_bar("measuring") as progress:
+            planned, summary = plan(config, progress, probe, extractors)
         click.echo("\nTraining options:")
         click.echo(json.dumps(planned, indent=2))
         click.echo(f"\n{summary}\n\nDry run; exiting.")
         return
-    is_first = place.rank == 0  # of the processes that torchrun started, one speaks
     try:
         with progress_bar("training") if is_first else nullcontext(no_progress) as progress:
-            snapshot = run_training(config, progress, echo=click.echo)
+            snapshot = run_training(config, progress, echo=click.echo, extractors=extractors)
     except TrainingInterrupted as stopped:
         if is_first:
             click.echo(f"\nTraining was {stopped}", err=True)
@@ -171,6 +198,8 @@ def _train_config(options: dict[str, Any], given: set[str]) -> Any:
     if run_dir is not None:
         stored = stored_config(read_state_header(run_dir))
         outdir = options["outdir"] or run_dir.parent
+        if "metrics" in given:  # the choice of the best was among those before
+            given |= {"best"}
         return replace(
             stored, **{name: options[name] for name in given} | {"resume": str(run_dir), "outdir": outdir}
         )

@@ -17,6 +17,7 @@ import torch
 import extract.atomic
 from gan.config import config_from_json
 from gan.errors import TrainingInterrupted
+from gan.features import PixelExtractor
 from gan.training import train
 
 
@@ -25,7 +26,7 @@ def run(order: dict[str, Any]) -> int:
     if order.get("kill_at") is not None:
         kill_at_rename(*order["kill_at"])
     try:
-        train(config_from_json(order["config"]))
+        train(config_from_json(order["config"]), extractors={"pixels": PixelExtractor()})
     except TrainingInterrupted as stopped:
         return 128 + stopped.signal_number
     return 0

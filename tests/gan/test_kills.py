@@ -79,8 +79,8 @@ def only_run(outdir: Path) -> Path:
 
 
 def assert_same_run(run_dir: Path, undisturbed: Path) -> None:
-    names = sorted(path.name for path in undisturbed.iterdir())
-    assert sorted(path.name for path in run_dir.iterdir()) == names  # no temporary files either
+    names = files_of(undisturbed)
+    assert files_of(run_dir) == names  # no temporary files either
     for name in names:
         if name.endswith(".safetensors"):
             one, other = load_file(run_dir / name), load_file(undisturbed / name)
@@ -90,6 +90,12 @@ def assert_same_run(run_dir: Path, undisturbed: Path) -> None:
             assert (run_dir / name).read_bytes() == (undisturbed / name).read_bytes()
     assert learned(run_dir) == learned(undisturbed)
     assert_readable(run_dir / "log.txt", num_ticks=len(learned(run_dir)))
+
+
+def files_of(run_dir: Path) -> list[str]:
+    """Names of a run's files, but for those of TensorBoard: each process begins one with its number."""
+    names = (path.name for path in run_dir.iterdir())
+    return sorted(name for name in names if not name.startswith("events.out.tfevents."))
 
 
 def learned(run_dir: Path) -> list[dict]:

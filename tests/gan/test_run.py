@@ -44,7 +44,10 @@ def test_each_tick_has_a_status_line_and_a_line_of_valid_json(trained: Path):
     assert ticks == ["0", "1"] and len(lines) == 2
     stats = json.loads(lines[0], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert list(stats)[:4] == ["Loss/scores/fake", "Loss/signs/fake", "Loss/G/loss", "Loss/pl_penalty"]
-    assert list(stats)[-5:] == ["Timing/Gmain", "Timing/Greg", "Timing/Dmain", "Timing/Dreg", "timestamp"]
+    assert list(stats)[-7:] == [
+        "Timing/Gmain", "Timing/Greg", "Timing/Dmain", "Timing/Dreg",
+        "Health/bad_gradients", "Health/fake_variety", "timestamp",
+    ]  # fmt: skip
     assert stats["Progress/kimg"]["mean"] == pytest.approx(0.008)
     assert stats["Loss/r1_penalty"]["num"] == 8
 

@@ -40,6 +40,22 @@ def test_train_names_its_run_after_its_options(run_dir: Path):
     assert run_dir.name == "00000-shapes-mirror-auto1-kimg0.016-batch8-noaug"
 
 
+def test_measures_are_given_and_changed_on_the_command_line(shapes: Path, tmp_path: Path):
+    command = ["train", "--data", shapes, "--outdir", tmp_path, "--snap=1", "--keep=3", *TINY]
+    first = gan(*command, "--metrics=fid@pixels,pr@pixels", "--best=pr_recall@pixels")
+    assert first.exit_code == 0, first.output
+    (run_dir,) = tmp_path.iterdir()
+    assert json.loads((run_dir / "best.json").read_text())["result"] == "pr_recall@pixels"
+    shown = gan(
+        "generate", "--network", run_dir / "best.json", "--seeds=0", "--outdir", tmp_path / "pictures"
+    )
+    assert shown.exit_code == 0, shown.output
+    again = gan("train", "--resume", run_dir, "--metrics=dc@pixels")
+    assert again.exit_code == 0, again.output
+    assert len((run_dir / "metric-dc@pixels.jsonl").read_text().splitlines()) == 1
+    assert json.loads((run_dir / "best.json").read_text())["result"] == "dc_density@pixels"
+
+
 def test_resume_needs_nothing_but_the_run_folder(run_dir: Path):
     result = gan("train", "--resume", run_dir, "--kimg=0.032")
     assert result.exit_code == 0, result.output
@@ -57,11 +73,22 @@ def test_resume_latest_finds_the_run_and_refuses_other_settings(run_dir: Path):
 
 
 def test_dry_run_prints_the_options_and_creates_nothing(shapes: Path, tmp_path: Path):
-    result = gan("train", "--data", shapes, "--outdir", tmp_path / "runs", "--cond=true", "--dry-run", *TINY)
+    result = gan(
+        "train",
+        "--data",
+        shapes,
+        "--outdir",
+        tmp_path / "runs",
+        "--cond=true",
+        "--dry-run",
+        "--probe=1",
+        *TINY,
+    )
     assert result.exit_code == 0, result.output
     printed = result.output[result.output.index("{") : result.output.rindex("}") + 1]
     assert json.loads(printed)["batch_size"] == 8
     assert "Conditional model:  True" in result.output
+    assert "Total " in result.output and " per kimg, " in result.output
     assert result.output.rstrip().endswith("Dry run; exiting.")
     assert not (tmp_path / "runs").exists()
 
@@ -70,7 +97,7 @@ def test_dry_run_prints_the_options_and_creates_nothing(shapes: Path, tmp_path: 
     ("options", "sentence"),
     [
         (["--aug=fixed"], "--aug=fixed requires specifying --p"),
-        (["--gpus=2"], "training on several GPUs is not supported yet"),
+        (["--gpus=3"], "--gpus must be a power of two, got 3"),
         (
             ["--resume=ffhq256"],
             "--resume=ffhq256: expected the published network in a cache, got none; nothing is",
@@ -82,6 +109,10 @@ def test_dry_run_prints_the_options_and_creates_nothing(shapes: Path, tmp_path: 
         (["--grid=many"], "expected columns x rows such as 8x8"),
         (["--subset=1000"], "--subset must be between 1 and 48"),
         (["--kimg=0"], "--kimg must be at least 1"),
+        (["--metrics=beauty"], "--metrics can only contain the following values: none, fid50k_full"),
+        (["--metrics=fid@pixels", "--best=kid@pixels"], "--best must be one of what --metrics measures"),
+        (["--extractor=task"], "--extractor must be NAME=PATH, got 'task'"),
+        (["--freezed=50"], "--freezed must be between 0 and"),
     ],
 )
 def test_wrong_usage_is_told_in_a_sentence_before_any_work(
