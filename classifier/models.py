@@ -49,8 +49,12 @@ class SmallResNet(nn.Module):
         self.head = nn.Linear(STAGE_WIDTHS[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.penultimate(x))  # (N, num_classes)
+
+    def penultimate(self, x: Tensor) -> Tensor:
+        """The features that the last layer decides by, (N, 96)."""
         x = torch.relu_(self.stem_norm(self.stem(x)))
-        return self.head(self.blocks(x).mean(dim=(2, 3)))  # (N, num_classes)
+        return self.blocks(x).mean(dim=(2, 3))
 
 
 def build_model(

@@ -59,7 +59,13 @@ class Preprocessing:
                 f"expected uint8 images of shape (channels, height, width) {expected} as in training, "
                 f"got {pixels.dtype} {tuple(pixels.shape[1:])}: make the archive alike (--size, channels)"
             )
-        batch = torch.from_numpy(pixels).to(device, torch.float32)
+        return self.scale(torch.from_numpy(pixels).to(device, torch.float32))
+
+    def scale(self, batch: torch.Tensor) -> torch.Tensor:
+        """The same from (N, C, H, W) float32 on the scale 0 ... 255, which is overwritten."""
+        import torch
+
+        device = batch.device
         if self.resize and (self.height, self.width) != (self.resize, self.resize):
             batch = torch.nn.functional.interpolate(
                 batch, size=(self.resize, self.resize), mode="bilinear", antialias=True
