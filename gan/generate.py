@@ -178,7 +178,9 @@ class Sampler:
     def synthesize(self, ws: Tensor, noise_mode: str = "const", batch_size: int = 32) -> np.ndarray:
         """(N, num_ws, w_dim) intermediate latents to (N, C, H, W) uint8 images."""
         parts = [
-            to_pixels(self.generator.synthesis(part.to(self.device), noise_mode=noise_mode).float().cpu().numpy())
+            to_pixels(
+                self.generator.synthesis(part.to(self.device), noise_mode=noise_mode).float().cpu().numpy()
+            )
             for part in ws.split(batch_size)
         ]
         return np.concatenate(parts)
@@ -273,7 +275,8 @@ def parse_seeds(text: str, flag: str = "--seeds") -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise SettingsError(
-                f"{flag} must be a range such as {example} or a list such as 3,7,12, got '{text}' (at '{part}')"
+                f"{flag} must be a range such as {example} or a list such as 3,7,12, got '{text}' (at "
+                f"'{part}')"
             )
         start, stop = int(first), int(last if dash else first) + 1
         if len(seeds) + stop - start > MAX_NUM_SEEDS:  # before they fill the memory

@@ -26,6 +26,7 @@ class MixSummary:
     grid: Path
     num_images: int  # without the grid
     styles: tuple[int, ...]  # style inputs taken from the columns, those that the network has
+    num_styles: int  # of the network
     network: Path
     class_name: str  # empty = unconditional
 
@@ -66,7 +67,8 @@ def mix_styles(
     check_sampling(seeds, noise_mode, BATCH, truncation_psi)
     if len(rows) * len(cols) > MAX_NUM_PICTURES:
         raise SettingsError(
-            f"--rows times --cols must be at most {MAX_NUM_PICTURES:,} pictures, got {len(rows)} x {len(cols)}"
+            f"--rows times --cols must be at most {MAX_NUM_PICTURES:,} pictures, got {len(rows)} x "
+            f"{len(cols)}"
         )
     sampler = open_sampler(network, class_name=class_name, device=device)
     chosen = check_styles(styles, sampler.generator.num_ws)
@@ -83,7 +85,13 @@ def mix_styles(
         cells += [images[row, row], *(images[row, col] for col in cols)]
     save_grid(outdir / "grid.png", np.stack(cells), len(cols) + 1, len(rows) + 1)
     return MixSummary(
-        outdir, outdir / "grid.png", len(images), chosen, sampler.snapshot.path, sampler.class_name
+        outdir,
+        outdir / "grid.png",
+        len(images),
+        chosen,
+        sampler.generator.num_ws,
+        sampler.snapshot.path,
+        sampler.class_name,
     )
 
 

@@ -1,7 +1,7 @@
 """How far apart two images look: distances between features, for projecting images into a generator.
 
-The official projector uses LPIPS, whose learned network is not part of this program. In its place stand the
-plain features of VGG16 where the user has its weights, features of the snapshot's own discriminator, or pixels.
+The official projector uses LPIPS, whose learned network is not part of this program. In its place stand plain
+features of VGG16 where the user has its weights, features of the snapshot's own discriminator, or pixels.
 
 Source: Zhang et al. 2018, arXiv:1801.03924, Section 3 (features normalised at each place, then compared; here
 without the learned weights); Simonyan and Zisserman 2014, arXiv:1409.1556, Table 1, D (VGG16).
@@ -93,6 +93,9 @@ def find_vgg16() -> Path | None:
 class Vgg16Features(nn.Module):
     """The convolutions of VGG16 under torchvision's names, and their activations as one vector an image."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -136,7 +139,9 @@ def read_vgg16(path: Path) -> Vgg16Features:
             weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise GanError(f"{path}: expected {expected}, got a file that cannot be read: {first_line}") from error
+        raise GanError(
+            f"{path}: expected {expected}, got a file that cannot be read: {first_line}"
+        ) from error
     network = Vgg16Features()
     wanted = network.state_dict()
     if not isinstance(weights, dict):
@@ -192,7 +197,7 @@ def discriminator_features(discriminator: Discriminator, images: Tensor) -> Tens
 
 
 def pyramid_features(images: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, F): pixels at full, half, a quarter, ... of the resolution, each level weighing alike."""
+    """(N, C, H, W) to (N, F): pixels at full, half, a quarter, ... of the resolution, each level alike."""
     levels = pyramid_levels(limit_side(images))
     return torch.cat([level.flatten(1) / math.sqrt(level[0].numel() * len(levels)) for level in levels], 1)
 
@@ -208,8 +213,8 @@ def pyramid_levels(images: Tensor) -> list[Tensor]:
 def joined_features(stages: Sequence[Tensor]) -> Tensor:
     """Activations (N, C, H, W) of several layers to (N, F), each layer weighing alike.
 
-    The vector at each place is brought to length 1, so that the squared distance of two images is the mean over
-    layers and places of the squared distance of unit vectors: 0 to 4.
+    The vector at each place is brought to length 1, so that the squared distance of two images is the mean,
+    over layers and places, of that of unit vectors: 0 to 4.
     """
     parts = []
     for x in stages:

@@ -22,15 +22,21 @@ from extract.images import read_picture
 from extract.json_values import json_value
 from extract.progress import Progress, no_progress
 from gan.generate import Sampler, channels_last, open_sampler, prepare_outdir
-from gan.images import save_png, tile, to_pixels
+from gan.images import save_png, tile
 from gan.perceptual import PerceptualDistance, open_distance, psnr, structural_similarity
 from gan.projected import write_projected_w
 from gan.video_file import enlarge, require_encoder, write_video
 
 NUM_W_SAMPLES, W_SAMPLES_SEED = 10_000, 123  # latents that the mean and spread of w are measured on
 LEARNING_RATE = 0.1
-RAMP_DOWN, RAMP_UP = 0.25, 0.05  # shares of the steps in which the learning rate falls at the end, rises first
-W_NOISE, W_NOISE_RAMP = 0.05, 0.75  # noise added to w, in spreads of w; the share of steps after which it is 0
+RAMP_DOWN, RAMP_UP = (
+    0.25,
+    0.05,
+)  # shares of the steps in which the learning rate falls at the end, rises first
+W_NOISE, W_NOISE_RAMP = (
+    0.05,
+    0.75,
+)  # noise added to w, in spreads of w; the share of steps after which it is 0
 NOISE_MAP_WEIGHT = 1e5
 MIN_NOISE_MAP_SIDE = 8
 VIDEO_FPS = 10

@@ -56,8 +56,8 @@ class VideoConfig:
             raise SettingsError(f"--grid must be columns x rows such as 3x2, got {columns}x{rows}")
         if len(self.seeds) % (columns * rows):
             raise SettingsError(
-                f"--seeds must share out evenly over the {columns * rows} cells of --grid={columns}x{rows}, got "
-                f"{len(self.seeds)} seeds"
+                f"--seeds must share out evenly over the {columns * rows} cells of --grid={columns}x{rows}, "
+                f"got {len(self.seeds)} seeds"
             )
 
 
@@ -140,7 +140,9 @@ def _walk(sampler: Sampler, config: VideoConfig, num_classes: int) -> _Walk:
     classes = np.resize(np.arange(turns), seeds.shape) if num_classes else None
     if config.space == "w":
         numbers = None if classes is None else classes.ravel().tolist()
-        ws = sampler.map_seeds(seeds.ravel().tolist(), config.truncation_psi, numbers)[:, 0]  # (cells * keys, D)
+        ws = sampler.map_seeds(seeds.ravel().tolist(), config.truncation_psi, numbers)[
+            :, 0
+        ]  # (cells * keys, D)
         return _Walk(num_keys, partial(_along_spline, _closed_spline(ws, cells), sampler.generator.num_ws))
     keys = latents(seeds.ravel().tolist(), sampler.generator.z_dim).reshape(cells, num_keys, -1)
     return _Walk(num_keys, partial(_along_sphere, sampler, keys, classes, config.truncation_psi))
@@ -167,8 +169,8 @@ def _along_sphere(
     after = (before + 1) % num_keys
     share = np.mod(times, 1)[:, None, None]  # (T, 1, 1)
     here, there = keys[:, before].swapaxes(0, 1), keys[:, after].swapaxes(0, 1)  # (T, cells, z_dim)
-    z = slerp(here, there, share) * math.sqrt(z_dim)
-    z = torch.from_numpy(z.astype(np.float32)).reshape(-1, z_dim).to(sampler.device)
+    points = (slerp(here, there, share) * math.sqrt(z_dim)).astype(np.float32)
+    z = torch.from_numpy(points).reshape(-1, z_dim).to(sampler.device)
 
     def mapped(moment: np.ndarray) -> Tensor:
         numbers = None if classes is None else classes[:, moment].T.ravel().tolist()
@@ -188,8 +190,8 @@ def _num_frames(config: VideoConfig, num_keys: int) -> int:
         count = max(round(config.seconds * config.fps), 1)
     if count > MAX_NUM_FRAMES:
         raise SettingsError(
-            f"a video must have at most {MAX_NUM_FRAMES:,} frames, got {count:,}: name fewer --seeds, or give "
-            "--seconds"
+            f"a video must have at most {MAX_NUM_FRAMES:,} frames, got {count:,}: name fewer --seeds, or "
+            "give --seconds"
         )
     return count
 
@@ -197,3 +199,15 @@ def _num_frames(config: VideoConfig, num_keys: int) -> int:
 def _enlargement(resolution: int, num_cells: int) -> int:
     smallest = MIN_CELL if num_cells == 1 else MIN_GRID_CELL
     return max(1, -(-smallest // resolution))
+
+
+def parse_grid(text: str) -> tuple[int, int]:
+    """`3x2` to columns and rows.
+
+    Raises:
+        SettingsError: for anything else.
+    """
+    columns, cross, rows = text.lower().partition("x")
+    if not (cross and columns.isdecimal() and rows.isdecimal()):
+        raise SettingsError(f"--grid must be columns x rows such as 3x2, got '{text}'")
+    return int(columns), int(rows)

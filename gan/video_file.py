@@ -3,12 +3,17 @@
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from extract.atomic import replace_file
 from extract.errors import SettingsError
 from gan.errors import GanError
+
+if TYPE_CHECKING:
+    import av
+    import av.container
 
 MIN_CELL = 256  # pixels a picture has at least in a video; smaller ones are enlarged by a whole factor
 MAX_SIDE = 8192  # what players, and level 6.2 of H.264, can be expected to take
@@ -60,7 +65,7 @@ def write_video(dest: Path, frames: Iterable[np.ndarray], fps: float) -> int:
 
     count = 0
     with replace_file(dest) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        stream = None
+        stream: av.VideoStream | None = None
         for pixels in frames:
             picture = _even_rgb(pixels)
             if stream is None:
@@ -70,9 +75,7 @@ def write_video(dest: Path, frames: Iterable[np.ndarray], fps: float) -> int:
                         f"a video must have at most {MAX_SIDE} pixels a side, got {width}x{height}; take a "
                         "smaller --grid"
                     )
-                stream = container.add_stream(CODEC, rate=Fraction(fps).limit_denominator(1000))
-                stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
-                stream.options = {"crf": QUALITY, "preset": "medium", "threads": "1"}  # one: the same bytes
+                stream = _add_stream(container, fps, width, height)
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
                 container.mux(packet)
             count += 1
@@ -81,6 +84,18 @@ def write_video(dest: Path, frames: Iterable[np.ndarray], fps: float) -> int:
         for packet in stream.encode():
             container.mux(packet)
     return count
+
+
+def _add_stream(
+    container: "av.container.OutputContainer", fps: float, width: int, height: int
+) -> "av.VideoStream":
+    import av
+
+    stream = container.add_stream(CODEC, rate=Fraction(fps).limit_denominator(1000))
+    assert isinstance(stream, av.VideoStream)
+    stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
+    stream.options = {"crf": QUALITY, "preset": "medium", "threads": "1"}  # one thread: always the same bytes
+    return stream
 
 
 def enlarge(picture: np.ndarray, min_side: int = MIN_CELL) -> np.ndarray:

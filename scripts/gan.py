@@ -168,7 +168,9 @@ def _train_config(options: dict[str, Any], given: set[str]) -> Any:
     help="Latents of `gan project` (.npz) instead of seeds; needs --outdir.",
 )
 @click.option("--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help="Truncation psi.")
-@click.option("--class", "class_name", help="Class, name or number (conditional networks); all = each in turn.")
+@click.option(
+    "--class", "class_name", help="Class, name or number (conditional networks); all = each in turn."
+)
 @click.option("--class-shares", help="Shares of the classes instead, such as normal=0.7,tumor=0.3.")
 @click.option("--noise-mode", default="const", show_default=True, help="const, random, none.")
 @click.option("--dest", type=click.Path(path_type=Path), help="Archive to write (.zip).")
@@ -224,15 +226,15 @@ def generate(
         if dest is not None:
             summary = generate_archive(
                 network, numbers, dest, truncation_psi=truncation_psi, class_name=class_name,
-                class_shares=shares, noise_mode=noise_mode, batch_size=batch_size, device=device, progress=progress,
-                overwrite=overwrite,
+                class_shares=shares, noise_mode=noise_mode, batch_size=batch_size, device=device,
+                progress=progress, overwrite=overwrite,
             )  # fmt: skip
         else:
             assert outdir is not None
             summary = generate_png_files(
                 network, numbers, outdir, truncation_psi=truncation_psi, class_name=class_name,
-                class_shares=shares, noise_mode=noise_mode, batch_size=batch_size, device=device, progress=progress,
-                overwrite=overwrite,
+                class_shares=shares, noise_mode=noise_mode, batch_size=batch_size, device=device,
+                progress=progress, overwrite=overwrite,
             )  # fmt: skip
     click.echo(
         f"{summary.dest}: {summary.num_images} images{_by_class(summary.counts)} from {summary.network} in "

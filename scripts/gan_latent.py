@@ -1,10 +1,15 @@
 """`synthlabel gan mix | project | sweep | video`: what lies in a generator's latent space."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from extract.errors import SettingsError
 from scripts.progress import progress_bar
+
+if TYPE_CHECKING:
+    from gan.features import FeatureExtractor
 
 NETWORK = click.option(
     "--network",
@@ -73,7 +78,8 @@ def mix(
 @click.option("--save-video", type=click.BOOL, default=True, show_default=True, help="Write proj.mp4.")
 @OUTDIR
 @click.option(
-    "--distance", help="vgg16, discriminator, pixels.  [default: vgg16 if its weights are here, else discriminator]"
+    "--distance",
+    help="vgg16, discriminator, pixels.  [default: vgg16 if its weights are here, else discriminator]",
 )
 @click.option(
     "--vgg16",
@@ -112,13 +118,97 @@ def project(
 
 @click.command()
 @NETWORK
+@click.option("--psi", default="0.3,0.5,0.7,0.85,1", show_default=True, help="Truncation psi to compare.")
+@click.option("--seeds", default="0-999", show_default=True, help="Sampled at each psi.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="Archive that it was trained on."
+)
+@click.option("--split", type=click.Path(path_type=Path), help="Split file: compare with the training part.")
+@click.option("--fold", type=int, default=0, show_default=True, help="Fold of --split.")
+@click.option(
+    "--extractor",
+    default="pixels",
+    show_default=True,
+    help="What images are compared by: task=RUN (a folder of classifier train), or pixels.",
+)
+@click.option("--class", "class_name", help="Class (conditional networks).  [default: all, as in the data]")
+@click.option("--columns", type=int, default=10, show_default=True, help="Samples a psi in the picture.")
+@NOISE_MODE
+@click.option("--batch", "batch_size", type=int, default=32, show_default=True, help="Images at a time.")
+@OUTDIR
+@DEVICE
+@OVERWRITE
+def sweep(
+    network: Path,
+    psi: str,
+    seeds: str,
+    data: Path,
+    split: Path | None,
+    fold: int,
+    extractor: str,
+    class_name: str | None,
+    columns: int,
+    noise_mode: str,
+    batch_size: int,
+    outdir: Path,
+    device: str,
+    overwrite: bool,
+) -> None:
+    """Compare truncation psi: samples, precision, recall, density, coverage and FID of each."""
+    from gan.data import open_training_images
+    from gan.generate import parse_seeds
+    from gan.snapshot import read_snapshot
+    from gan.sweep import SweepConfig, parse_psi, sweep_truncation
+
+    config = SweepConfig(
+        parse_psi(psi), tuple(parse_seeds(seeds)), class_name, noise_mode, columns, batch_size
+    )
+    is_conditional = bool(read_snapshot(network).classes)
+    with progress_bar("sweep") as progress:
+        reals = open_training_images(data, split, fold, cond=is_conditional, progress=progress)
+        summary = sweep_truncation(
+            network, outdir, reals, _open_extractor(extractor, device), config,
+            fold=None if split is None else fold, device=device, progress=progress, overwrite=overwrite,
+        )  # fmt: skip
+    click.echo(f"psi    precision  recall  density  coverage  fid@{summary.extractor}")
+    for row in summary.rows:
+        click.echo(
+            f"{row.psi:<5g}  {row.precision:9.3f}  {row.recall:6.3f}  {row.density:7.3f}  {row.coverage:8.3f}"
+            f"  {row.fid:.4g}"
+        )
+    click.echo(
+        f"{outdir}: {summary.num_fake:,} images a psi against {summary.num_real:,} real ones; coverage is "
+        f"highest at psi {summary.best_coverage.psi:g}"
+    )
+
+
+def _open_extractor(text: str, device: str) -> "FeatureExtractor":
+    from gan.features import PixelExtractor
+
+    name, equals, path = text.partition("=")
+    if text == "pixels":
+        return PixelExtractor()
+    if name == "task" and equals and path:
+        from classifier.features import task_extractor
+
+        return task_extractor(Path(path), device)
+    raise SettingsError(
+        f"--extractor must be pixels or task=RUN, with the folder of a classifier training, got '{text}'"
+    )
+
+
+@click.command()
+@NETWORK
 @click.option("--seeds", required=True, help="Seeds to walk through, and back to the first: 0-7 or 3,7,12.")
 @click.option("--frames-per-seed", type=int, help="From one seed to the next.  [default: 60]")
 @click.option("--seconds", type=float, help="Length of the video, instead of --frames-per-seed.")
 @click.option("--fps", type=float, default=30.0, show_default=True)
 @TRUNC
 @click.option(
-    "--space", default="z", show_default=True, help="z = along the sphere of latents; w = a smooth curve in w."
+    "--space",
+    default="z",
+    show_default=True,
+    help="z = along the sphere of latents; w = a smooth curve in w.",
 )
 @click.option("--class", "class_name", help="Class (conditional networks); all = each seed as every class.")
 @click.option("--grid", default="1x1", show_default=True, metavar="COLSxROWS", help="Walks side by side.")
