@@ -201,8 +201,8 @@ def _check_shape(name: str, shape: tuple[int, ...], first: tuple[str, tuple[int,
     if shape != first[1]:
         raise ExtractError(
             f"{name}: expected the attributes of the pictures before it, got others: {_describe(shape)}, but "
-            f"{first[0]} has {_describe(first[1])}; give --width and --height for one size, and keep gray and "
-            "RGB apart"
+            f"{first[0]} has {_describe(first[1])}; give --width and --height for one size, and "
+            "keep gray and RGB apart"
         )
     if height != width:
         raise ExtractError(
