@@ -115,6 +115,7 @@ def project_image(
     generator = sampler.generator
     pixels = read_target(target, generator.img_resolution, generator.img_channels)  # (C, H, W)
     distance = open_distance(config.distance, sampler.snapshot, sampler.device, config.vgg16)
+    snapshot_sha256 = sampler.snapshot.sha256  # now: a training that goes on may remove the file meanwhile
     names = ["target.png", "proj.png", "projected_w.npz", "projection.json"]
     prepare_outdir(outdir, names + ["proj.mp4"] * config.save_video, overwrite)
 
@@ -142,7 +143,9 @@ def project_image(
     write_projected_w(outdir / "projected_w.npz", ws[-1:].cpu().numpy())
     if config.save_video:
         write_video(outdir / "proj.mp4", _video_frames(sampler, ws, pixels), VIDEO_FPS)
-    _write_record(outdir / "projection.json", target, config, summary, sampler, distances)
+    _write_record(
+        outdir / "projection.json", target, config, summary, sampler.class_name, snapshot_sha256, distances
+    )
     return summary
 
 
@@ -273,15 +276,16 @@ def _write_record(
     target: Path,
     config: ProjectConfig,
     summary: ProjectSummary,
-    sampler: Sampler,
+    class_name: str,
+    snapshot_sha256: str,
     distances: list[float],
 ) -> None:
     record = {
         "format": "synthlabel-projection-1",
         "target": target.name,
         "settings": asdict(config) | {"vgg16": None if config.vgg16 is None else config.vgg16.name},
-        "snapshot_sha256": sampler.snapshot.sha256,
-        "class": sampler.class_name,
+        "snapshot_sha256": snapshot_sha256,
+        "class": class_name,
         "distance": summary.distance_name,
         "distance_description": summary.distance_description,
         "start_distance": summary.start_distance,
