@@ -71,3 +71,7 @@ def task_extractor(run_dir: Path, device: str = "auto") -> TaskExtractor:
         raise ClassifierError(
             f"{run_dir / WEIGHTS} does not exist: the run is incomplete, train it again"
         ) from error
+
+
+def open_extractor(name: str, path: Path | None = None, device: str = "auto") -> TaskExtractor:
+    return task_extractor(path, device)

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from scripts.gan_latent import mix, project, sweep, video
+from scripts.gan_quality import audit, evaluate
 from scripts.progress import progress_bar
 
 BOOL = click.BOOL  # official switches take a value: --mirror=1
@@ -16,6 +17,10 @@ BOOL = click.BOOL  # official switches take a value: --mirror=1
 @click.group("gan")
 def commands() -> None:
     """Train StyleGAN2-ADA on an archive and sample images from it."""
+
+
+commands.add_command(evaluate)
+commands.add_command(audit)
 
 
 def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:

@@ -1,0 +1,146 @@
+"""Which images are copies of training images: a rule calibrated on real images of other people."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gan.alignment import best_correlation
+from gan.gallery import Gallery, nearest
+
+NUM_CANDIDATES = 8  # training images that each picture is laid over, by each way of seeing
+FLOOR = 1e-4  # of 1 - correlation: two pictures that differ by rounding alone
+QUANTILE = 0.001  # share of unseen people's real images that may look like copies
+CLEAR = 0.5  # times the threshold: below it no second glance is needed
+LOOKALIKE = 1 / 3  # of the median score: a held-out image below it is a training image in disguise
+PAIRS_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How much like a copy each image is: 1 = as near as another person's image, 0 = the same picture."""
+
+    values: np.ndarray  # (n,)
+    places: np.ndarray  # (n,) the training image it is most like, a place of the gallery
+    correlations: np.ndarray  # (n,) with that image, over small shifts
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What real images of people whom the generator never saw score."""
+
+    threshold: float  # below it an image is flagged
+    num_images: int
+    num_groups: int  # subjects
+    median: float
+    lowest: float
+    false_alarms: float  # share flagged when each subject is judged by the threshold of the others
+    lookalikes: np.ndarray  # places of held-out images left out: the same person or picture on both sides
+
+
+class CopyScorer:
+    """Scores pictures against a gallery; what a training image is like itself is worked out once.
+
+    The score of a picture against a training image is sqrt((1 - r) / (1 - r')): r is their correlation over
+    small shifts, r' that of the training image with the most similar image of another subject. The smallest
+    score over the candidates counts. Dark or plain images are alike between people, so a fixed limit of r
+    would flag those and miss copies of the others.
+    """
+
+    def __init__(self, gallery: Gallery) -> None:
+        self.gallery = gallery
+        self._unlikeness = np.full(len(gallery), np.nan)  # (N,) 1 - r' of each, where needed so far
+
+    def score(
+        self,
+        pixels: Callable[[np.ndarray], np.ndarray],
+        features: Sequence[np.ndarray],
+        report: Callable[[int], None] = lambda count: None,
+    ) -> Scores:
+        """Score n pictures.
+
+        Args:
+            pixels: places (m,) in 0 ... n - 1 to images (m, C, H, W) uint8.
+            features: each (n, D), in the order of the gallery's.
+            report: told how many pictures are done.
+        """
+        candidates, _ = nearest(self.gallery, features, NUM_CANDIDATES)  # (n, K)
+        self._work_out(np.unique(candidates % len(self.gallery)))
+        correlations = _correlations(pixels, self.gallery, candidates, report)
+        own = self._unlikeness[candidates % len(self.gallery)]
+        ratios = np.sqrt((1 - correlations + FLOOR) / (own + FLOOR))
+        best = ratios.argmin(axis=1)
+        rows = np.arange(len(best))
+        return Scores(ratios[rows, best], candidates[rows, best], correlations[rows, best])
+
+    def _work_out(self, images: np.ndarray) -> None:
+        images = images[np.isnan(self._unlikeness[images])]
+        if len(images) == 0:
+            return
+        gallery = self.gallery
+        groups = gallery.groups[images]
+        features = [rows[images] for rows in gallery.features]
+        candidates, _ = nearest(gallery, features, NUM_CANDIDATES, groups)
+        correlations = _correlations(
+            lambda places: gallery.pixels(images[places]), gallery, candidates, lambda count: None
+        )
+        correlations[gallery.group_of(candidates) == groups[:, None]] = 0  # nobody else to be like
+        self._unlikeness[images] = 1 - correlations.max(axis=1)
+
+
+def _correlations(
+    pixels: Callable[[np.ndarray], np.ndarray],
+    gallery: Gallery,
+    candidates: np.ndarray,
+    report: Callable[[int], None],
+) -> np.ndarray:
+    num, num_candidates = candidates.shape
+    found = np.empty((num, num_candidates))
+    step = max(1, PAIRS_AT_ONCE // num_candidates)
+    for start in range(0, num, step):
+        places = np.arange(start, min(start + step, num))
+        first = np.repeat(pixels(places), num_candidates, axis=0)
+        second = gallery.pixels(candidates[places].ravel())
+        found[places] = best_correlation(first, second).reshape(len(places), num_candidates)
+        report(len(places))
+    return found
+
+
+def calibrate(scores: np.ndarray, groups: np.ndarray) -> Calibration:
+    """The threshold that all but one in a thousand of these real images stay above.
+
+    Args:
+        scores: (n,) of real images of subjects whom the gallery does not hold.
+        groups: (n,) their subjects.
+    """
+    median = float(np.median(scores))
+    is_lookalike = scores < LOOKALIKE * median
+    kept, kept_groups = scores[~is_lookalike], groups[~is_lookalike]
+    alarms = 0
+    for group in np.unique(kept_groups):
+        others = kept[kept_groups != group]
+        if len(others):
+            alarms += int((kept[kept_groups == group] < np.quantile(others, QUANTILE)).sum())
+    return Calibration(
+        threshold=float(np.quantile(kept, QUANTILE)),
+        num_images=len(kept),
+        num_groups=len(np.unique(kept_groups)),
+        median=median,
+        lowest=float(kept.min()),
+        false_alarms=alarms / len(kept),
+        lookalikes=np.flatnonzero(is_lookalike),
+    )
+
+
+def calibrate_within(gallery: Gallery, random: np.random.Generator) -> Calibration | None:
+    """Calibrate without held-out images: half of the training subjects stand for people never seen.
+
+    None where there are fewer than four subjects.
+    """
+    groups = np.unique(gallery.groups)
+    if len(groups) < 4:
+        return None
+    unseen = np.isin(gallery.groups, random.choice(groups, len(groups) // 2, replace=False))
+    seen, other = gallery.subset(~unseen), gallery.subset(unseen)
+    features = [rows[: len(other)] for rows in other.features]
+    return calibrate(CopyScorer(seen).score(other.pixels, features).values, other.groups)
