@@ -1,15 +1,12 @@
 """`synthlabel gan mix | project | sweep | video`: what lies in a generator's latent space."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from extract.errors import SettingsError
+from scripts.gan_quality import extractor_option, open_extractors
 from scripts.progress import progress_bar
-
-if TYPE_CHECKING:
-    from gan.features import FeatureExtractor
 
 NETWORK = click.option(
     "--network",
@@ -121,16 +118,13 @@ def project(
 @click.option("--psi", default="0.3,0.5,0.7,0.85,1", show_default=True, help="Truncation psi to compare.")
 @click.option("--seeds", default="0-999", show_default=True, help="Sampled at each psi.")
 @click.option(
-    "--data", type=click.Path(path_type=Path), required=True, help="Archive that it was trained on."
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Archive to compare with.  [default: that of the training]",
 )
-@click.option("--split", type=click.Path(path_type=Path), help="Split file: compare with the training part.")
-@click.option("--fold", type=int, default=0, show_default=True, help="Fold of --split.")
-@click.option(
-    "--extractor",
-    default="pixels",
-    show_default=True,
-    help="What images are compared by: task=RUN (a folder of classifier train), or pixels.",
-)
+@click.option("--split", type=click.Path(path_type=Path), help="Its split.  [default: that of the training]")
+@click.option("--fold", type=int, help="Fold of --split.  [default: that of the training]")
+@extractor_option
 @click.option("--class", "class_name", help="Class (conditional networks).  [default: all, as in the data]")
 @click.option("--columns", type=int, default=10, show_default=True, help="Samples a psi in the picture.")
 @NOISE_MODE
@@ -142,10 +136,10 @@ def sweep(
     network: Path,
     psi: str,
     seeds: str,
-    data: Path,
+    data: Path | None,
     split: Path | None,
-    fold: int,
-    extractor: str,
+    fold: int | None,
+    extractor_paths: dict[str, Path],
     class_name: str | None,
     columns: int,
     noise_mode: str,
@@ -156,6 +150,7 @@ def sweep(
 ) -> None:
     """Compare truncation psi: samples, precision, recall, density, coverage and FID of each."""
     from gan.data import open_training_images
+    from gan.evaluation import find_reference
     from gan.generate import parse_seeds
     from gan.snapshot import read_snapshot
     from gan.sweep import SweepConfig, parse_psi, sweep_truncation
@@ -163,12 +158,19 @@ def sweep(
     config = SweepConfig(
         parse_psi(psi), tuple(parse_seeds(seeds)), class_name, noise_mode, columns, batch_size
     )
-    is_conditional = bool(read_snapshot(network).classes)
+    if len(extractor_paths) > 1:
+        raise SettingsError(f"--extractor: expected one for a sweep, got {', '.join(extractor_paths)}")
+    name = next(iter(extractor_paths), "pixels")
+    extractor = open_extractors({name}, extractor_paths, device)[name]
+    snapshot = read_snapshot(network)
+    found = find_reference(snapshot, data, False, split, fold)
     with progress_bar("sweep") as progress:
-        reals = open_training_images(data, split, fold, cond=is_conditional, progress=progress)
+        reals = open_training_images(
+            found.data, found.split, found.fold, cond=bool(snapshot.classes), progress=progress
+        )
         summary = sweep_truncation(
-            network, outdir, reals, _open_extractor(extractor, device), config,
-            fold=None if split is None else fold, device=device, progress=progress, overwrite=overwrite,
+            snapshot.path, outdir, reals, extractor, config, fold=found.fold if found.split else None,
+            device=device, progress=progress, overwrite=overwrite,
         )  # fmt: skip
     click.echo(f"psi    precision  recall  density  coverage  fid@{summary.extractor}")
     for row in summary.rows:
@@ -179,21 +181,6 @@ def sweep(
     click.echo(
         f"{outdir}: {summary.num_fake:,} images a psi against {summary.num_real:,} real ones; coverage is "
         f"highest at psi {summary.best_coverage.psi:g}"
-    )
-
-
-def _open_extractor(text: str, device: str) -> "FeatureExtractor":
-    from gan.features import PixelExtractor
-
-    name, equals, path = text.partition("=")
-    if text == "pixels":
-        return PixelExtractor()
-    if name == "task" and equals and path:
-        from classifier.features import task_extractor
-
-        return task_extractor(Path(path), device)
-    raise SettingsError(
-        f"--extractor must be pixels or task=RUN, with the folder of a classifier training, got '{text}'"
     )
 
 
