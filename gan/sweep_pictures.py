@@ -54,7 +54,7 @@ def draw_measures(path: Path, columns: Mapping[str, Sequence[float]], what: str)
             axis.plot(columns["psi"], columns[name], marker="o", color=COLORS[name], label=name)
         axis.set_xlabel("truncation psi")
         axis.set_ylabel(label)
-        axis.set_ylim(*(limits or (0, None)))
+        axis.set_ylim(*(limits or (0, 1.08 * max(max(columns[name]) for name in names) or 1)))
         axis.grid(alpha=0.3)
         if len(names) > 1:
             axis.legend()
