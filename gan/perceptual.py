@@ -31,6 +31,7 @@ from vendor.stylegan2_ada import Discriminator
 DISTANCES = ("vgg16", "discriminator", "pixels")
 MAX_SIDE = 256  # pixels; larger images are averaged down to this before their features are taken
 MIN_PYRAMID_SIDE = 8
+MIN_VGG16_SIDE = 16  # it halves the image four times
 VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VGG16_FILE_PATTERN = "vgg16-*.pth"  # as torchvision names its weights in torch's own folder
@@ -66,7 +67,13 @@ def open_distance(
         raise SettingsError(f"--distance must be one of {', '.join(DISTANCES)}, got '{name}'")
     if vgg16 is not None and name not in ("vgg16", None):
         raise SettingsError(f"--vgg16 is of use with --distance=vgg16 alone, got --distance={name}")
-    weights = vgg16 or (find_vgg16() if name in ("vgg16", None) else None)
+    is_large_enough = min(snapshot.image_shape[1:]) >= MIN_VGG16_SIDE
+    if (name == "vgg16" or vgg16 is not None) and not is_large_enough:
+        raise SettingsError(
+            f"--distance=vgg16 needs images of at least {MIN_VGG16_SIDE} pixels a side, the network makes "
+            f"{snapshot.image_shape[2]}x{snapshot.image_shape[1]}; take --distance=discriminator"
+        )
+    weights = vgg16 or (find_vgg16() if name in ("vgg16", None) and is_large_enough else None)
     if name == "vgg16" and weights is None:
         raise SettingsError(
             "--distance=vgg16 needs the weights of VGG16: give their file with --vgg16 (a state dict as "

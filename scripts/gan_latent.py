@@ -68,7 +68,10 @@ def mix(
 @click.command()
 @NETWORK
 @click.option(
-    "--target", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Picture to project."
+    "--target",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Picture to project, or a folder of them.",
 )
 @click.option("--num-steps", type=int, default=1000, show_default=True)
 @click.option("--seed", type=int, default=303, show_default=True)
@@ -99,11 +102,21 @@ def project(
     device: str,
     overwrite: bool,
 ) -> None:
-    """Find the latent w whose image comes closest to a picture."""
+    """Find the latent w whose image comes closest to a picture, or to each of a folder."""
     from gan.project import ProjectConfig, project_image
+    from gan.project_folder import project_folder
 
     config = ProjectConfig(num_steps, seed, distance, vgg16, save_video, class_name)
     with progress_bar("projecting") as progress:
+        if target.is_dir():
+            found = project_folder(
+                network, target, outdir, config, device=device, progress=progress, overwrite=overwrite
+            )
+            click.echo(
+                f"{found.table}: {found.num_pictures} pictures, PSNR {found.mean_psnr_db:.1f} dB and SSIM "
+                f"{found.mean_ssim:.3f} on average"
+            )
+            return
         summary = project_image(
             network, target, outdir, config, device=device, progress=progress, overwrite=overwrite
         )

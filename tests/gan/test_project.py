@@ -1,5 +1,7 @@
 """Projection: a picture that the network made is found again, and what the search may not do."""
 
+import csv
+import io
 import json
 import math
 import struct
@@ -36,6 +38,7 @@ from gan.project import (
     read_target,
     w_statistics,
 )
+from gan.project_folder import project_folder
 from gan.projected import generate_projected_png_files
 from gan.snapshot import read_snapshot
 from gan.training import train
@@ -203,6 +206,45 @@ def test_what_cannot_end_well_is_refused_before_the_search(
     with pytest.raises(GanError, match="expected the encoder libnone"):
         project_image(trained, made, tmp_path / "new", replace(QUICK, save_video=True))
     assert not (tmp_path / "new").exists()
+
+
+def test_each_picture_of_a_folder_is_projected(trained: Path, made: Path, tmp_path: Path):
+    pictures = tmp_path / "pictures"
+    (pictures / "x").mkdir(parents=True)
+    (pictures / "a.png").write_bytes(made.read_bytes())
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)).save(
+        pictures / "x" / "b.png"
+    )
+    config = replace(QUICK, num_steps=10)
+    summary = project_folder(trained, pictures, tmp_path / "out", config)
+    with open(summary.table, newline="") as handle:
+        lines = list(csv.DictReader(handle))
+    assert [line["picture"] for line in lines] == ["a.png", "x/b.png"]
+    assert float(lines[0]["psnr_db"]) > float(
+        lines[1]["psnr_db"]
+    )  # the network's own comes nearer than noise
+    alone = project_image(trained, pictures / "a.png", tmp_path / "alone", config)
+    assert float(lines[0]["psnr_db"]) == pytest.approx(alone.psnr_db, rel=1e-5)
+    generate_projected_png_files(trained, tmp_path / "out" / "projected_w.npz", tmp_path / "again")
+    for number, folder in enumerate(("a", "x/b")):
+        again = (tmp_path / "again" / f"proj{number:02d}.png").read_bytes()
+        with (
+            Image.open(io.BytesIO(again)) as first,
+            Image.open(tmp_path / "out" / folder / "proj.png") as second,
+        ):
+            assert np.abs(np.asarray(first).astype(int) - np.asarray(second)).max() <= 1
+    (pictures / "a.jpg").write_bytes(b"")
+    with pytest.raises(GanError, match="expected pictures of different names, got two called a"):
+        project_folder(trained, pictures, tmp_path / "new", config)
+    assert not (tmp_path / "new").exists()
+
+
+def test_vgg16_needs_images_that_it_can_halve(trained: Path, tmp_path: Path):
+    snapshot = replace(read_snapshot(trained), image_shape=(1, 8, 8))
+    with pytest.raises(
+        SettingsError, match="needs images of at least 16 pixels a side, the network makes 8x8"
+    ):
+        open_distance(None, snapshot, torch.device("cpu"), tmp_path / "vgg16.pth")
 
 
 @pytest.fixture
