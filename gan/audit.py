@@ -17,7 +17,13 @@ from extract.split import read_split
 from gan.copies import Calibration, CopyScorer, Scores, calibrate, calibrate_within
 from gan.errors import GanError
 from gan.evaluation import find_reference, part_rows, refuse_taught
-from gan.features import FeatureExtractor, PixelExtractor, TaughtOnSubjects, extract_features
+from gan.features import (
+    FeatureExtractor,
+    PixelExtractor,
+    SpectrumExtractor,
+    TaughtOnSubjects,
+    extract_features,
+)
 from gan.gallery import Gallery, nearest, nearest_by_bundle
 from gan.generate import check_sampling, open_sampler
 from gan.privacy import (
@@ -171,8 +177,10 @@ def _audit(
     notes: list[str],
     progress: Progress,
 ) -> Audit:
-    pixels = PixelExtractor()
-    ways = (extractor,) if extractor.name == pixels.name else (extractor, pixels)
+    pixels, spectrum = PixelExtractor(), SpectrumExtractor()
+    ways: tuple[FeatureExtractor, ...] = (extractor, pixels, spectrum)
+    if extractor.name == pixels.name:
+        ways = (extractor, spectrum)
     num = len(generated.files)
     num_real = (len(reals.train) + len(reals.held_out)) * (1 + mirror)
     steps = _Steps(progress, (num + num_real) * len(ways) + num + len(reals.held_out))
@@ -297,10 +305,10 @@ def _lookalike_note(calibration: Calibration, scores: Scores, reals: RealSides, 
     worst = int(calibration.lookalikes[scores.values[calibration.lookalikes].argmin()])
     twin = int(train.rows[scores.places[worst] % len(train)])
     return [
-        f"{len(calibration.lookalikes)} held-out images look like copies of training images, "
+        f"{len(calibration.lookalikes)} held-out images look like copies of training images, as "
         f"{reals.files[reals.held_out[worst]]} (subject {reals.subjects[reals.held_out[worst]]}) like "
-        f"{reals.files[twin]} (subject {reals.subjects[twin]}): one person under two names? They were left out "
-        "of the calibration"
+        f"{reals.files[twin]} (subject {reals.subjects[twin]}): one person under two names? They were left "
+        "out of the calibration"
     ]
 
 
@@ -313,8 +321,8 @@ def _reals_of_network(
     if reals.archive_sha256 != snapshot.archive_sha256:
         raise GanError(
             f"--data={reference.data}: expected the archive that {snapshot.path} was trained on "
-            f"({snapshot.archive_sha256[:12]}), got another ({reals.archive_sha256[:12]}); leave --data out, or "
-            "name that archive"
+            f"({snapshot.archive_sha256[:12]}), got another ({reals.archive_sha256[:12]}); leave --data out, "
+            "or name that archive"
         )
     if len(reals.held_out):
         subjects = sorted({str(name) for name in reals.subjects[reals.held_out]})
@@ -361,8 +369,8 @@ def _check_extractor(extractor: FeatureExtractor, reals: RealSides) -> list[str]
     others = sorted(held_out - set(extractor.val_subjects))
     refuse_taught({extractor.name: extractor}, others, reals.archive_sha256, "the held-out images")
     return [
-        f"the features of '{extractor.name}' were learned on the training part, which they may tell apart more "
-        "finely than other people; run the audit with --extractor pixels as well"
+        f"the features of '{extractor.name}' were learned on the training part, which they may tell apart "
+        "more finely than other people; run the audit with --extractor pixels as well"
     ]
 
 

@@ -37,8 +37,8 @@ def describe_rule(audit: Audit) -> str:
     return (
         f"an image is flagged where its copy score is below {calibration.threshold:.3f}, which only "
         f"{QUANTILE:.1%} of {calibration.num_images:,} real images of {calibration.num_groups} unseen "
-        f"subjects are (their median {calibration.median:.2f}, lowest {calibration.lowest:.2f}; 0 = the same picture, 1 = as "
-        f"alike as two people), and beyond doubt below {CLEAR * calibration.threshold:.3f}"
+        f"subjects are (their median {calibration.median:.2f}, lowest {calibration.lowest:.2f}; 0 = the same "
+        f"picture, 1 = as alike as two people), and beyond doubt below {CLEAR * calibration.threshold:.3f}"
     )
 
 
@@ -176,12 +176,12 @@ def _draw_worst(audit: Audit, path: Path) -> None:
         flag = "FLAGGED " if audit.flagged[index] else ""
         seed = audit.generated.seeds[index]
         name = f"seed {seed}" if seed else audit.generated.files[index].rpartition("/")[2]
+        twin = audit.reals.subjects[audit.train.rows[place % len(audit.train)]][0]
         shown = [
             (audit.generated.images[index], f"{flag}generated\n{name}\nscore {score:.2f}"),
             (
                 audit.train.pixels(place)[0],
-                f"training{mirrored}\n{_short(audit.reals.subjects[audit.train.rows[place % len(audit.train)]][0])}"
-                f"\ncorrelation {correlation:.3f}",
+                f"training{mirrored}\n{_short(twin)}\ncorrelation {correlation:.3f}",
             ),
         ]
         if audit.held_out is not None and audit.to_held_out is not None:

@@ -1,4 +1,4 @@
-"""Quality from files: a snapshot against the images it learned from (or never saw), or one archive against another."""
+"""Quality from files: a snapshot against real images, or one archive against another."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -281,16 +281,16 @@ def refuse_taught(
             continue
         if extractor.archive_sha256 != archive_sha256:
             raise GanError(
-                f"--extractor {name}: expected a network trained on this archive ({archive_sha256[:12]}), got "
-                f"one of another ({extractor.archive_sha256[:12] or 'none recorded'}), so it cannot be checked "
-                f"whether it learned from {what}; train one with classifier train --data --split"
+                f"--extractor {name}: expected a network trained on this archive ({archive_sha256[:12]}), "
+                f"got one of another ({extractor.archive_sha256[:12] or 'none recorded'}), so it cannot be "
+                f"checked whether it learned from {what}; train one with classifier train --data --split"
             )
         seen = sorted(set(subjects) & {*extractor.train_subjects, *extractor.val_subjects})
         if seen:
             raise GanError(
                 f"--extractor {name}: the network learned from, or was chosen on, {len(seen)} of the "
-                f"{len(set(subjects))} subjects of {what} ({name_some(seen)}); take one that was trained on the "
-                "training part of the same fold"
+                f"{len(set(subjects))} subjects of {what} ({name_some(seen)}); take one that was trained on "
+                "the training part of the same fold"
             )
 
 
@@ -345,7 +345,7 @@ def _open_reference(reference: Reference, snapshot: Snapshot, progress: Progress
         )
     if reals.classes != snapshot.classes:
         raise GanError(
-            f"{reference.data}: expected the classes of {snapshot.path.name} ({', '.join(snapshot.classes)}), "
+            f"{reference.data}: expected the classes of its network ({', '.join(snapshot.classes)}), "
             f"got {', '.join(reals.classes)}; take the archive it was trained on"
         )
     if reference.part in ("train", "all"):
@@ -372,8 +372,8 @@ def _check_reference(
         return notes
     if reals.archive_sha256 != snapshot.archive_sha256:
         notes.append(
-            f"{reference.data.name} is not the archive that the generator was trained on; the figures tell how "
-            "near it comes to other data"
+            f"{reference.data.name} is not the archive that the generator was trained on; the figures tell "
+            "how near it comes to other data"
         )
     elif reals.split_sha256 != snapshot.split_sha256 or (
         snapshot.fold is not None and reference.fold != snapshot.fold

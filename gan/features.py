@@ -11,6 +11,7 @@ from torch.nn import functional
 from gan.errors import GanError
 
 PIXEL_SIDE = 16  # of the small pictures that `pixels` compares
+SPECTRUM_SIDE, NUM_WAVES = 32, 9  # pixels, and waves a side that `spectrum` keeps
 
 
 class FeatureExtractor(Protocol):
@@ -75,6 +76,24 @@ class PixelExtractor:
         """Mean squared difference of the blurred intensities."""
         a, b = (_blurred(torch.from_numpy(np.ascontiguousarray(side))) for side in (first, second))
         return (a - b).double().square().mean(dim=1).numpy()
+
+
+class SpectrumExtractor:
+    """Strengths of the coarse waves in a picture: the same wherever the picture is moved to.
+
+    With it the audit finds shifted copies, which lie far from their original by intensities.
+    """
+
+    name = "spectrum"
+    weights_sha256 = hashlib.sha256(f"spectrum: {SPECTRUM_SIDE} of {NUM_WAVES}".encode()).hexdigest()
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Images (N, C, H, W) uint8 to (N, D) float32."""
+        grey = torch.from_numpy(np.ascontiguousarray(images)).float().mean(dim=1, keepdim=True) / 255
+        small = functional.adaptive_avg_pool2d(grey, SPECTRUM_SIDE)[:, 0]
+        waves = torch.fft.rfft2(small, norm="ortho").abs()  # (N, side, side / 2 + 1)
+        low = torch.cat([waves[:, :NUM_WAVES, :NUM_WAVES], waves[:, -NUM_WAVES + 1 :, :NUM_WAVES]], dim=1)
+        return low.flatten(1).numpy()
 
 
 def _blurred(images: torch.Tensor) -> torch.Tensor:

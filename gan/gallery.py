@@ -1,4 +1,4 @@
-"""Real images that others are looked up in: nearest neighbours, mirrored copies included, subject by subject."""
+"""Real images that others are looked up in: nearest neighbours, mirrored copies included."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

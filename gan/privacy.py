@@ -151,16 +151,17 @@ def judge(copies: CopyCount | None, lean: Leaning | None, why_not: str) -> Verdi
     if copies is not None and (copies.num_clear or copies.chance < SURPRISE):
         return Verdict(
             "copies",
-            f"copies found: {copies.num_flagged:,} of {copies.num_images:,} ({copies.num_clear:,} beyond doubt; "
-            f"about {copies.num_expected:.1f} of as many real images of other people would be flagged)",
+            f"copies found: {copies.num_flagged:,} of {copies.num_images:,} ({copies.num_clear:,} beyond "
+            f"doubt; about {copies.num_expected:.1f} of as many real images of other people would be flagged)",
         )
     if copies is None:
         return Verdict("cannot be told", f"cannot be told: {why_not}")
-    seen = f"{copies.num_flagged:,} of {copies.num_images:,} flagged, {copies.num_expected:.1f} expected by chance"
+    seen = f"{copies.num_flagged:,} of {copies.num_images:,} flagged, {copies.num_expected:.1f} by chance"
     if lean is None:
         return Verdict(
             "cannot be told",
-            f"no copies found ({seen}), but whether it leans to its training images cannot be told: {why_not}",
+            f"no copies found ({seen}), but whether it leans to its training images cannot be told: "
+            f"{why_not}",
         )
     share = lean.share
     shown = (
@@ -173,7 +174,7 @@ def judge(copies: CopyCount | None, lean: Leaning | None, why_not: str) -> Verdi
     if share.high - share.low > MAX_WIDTH:
         return Verdict(
             "cannot be told",
-            f"no copies found ({seen}); whether the images lean to the training subjects cannot be told: {shown}, "
-            "too wide an interval; more held-out subjects are needed",
+            f"no copies found ({seen}); whether the images lean to the training subjects cannot be told: "
+            f"{shown}, too wide an interval; more held-out subjects are needed",
         )
     return Verdict("no sign", f"no sign of memorising: {seen}; {shown}")

@@ -97,7 +97,7 @@ def evaluate(
 ) -> None:
     """Measure a generator, or an archive of images (--reals, --fakes): FID, KID, precision, recall, ...
 
-    Every figure rests on a feature extractor, named behind its @; figures of two extractors cannot be compared.
+    Every figure rests on a feature extractor, named behind its @; figures of two are never compared.
     """
     from extract.progress import no_progress
     from gan.evaluation import evaluate_archives, evaluate_network, write_evaluation
