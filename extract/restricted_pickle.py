@@ -556,6 +556,8 @@ def _build(
 def _construct(make: Callable[[], object], name: str, what: str) -> object:
     try:
         return make()
+    except RefusedPickle as error:  # a pickle inside the pickle
+        raise RefusedPickle(f"{what}: {error}") from error
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise RefusedPickle(
             f"{what}: expected what {name} is given in an honest file, got another thing: "

@@ -7,11 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 from extract.errors import SettingsError
+from gan.official_files import PUBLISHED_NETWORKS
 
 AUGMENTATION_MODES = ("noaug", "ada", "fixed")
 PRECISIONS = ("fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda")
-OFFICIAL_NETWORKS = ("ffhq256", "ffhq512", "ffhq1024", "celebahq256", "lsundog256")
 RESUME_NOTHING = "noresume"
 RESUME_LATEST = "latest"  # the newest run of outdir that can be resumed
 RESUME_AUTO = "auto"  # the same where there is one, otherwise a new run
@@ -371,6 +371,8 @@ def describe(config: TrainConfig, dataset_name: str, subset: int | None) -> str:
     parts += [config.augpipe] if config.augpipe is not None else []
     if config.resume == RESUME_NOTHING:
         parts += ["noresume"]
+    elif config.resume in PUBLISHED_NETWORKS:
+        parts += [f"resume{config.resume}"]
     elif config.resume not in (None, RESUME_LATEST, RESUME_AUTO):
         parts += ["resumecustom"]
     parts += [f"freezed{config.freezed}"] if config.freezed is not None else []

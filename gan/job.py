@@ -55,6 +55,7 @@ class Job:
     # Of the snapshot whose weights this training started from: who taught those is not forgotten.
     earlier_subjects: tuple[str, ...] = ()
     earlier_archives: tuple[str, ...] = ()  # hashes, other than this training's own
+    start_notes: tuple[str, ...] = ()  # what became of those weights, for the log
     phase_ms: dict[str, float] = field(default_factory=dict)  # last duration of each phase
 
     @property

@@ -10,10 +10,9 @@ from extract.progress import Progress
 from gan.allocator import keep_freed_memory
 from gan.config import Recipe, TrainConfig, describe, make_recipe
 from gan.data import TrainingImages, open_training_images
-from gan.errors import GanError
 from gan.job import Job, build_job
 from gan.runfolder import snapshot_to_start_from
-from gan.snapshot import load_weights, read_snapshot
+from gan.transfer import copy_weights, fit_recipe, open_start
 
 
 def open_data(config: TrainConfig, progress: Progress) -> TrainingImages:
@@ -55,7 +54,8 @@ def prepare_job(
     config: TrainConfig, data: TrainingImages, device: torch.device, recipe: Recipe | None = None
 ) -> Job:
     """A job at its first iteration, with fresh or a snapshot's weights; `recipe`: of a run gone on."""
-    start = snapshot_to_start_from(config)
+    start_path = snapshot_to_start_from(config)
+    start = None if start_path is None else open_start(start_path)
     channels, _, resolution = data.image_shape
     recipe = recipe or make_recipe(
         config,
@@ -65,32 +65,13 @@ def prepare_job(
         on_gpu=device.type == "cuda",
         from_snapshot=start is not None,
     )
+    if start is not None:
+        recipe = fit_recipe(recipe, start)
     torch.manual_seed(config.seed)
     job = build_job(recipe, data, device, config.seed)
     if start is not None:
-        _copy_weights(start, job)
+        job.start_notes = tuple(copy_weights(start, job).lines(start.path))
     return job
-
-
-def _copy_weights(path: Path, job: Job) -> None:
-    """Take every weight of the same name from a snapshot; names that it lacks keep their fresh values."""
-    start = read_snapshot(path)  # refuses what is no snapshot, in a sentence
-    job.earlier_subjects = start.subjects
-    archives = {start.archive_sha256, *start.earlier_archives} - {job.data.archive_sha256}
-    job.earlier_archives = tuple(sorted(archives))
-    weights = load_weights(path)
-    for prefix, module in (("G", job.players.G), ("D", job.players.D), ("G_ema", job.G_ema)):
-        for name, tensor in module.state_dict().items():
-            source = weights.get(f"{prefix}.{name}")
-            if source is None:
-                continue
-            if source.shape != tensor.shape:
-                raise GanError(
-                    f"--resume={path}: {prefix}.{name} has shape {tuple(source.shape)} there, this training "
-                    f"needs {tuple(tensor.shape)}; choose the --cfg and an archive of the size it was "
-                    f"trained with"
-                )
-            tensor.copy_(source)
 
 
 def run_description(config: TrainConfig, data: TrainingImages) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 
 from extract.atomic import write_text
 from extract.errors import SettingsError
-from gan.config import OFFICIAL_NETWORKS, TrainConfig, config_to_json
+from gan.config import TrainConfig, config_to_json
 from gan.data import TrainingImages
 from gan.errors import GanError
 from gan.job import Job
+from gan.official_files import find_network
 from gan.state import STATE_NAME
 
 OPTIONS_NAME = "training_options.json"
@@ -65,21 +66,15 @@ def snapshot_to_start_from(config: TrainConfig) -> Path | None:
     """The snapshot whose weights a new run starts from; None = fresh weights.
 
     Raises:
-        SettingsError: for an official network that this program cannot fetch.
+        SettingsError: for a published network that no cache holds, or a file that does not exist.
     """
     if config.is_new_start or config.resume is None or config.resume in ("latest", "auto"):
         return None
-    if config.resume in OFFICIAL_NETWORKS or config.resume.startswith(("http://", "https://")):
-        raise SettingsError(
-            f"--resume={config.resume}: networks are not downloaded; give a snapshot (.safetensors), a run "
-            "folder or 'latest'"
-        )
-    path = Path(config.resume)
+    path = find_network(config.resume, "--resume=")
     if not path.exists():
         raise SettingsError(
-            f"--resume: expected a snapshot, a run folder, 'latest', 'auto' or 'noresume', got '{path}', "
-            f"which does "
-            "not exist"
+            f"--resume: expected a snapshot, an official network file (.pkl), a run folder, 'latest', 'auto' "
+            f"or 'noresume', got '{path}', which does not exist"
         )
     return None if path.is_dir() else path
 

@@ -77,6 +77,8 @@ def open_session(
     for name, module in (("Generator", job.players.G), ("Discriminator", job.players.D)):
         log(module_table(name, module))
         log()
+    for line in job.start_notes:
+        log(line)
     log("Setting up augmentation...")
     log(
         f"Distributing across {config.gpus} GPUs..." if job.device.type == "cuda" else "Running on the CPU..."

@@ -22,6 +22,7 @@ from vendor.stylegan2_ada import Generator
 HEADER_KEY = "synthlabel"
 FORMAT = "synthlabel-snapshot-1"
 SNAPSHOT_PATTERN = "network-snapshot-*.safetensors"
+IMPORTED_PREFIX = "imported:"  # and the hash of a foreign file: in place of the hash of an unknown archive
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "config": dict,
     "kimg": (int, float),
@@ -41,12 +42,12 @@ class Snapshot:
     """What a snapshot says about itself; the weights stay on disk."""
 
     config: dict[str, Any]  # network settings: G, D, augment
-    kimg: float  # thousands of real images shown
+    kimg: float  # thousands of real images shown; 0 where unknown (imported)
     classes: tuple[str, ...]  # of a conditional generator, else empty
-    archive_sha256: str  # trained on
+    archive_sha256: str  # trained on; `IMPORTED_PREFIX` and more where unknown
     split_sha256: str | None  # None = no split
     fold: int | None
-    part: str  # "train", or "all" without a split
+    part: str  # "train", or "all" without a split; "unknown" where imported
     subjects: tuple[str, ...]  # seen in training, by the weights it started from as well, sorted
     seed: int
     image_shape: tuple[int, int, int]  # (C, H, W)
@@ -115,8 +116,8 @@ def read_header(path: Path, expected_format: str, what: str) -> dict[str, Any]:
     if path.suffix.lower() in (".pkl", ".pickle", ".pt", ".pth"):
         raise GanError(
             f"{path}: expected {what} (.safetensors), got a pickle, which would run whatever code it "
-            f"carries; "
-            "it is not opened"
+            f"carries; turn an official network into a snapshot, safely, with: synthlabel gan import {path} "
+            f"{path.with_suffix('.safetensors').name}"
         )
     try:
         with safe_open(path, framework="pt") as opened:
@@ -229,6 +230,14 @@ def refuse_overlap(
             "alone: gan train --split --fold"
         )
     others = sorted({snapshot.archive_sha256, *snapshot.earlier_archives} - {archive_sha256})
+    imported = [archive for archive in others if archive.startswith(IMPORTED_PREFIX)]
+    if imported and not allow_other_archive:
+        raise GanError(
+            f"{snapshot.path}: the generator, or a snapshot it started from, was imported from an official "
+            f"network file (SHA-256 {imported[0].removeprefix(IMPORTED_PREFIX)[:12]}), which does not say on "
+            f"whom it was trained, so it cannot be checked whether it saw {what}; use one whose origin is "
+            "recorded, or allow it explicitly if you know that the data differ"
+        )
     if others and not allow_other_archive:
         raise GanError(
             f"{snapshot.path}: the generator, or a snapshot it started from, was trained on another archive "

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from scripts.gan_latent import mix, project, sweep, video
+from scripts.gan_networks import export, import_
 from scripts.gan_quality import audit, evaluate
 from scripts.progress import progress_bar
 
@@ -21,6 +22,12 @@ def commands() -> None:
 
 commands.add_command(evaluate)
 commands.add_command(audit)
+commands.add_command(import_)
+commands.add_command(export)
+commands.add_command(mix)
+commands.add_command(project)
+commands.add_command(sweep)
+commands.add_command(video)
 
 
 def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -71,7 +78,9 @@ def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
     help="blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn, bgcfnc.  [default: bgc]",
 )
 @click.option(
-    "--resume", help="Run folder, 'latest' or 'auto': go on exactly; a snapshot: start from its weights."
+    "--resume",
+    help="Run folder, 'latest' or 'auto': go on exactly; a snapshot or an official network (.pkl, ffhq256, "
+    "...): start from its weights.",
 )
 @click.option("--freezed", type=int, help="Layers of the discriminator that are not trained.  [default: 0]")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -249,9 +258,3 @@ def generate(
 
 def _by_class(counts: dict[str, int]) -> str:
     return f" ({', '.join(f'{name} {count}' for name, count in counts.items())})" if len(counts) > 1 else ""
-
-
-commands.add_command(mix)
-commands.add_command(project)
-commands.add_command(sweep)
-commands.add_command(video)

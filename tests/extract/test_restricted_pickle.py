@@ -56,7 +56,7 @@ def test_plain_values_are_what_they_were(protocol: int):
         "bytes": [b"", b"\x00\xff", b"y" * 300, b"z" * 70000],
         "rest": [None, True, False, {"a", "b"}, set(), (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {}],
         "shared": [shared, shared],
-        7: {b"key": list(range(3000))},
+        7: {"key": list(range(3000))},
     }
     found = read(pickle.dumps(value, protocol), SETS)
     assert found == value
@@ -78,6 +78,7 @@ def test_strings_of_python_2_are_bytes():
     # {'data': 'ab'} as Python 2 writes it with protocol 2
     assert read(b"\x80\x02}q\x01U\x04dataq\x02U\x02abq\x03s.") == {b"data": b"ab"}
     assert read(b"\x80\x02T\x02\x00\x00\x00ab.") == b"ab"
+    assert read(pickle.dumps({b"key": 1}, 3)) == {b"key": 1}
 
 
 def test_an_array_of_python_2_is_an_array():

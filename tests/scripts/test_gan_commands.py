@@ -71,8 +71,14 @@ def test_dry_run_prints_the_options_and_creates_nothing(shapes: Path, tmp_path: 
     [
         (["--aug=fixed"], "--aug=fixed requires specifying --p"),
         (["--gpus=2"], "training on several GPUs is not supported yet"),
-        (["--resume=ffhq256"], "--resume=ffhq256: networks are not downloaded"),
-        (["--resume=nowhere"], "--resume: expected a snapshot, a run folder, 'latest'"),
+        (
+            ["--resume=ffhq256"],
+            "--resume=ffhq256: expected the published network in a cache, got none; nothing is",
+        ),
+        (
+            ["--resume=nowhere"],
+            "--resume: expected a snapshot, an official network file (.pkl), a run folder, 'latest'",
+        ),
         (["--grid=many"], "expected columns x rows such as 8x8"),
         (["--subset=1000"], "--subset must be between 1 and 48"),
         (["--kimg=0"], "--kimg must be at least 1"),

@@ -183,7 +183,7 @@ class Discriminator(nn.Module):
         c_dim, img_resolution, img_channels, channel_base, channel_max, num_fp16_res, conv_clamp,
             resample_filter, low_precision_dtype: as in `Generator`.
         architecture: "resnet", "skip" or "orig" (arXiv:1912.04958, Figure 7).
-        num_mapping_layers: depth of the network that maps labels; unused without labels.
+        num_mapping_layers: depth of the network that maps labels, 0 = embedded alone; unused without labels.
         mbstd_group_size: images compared in the minibatch standard deviation; None = the whole batch.
         freeze_layers: layers counted from the image that are not trained; they keep their names, but
             weight and bias are buffers. At 4x4 nothing is frozen.
@@ -220,7 +220,7 @@ class Discriminator(nn.Module):
             img_channels=img_channels,
             c_dim=c_dim,
             num_fp16_res=num_fp16_res,
-            num_mapping_layers=num_mapping_layers,
+            num_mapping_layers=num_mapping_layers or 1,
             conv_clamp=conv_clamp,
         )
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
