@@ -20,11 +20,16 @@ def open_lsun(path: Path) -> Source:
         raise ExtractError(f"{path}: expected pictures in the database, got none")
 
     def read() -> Iterator[SourceImage]:
-        with _open(path) as opened, opened.begin(write=False, buffers=True) as transaction:
-            for key, value in transaction.cursor():
-                name = bytes(key).decode("ascii", "backslashreplace")
-                check_size(f"{path}: {name}", len(value))
-                yield SourceImage(name, bytes(value))
+        import lmdb
+
+        try:
+            with _open(path) as opened, opened.begin(write=False, buffers=True) as transaction:
+                for key, value in transaction.cursor():
+                    name = bytes(key).decode("ascii", "backslashreplace")
+                    check_size(f"{path}: {name}", len(value))
+                    yield SourceImage(name, bytes(value))
+        except lmdb.Error as error:
+            raise ExtractError(f"{path}: expected a sound LMDB database, got {error}; get it anew") from error
 
     return Source(path, count, read)
 

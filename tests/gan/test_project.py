@@ -40,7 +40,7 @@ from gan.project import (
 )
 from gan.project_folder import project_folder
 from gan.projected import generate_projected_png_files
-from gan.snapshot import read_snapshot
+from gan.snapshot import FORMAT, load_weights, read_header, read_snapshot, write_tensors
 from gan.training import train
 from tests.gan.conftest import write_shapes
 
@@ -237,6 +237,19 @@ def test_each_picture_of_a_folder_is_projected(trained: Path, made: Path, tmp_pa
     with pytest.raises(GanError, match="expected pictures of different names, got two called a"):
         project_folder(trained, pictures, tmp_path / "new", config)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_snapshot_without_discriminator_can_be_searched_by_pixels(
+    trained: Path, made: Path, tmp_path: Path
+):
+    weights = {name: tensor for name, tensor in load_weights(trained).items() if not name.startswith("D.")}
+    lonely = tmp_path / "lonely.safetensors"
+    write_tensors(lonely, weights, read_header(trained, FORMAT, "a GAN snapshot"))
+    with pytest.raises(GanError, match="got the generator alone; take --distance=pixels or vgg16"):
+        project_image(lonely, made, tmp_path / "a", QUICK)
+    assert not (tmp_path / "a").exists()
+    summary = project_image(lonely, made, tmp_path / "a", replace(QUICK, num_steps=2, distance="pixels"))
+    assert summary.distance_name == "pixels"
 
 
 def test_vgg16_needs_images_that_it_can_halve(trained: Path, tmp_path: Path):

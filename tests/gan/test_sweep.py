@@ -14,7 +14,7 @@ from gan.data import open_training_images
 from gan.errors import GanError
 from gan.features import PixelExtractor
 from gan.generate import generate_archive
-from gan.metrics import density_coverage, precision_recall
+from gan.metrics import density_coverage, frechet_distance, precision_recall
 from gan.snapshot import read_snapshot
 from gan.sweep import SweepConfig, parse_psi, sweep_truncation
 from tests.gan.test_generate import pixels_of
@@ -28,16 +28,17 @@ def test_each_psi_is_measured_on_the_same_seeds(
     reals = open_training_images(shapes, shapes_split, 1)
     summary = sweep_truncation(trained, tmp_path / "out", reals, PixelExtractor(), CONFIG, fold=1)
     assert [row.psi for row in summary.rows] == [0.0, 0.5, 1.0]
-    assert summary.num_real == summary.num_fake == min(24, len(reals))
+    assert summary.num_real == summary.num_fake == len(reals) == 24  # all of them, so that none was drawn
 
     generate_archive(trained, range(24), tmp_path / "a.zip", truncation_psi=0.5, batch_size=8)
     features = PixelExtractor().features
-    fake = features(pixels_of(tmp_path / "a.zip")[: summary.num_fake])
-    real = features(reals.pixels(np.arange(summary.num_real)))
-    if summary.num_real == len(reals):  # all of them, so that none was drawn
-        measured = summary.rows[1]
-        assert measured.coverage == pytest.approx(density_coverage(real, fake).coverage)
-        assert measured.precision == pytest.approx(precision_recall(real, fake).precision)
+    fake = features(pixels_of(tmp_path / "a.zip"))
+    real = features(reals.pixels(np.arange(24)))
+    expected, manifold = density_coverage(real, fake), precision_recall(real, fake)
+    measured = summary.rows[1]
+    assert (measured.density, measured.coverage) == pytest.approx((expected.density, expected.coverage))
+    assert (measured.precision, measured.recall) == pytest.approx((manifold.precision, manifold.recall))
+    assert measured.fid == pytest.approx(frechet_distance(real, fake), rel=1e-3)
 
 
 def test_the_files_name_extractor_counts_and_snapshot(

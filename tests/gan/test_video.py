@@ -115,3 +115,17 @@ def test_grids_are_columns_by_rows():
     assert parse_grid("3x2") == (3, 2)
     with pytest.raises(SettingsError, match="--grid must be columns x rows such as 3x2, got '3'"):
         parse_grid("3")
+
+
+def test_a_video_appears_whole_or_not_at_all(tmp_path: Path):
+    def frames():
+        yield np.zeros((32, 32), np.uint8)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(tmp_path / "a.mp4", frames(), 5)
+    with pytest.raises(GanError, match="expected frames for a video, got none"):
+        write_video(tmp_path / "a.mp4", [], 5)
+    with pytest.raises(SettingsError, match="at most 8192 pixels a side"):
+        write_video(tmp_path / "a.mp4", [np.zeros((2, 8194), np.uint8)], 5)
+    assert list(tmp_path.iterdir()) == []
