@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from extract.atomic import write_text
-from extract.errors import SettingsError
+from extract.errors import ExtractError, SettingsError
 from extract.images import read_picture
 from extract.json_values import json_value
 from extract.progress import Progress, no_progress
@@ -158,6 +158,8 @@ def read_target(path: Path, side: int, channels: int) -> np.ndarray:
     Raises:
         ExtractError: if it is no whole picture.
     """
+    if not path.is_file():
+        raise ExtractError(f"{path}: expected a picture to project, got nothing there")
     pixels = read_picture(path, rgb=channels == 3)
     height, width = pixels.shape[:2]
     square = min(height, width)

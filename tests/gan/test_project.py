@@ -180,6 +180,8 @@ def test_targets_are_the_middle_square_resized_to_what_the_network_makes(tmp_pat
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with pytest.raises(ExtractError, match=r"bad\.png: expected a whole picture"):
         read_target(tmp_path / "bad.png", 16, 1)
+    with pytest.raises(ExtractError, match="expected a picture to project, got nothing there"):
+        read_target(tmp_path / "gone.png", 16, 1)
 
 
 def test_what_cannot_end_well_is_refused_before_the_search(
