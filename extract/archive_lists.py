@@ -140,7 +140,18 @@ def _check_all_numbered(path: Path, files: Sequence[str], numbers: dict[str, int
 
 def read_dataset_json(path: Path, opened: zipfile.ZipFile) -> dict[str, int]:
     """Integer class by image name; empty where the archive has no labels."""
-    labels = _read_json(path, opened, "dataset.json").get("labels") or []
+    return integer_labels(path, _read_json(path, opened, "dataset.json"))
+
+
+def integer_labels(path: Path, content: object) -> dict[str, int]:
+    """Integer class by image name, from what `dataset.json` says; empty where it says null.
+
+    Raises:
+        ExtractError: if it says anything else.
+    """
+    if not isinstance(content, dict):
+        raise ExtractError(f"{path}: expected an object in dataset.json, got {type(content).__name__}")
+    labels = content.get("labels") or []
     try:
         numbers = dict(labels)
     except (TypeError, ValueError) as error:

@@ -132,7 +132,16 @@ def build_image_archive(
 
 
 def prepare_image(path: Path, config: ImageConfig) -> np.ndarray:
-    """Read a picture to (size, size) or (size, size, 3) uint8.
+    """Read a picture to (size, size) or (size, size, 3) uint8; what it may be is said in `read_picture`.
+
+    Raises:
+        ExtractError: if the file is damaged or holds several pictures.
+    """
+    return _fit(read_picture(path, config.rgb), config.size, config.fit)
+
+
+def read_picture(path: Path, rgb: bool) -> np.ndarray:
+    """Read a picture of any size to (H, W), or (H, W, 3) if `rgb`, uint8.
 
     EXIF orientation is applied, transparency laid on black, a palette resolved; more than 8 bits are
     windowed to the picture's own robust range.
@@ -149,7 +158,7 @@ def prepare_image(path: Path, config: ImageConfig) -> np.ndarray:
                 )
             opened.load()
             picture = ImageOps.exif_transpose(opened)
-            pixels = _to_uint8(path, picture, config.rgb)
+            return _to_uint8(path, picture, rgb)
     except ExtractError:
         raise
     except Exception as error:  # Pillow's readers raise almost anything on damaged files
@@ -157,7 +166,6 @@ def prepare_image(path: Path, config: ImageConfig) -> np.ndarray:
         raise ExtractError(
             f"{path}: expected a whole picture, got one that cannot be read ({reason})"
         ) from error
-    return _fit(pixels, config.size, config.fit)
 
 
 def _empty_folders(source: Path, files: list[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from extract.errors import ExtractError, SettingsError
+from scripts.dataset import dataset
 from scripts.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.group()
 def commands() -> None:
     """Volumes and image folders to archives; subjects and splits."""
+
+
+commands.add_command(dataset)
 
 
 def building_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from extract.progress import no_progress
+from scripts.gan_latent import mix, project, sweep, video
 from scripts.gan_networks import export, import_
 from scripts.gan_quality import audit, evaluate
 from scripts.progress import progress_bar
@@ -21,10 +22,14 @@ def commands() -> None:
     """Train StyleGAN2-ADA on an archive and sample images from it."""
 
 
-commands.add_command(import_)
-commands.add_command(export)
 commands.add_command(evaluate)
 commands.add_command(audit)
+commands.add_command(import_)
+commands.add_command(export)
+commands.add_command(mix)
+commands.add_command(project)
+commands.add_command(sweep)
+commands.add_command(video)
 
 
 def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -149,7 +154,7 @@ def train(ctx: click.Context, dry_run: bool, probe: float, **options: Any) -> No
     from gan.errors import PeerFailed, TrainingInterrupted
     from gan.planning import plan
     from gan.training import train as run_training
-    from scripts.extractors import load_extractors
+    from scripts.extractors import open_training_extractors
 
     given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
     place = place_of_this_process()
@@ -157,7 +162,7 @@ def train(ctx: click.Context, dry_run: bool, probe: float, **options: Any) -> No
         options["gpus"], given = place.count, given | {"gpus"}
     config = _train_config(options, given)
     is_first = place.rank == 0  # of the processes that torchrun started, one speaks
-    extractors = load_extractors(config.extractor, config.metrics, config.device) if is_first else {}
+    extractors = open_training_extractors(config.extractor, config.metrics, config.device) if is_first else {}
     if dry_run:
         with progress_bar("measuring") as progress:
             planned, summary = plan(config, progress, probe, extractors)
@@ -216,9 +221,17 @@ def _train_config(options: dict[str, Any], given: set[str]) -> Any:
     required=True,
     help="Snapshot, or run folder for its newest.",
 )
-@click.option("--seeds", required=True, help="Range such as 0-1999, or list such as 3,7,12.")
+@click.option("--seeds", help="Range such as 0-1999, or list such as 3,7,12.")
+@click.option(
+    "--projected-w",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Latents of `gan project` (.npz) instead of seeds; needs --outdir.",
+)
 @click.option("--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help="Truncation psi.")
-@click.option("--class", "class_name", help="Class to sample, name or number (conditional networks).")
+@click.option(
+    "--class", "class_name", help="Class, name or number (conditional networks); all = each in turn."
+)
+@click.option("--class-shares", help="Shares of the classes instead, such as normal=0.7,tumor=0.3.")
 @click.option("--noise-mode", default="const", show_default=True, help="const, random, none.")
 @click.option("--dest", type=click.Path(path_type=Path), help="Archive to write (.zip).")
 @click.option(
@@ -229,9 +242,11 @@ def _train_config(options: dict[str, Any], given: set[str]) -> Any:
 @click.option("--overwrite", is_flag=True, help="Replace an archive or pictures that exist.")
 def generate(
     network: Path,
-    seeds: str,
+    seeds: str | None,
+    projected_w: Path | None,
     truncation_psi: float,
     class_name: str | None,
+    class_shares: str | None,
     noise_mode: str,
     dest: Path | None,
     outdir: Path | None,
@@ -240,12 +255,30 @@ def generate(
     overwrite: bool,
 ) -> None:
     """Sample images into an archive (--dest) or into PNG files (--outdir)."""
+    from gan.class_shares import parse_shares
     from gan.generate import check_sampling, generate_archive, generate_png_files, parse_seeds
+    from gan.projected import generate_projected_png_files
     from gan.snapshot import read_snapshot
 
+    if projected_w is not None:
+        for flag, given in (("--seeds", seeds), ("--class", class_name), ("--class-shares", class_shares)):
+            if given is not None:
+                click.echo(f"Warning: {flag} is ignored when using --projected-w", err=True)
+        if outdir is None or dest is not None:
+            raise click.UsageError("--projected-w writes pictures: give --outdir FOLDER, and no --dest")
+        with progress_bar("sampling") as progress:
+            summary = generate_projected_png_files(
+                network, projected_w, outdir, noise_mode=noise_mode, batch_size=batch_size, device=device,
+                progress=progress, overwrite=overwrite,
+            )  # fmt: skip
+        click.echo(f"{summary.dest}: {summary.num_images} images of projected latents from {summary.network}")
+        return
+    if seeds is None:
+        raise click.UsageError("--seeds option is required when not using --projected-w")
     if (dest is None) == (outdir is None):
         raise click.UsageError("expected either --dest ARCHIVE.zip or --outdir FOLDER, got both or neither")
     numbers = parse_seeds(seeds)
+    shares = None if class_shares is None else parse_shares(class_shares)
     check_sampling(numbers, noise_mode, batch_size, truncation_psi)
     if class_name is not None and not read_snapshot(network).classes:
         click.echo(f"Warning: --class={class_name} is ignored, {network} is not class-conditional", err=True)
@@ -253,16 +286,21 @@ def generate(
         if dest is not None:
             summary = generate_archive(
                 network, numbers, dest, truncation_psi=truncation_psi, class_name=class_name,
-                noise_mode=noise_mode, batch_size=batch_size, device=device, progress=progress,
-                overwrite=overwrite,
+                class_shares=shares, noise_mode=noise_mode, batch_size=batch_size, device=device,
+                progress=progress, overwrite=overwrite,
             )  # fmt: skip
         else:
             assert outdir is not None
             summary = generate_png_files(
                 network, numbers, outdir, truncation_psi=truncation_psi, class_name=class_name,
-                noise_mode=noise_mode, batch_size=batch_size, device=device, progress=progress,
-                overwrite=overwrite,
+                class_shares=shares, noise_mode=noise_mode, batch_size=batch_size, device=device,
+                progress=progress, overwrite=overwrite,
             )  # fmt: skip
     click.echo(
-        f"{summary.dest}: {summary.num_images} images from {summary.network} in {summary.seconds:.0f} s"
+        f"{summary.dest}: {summary.num_images} images{_by_class(summary.counts)} from {summary.network} in "
+        f"{summary.seconds:.0f} s"
     )
+
+
+def _by_class(counts: dict[str, int]) -> str:
+    return f" ({', '.join(f'{name} {count}' for name, count in counts.items())})" if len(counts) > 1 else ""

@@ -7,36 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scripts.extractors import extractor_option, open_extractors, open_one_extractor
 from scripts.progress import progress_bar
 
 if TYPE_CHECKING:
     from gan.audit import Audit
     from gan.evaluation import Evaluation
-    from gan.features import FeatureExtractor
 
 BOOL = click.BOOL
 FILE = click.Path(path_type=Path)
-
-
-def _named_paths(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
-    paths = {}
-    for value in values:
-        name, equals, path = value.partition("=")
-        if not (name and equals and path):
-            raise click.BadParameter(f"expected NAME=PATH such as task=runs/teacher, got '{value}'")
-        paths[name] = Path(path)
-    return paths
-
-
-def _open_extractors(names: set[str], given: dict[str, Path], device: str) -> dict[str, FeatureExtractor]:
-    from classifier.features import open_extractor
-    from gan.features import PixelExtractor
-
-    pixels = PixelExtractor()
-    return {
-        name: pixels if name == pixels.name else open_extractor(name, given.get(name), device)
-        for name in sorted(names)
-    }
 
 
 @click.command()
@@ -51,14 +30,7 @@ def _open_extractors(names: set[str], given: dict[str, Path], device: str) -> di
 @click.option("--mirror", type=BOOL, help="Mirrored copies count as real.  [default: as in the training]")
 @click.option("--gpus", type=int, default=1, show_default=True)
 @click.option("--verbose", type=BOOL, default=True, show_default=True, help="Show progress.")
-@click.option(
-    "--extractor",
-    "extractor_paths",
-    multiple=True,
-    callback=_named_paths,
-    metavar="NAME=PATH",
-    help="Weights of inception, vgg16 or dinov2, or task=RUN of `classifier train`; may be repeated.",
-)
+@extractor_option()
 @click.option("--split", type=FILE, help="Split of --data.  [default: that of the training]")
 @click.option("--fold", type=int, help="Fold of --split.  [default: that of the training]")
 @click.option("--part", help="Part of the fold: train, val, test.  [default: train]")
@@ -111,7 +83,7 @@ def evaluate(
     wanted = parse_metrics(metrics)
     if not wanted:
         raise click.UsageError("--metrics: expected at least one measure, got none")
-    extractors = _open_extractors(needed_extractors(wanted), extractor_paths, device)
+    extractors = open_extractors(needed_extractors(wanted), extractor_paths, device)
     with progress_bar("measuring") as bar:
         progress = bar if verbose else no_progress
         if network is not None:
@@ -154,13 +126,8 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 @click.option("--data", type=FILE, help="Archive learned from.  [default: that of --network]")
 @click.option("--split", type=FILE, help="Its split.  [default: that of --network]")
 @click.option("--fold", type=int, help="Fold learned from.  [default: that of --network]")
-@click.option(
-    "--extractor",
-    "extractor_paths",
-    multiple=True,
-    callback=_named_paths,
-    metavar="NAME=PATH",
-    help="Also find neighbours by this network: task=RUN of `classifier train`, inception, vgg16, dinov2.",
+@extractor_option(
+    "Also find neighbours by this network: task=RUN of `classifier train`, inception, vgg16, dinov2."
 )
 @click.option(
     "--mirror", type=BOOL, default=True, show_default=True, help="A mirrored copy is a copy as well."
@@ -202,11 +169,8 @@ def audit(
     from gan.audit_report import check_outdir, describe_rule, write_audit
     from gan.generate import parse_seeds
 
-    if len(extractor_paths) > 1:
-        raise click.UsageError(f"--extractor: expected one for an audit, got {', '.join(extractor_paths)}")
     check_outdir(outdir, overwrite)
-    name = next(iter(extractor_paths), "pixels")
-    extractor = _open_extractors({name}, extractor_paths, device)[name]
+    extractor = open_one_extractor(extractor_paths, device, "an audit")
     with progress_bar("auditing") as progress:
         found = run_audit(
             extractor, network=network, seeds=parse_seeds(seeds) if network else (), fakes=fakes, data=data,
