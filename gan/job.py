@@ -23,7 +23,13 @@ from gan.losses import (
     generator_main,
     generator_path_length,
 )
-from gan.networks import build_augment_pipe, build_discriminator, build_generator, network_settings
+from gan.networks import (
+    build_augment_pipe,
+    build_discriminator,
+    build_generator,
+    network_settings,
+    use_channels_last,
+)
 from gan.sampler import EndlessSampler
 from vendor.stylegan2_ada import Generator
 
@@ -77,7 +83,7 @@ def build_job(recipe: Recipe, data: TrainingImages, device: torch.device, seed: 
         augment = augment.train().requires_grad_(False).to(device)
         augment.p.fill_(p)
     if recipe.channels_last:
-        _use_channels_last(G, D)
+        use_channels_last(G, D)
     target = recipe.ada_target if recipe.ada_target is not None else 0.0
     return Job(
         recipe=recipe,
@@ -94,13 +100,6 @@ def build_job(recipe: Recipe, data: TrainingImages, device: torch.device, seed: 
         label_random=np.random.RandomState(seed),
         ada=AdaController(AdaConfig(target, recipe.ada_kimg, recipe.ada_interval), p),
     )
-
-
-def _use_channels_last(*networks: nn.Module) -> None:
-    for network in networks:
-        for parameter in network.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
 
 
 def _lazy_adam(network: nn.Module, recipe: Recipe, interval: int) -> torch.optim.Adam:
