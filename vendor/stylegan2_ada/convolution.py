@@ -131,7 +131,7 @@ def modulated_conv2d(
         noise: added to the result; broadcast against (N, C', H', W').
         demodulate: divide by the norm of the scaled weights, so that unit variance is kept.
         fused: scale the weights (one grouped convolution for the batch) instead of the activations before
-            and after one shared convolution. Same result; the latter is faster from two images on.
+            and after one shared convolution. Same result; the latter is faster, on a GPU from two images on.
 
     Returns:
         (N, C', H', W') of x's type.

@@ -287,7 +287,7 @@ class SynthesisNetwork(nn.Module):
         if fused_modconv is None:
             fused_modconv = self.fused_modconv
         if fused_modconv is None:
-            fused_modconv = not self.training and len(ws) == 1
+            fused_modconv = ws.is_cuda and not self.training and len(ws) == 1
 
         ws = ws.to(torch.float32)
         x: Tensor | None = None
