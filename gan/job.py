@@ -25,7 +25,13 @@ from gan.losses import (
     generator_main,
     generator_path_length,
 )
-from gan.networks import build_augment_pipe, build_discriminator, build_generator, network_settings
+from gan.networks import (
+    build_augment_pipe,
+    build_discriminator,
+    build_generator,
+    network_settings,
+    use_channels_last,
+)
 from gan.sampler import EndlessSampler
 from vendor.stylegan2_ada import Generator
 
@@ -93,7 +99,7 @@ def build_job(
         augment = augment.train().requires_grad_(False).to(device)
         augment.p.fill_(p)
     if recipe.channels_last:
-        _use_channels_last(G, D)
+        use_channels_last(G, D)
     target = recipe.ada_target if recipe.ada_target is not None else 0.0
     return Job(
         recipe=recipe,
@@ -116,13 +122,6 @@ def build_job(
 def rank_seed(seed: int, ranks: Ranks) -> int:
     """The seed of one process's latents and labels, as the official code derives it."""
     return (seed * ranks.count + ranks.rank) % 2**32
-
-
-def _use_channels_last(*networks: nn.Module) -> None:
-    for network in networks:
-        for parameter in network.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
 
 
 def _lazy_adam(network: nn.Module, recipe: Recipe, interval: int) -> torch.optim.Adam:

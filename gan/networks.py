@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from extract.errors import SettingsError
 from gan.config import DEVICES, Recipe
 from vendor.stylegan2_ada import AugmentPipe, Discriminator, Generator
 
+LOW_PRECISION_RESOLUTIONS = 4  # the highest ones, as in the official training
 LOW_PRECISION_DTYPES = {"fp32": torch.float16, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -44,24 +46,32 @@ def network_settings(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def build_generator(settings: Mapping[str, Any], full_precision: bool = False) -> Generator:
+def build_generator(settings: Mapping[str, Any], precision: str | None = None) -> Generator:
     """The generator of `settings["G"]`.
 
     Args:
-        full_precision: keep every block in float32 (half precision is far slower than float32 on a CPU); the
-            clamp that half precision was trained with stays.
+        precision: compute in `fp32`, or the highest resolutions in `bf16` or `fp16`, whatever the generator
+            was trained in; None = as it was trained. The clamp that it was trained with stays.
     """
     wanted = dict(settings["G"])
-    dtype = LOW_PRECISION_DTYPES[wanted.pop("low_precision", "fp32")]
-    if full_precision:
-        wanted["num_fp16_res"] = 0
-    return Generator(**wanted, low_precision_dtype=dtype)
+    trained_in = wanted.pop("low_precision", "fp32")
+    if precision is not None:
+        wanted["num_fp16_res"] = 0 if precision == "fp32" else LOW_PRECISION_RESOLUTIONS
+    return Generator(**wanted, low_precision_dtype=LOW_PRECISION_DTYPES[precision or trained_in])
 
 
 def build_discriminator(settings: Mapping[str, Any]) -> Discriminator:
     wanted = dict(settings["D"])
     dtype = LOW_PRECISION_DTYPES[wanted.pop("low_precision", "fp32")]
     return Discriminator(**wanted, low_precision_dtype=dtype)
+
+
+def use_channels_last(*networks: nn.Module) -> None:
+    """Store the weights of convolutions as CPUs and tensor cores read them; values stay as they are."""
+    for network in networks:
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
 
 
 def build_augment_pipe(settings: Mapping[str, Any]) -> AugmentPipe | None:

@@ -16,7 +16,7 @@ from extract.archive import file_sha256
 from extract.atomic import replace_file
 from extract.errors import name_some
 from gan.errors import GanError
-from gan.networks import build_generator
+from gan.networks import build_generator, use_channels_last
 from vendor.stylegan2_ada import Generator
 
 HEADER_KEY = "synthlabel"
@@ -200,15 +200,20 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise GanError(f"{path}: expected a whole snapshot, got {error}") from error
 
 
-def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[Generator, Snapshot]:
+def load_generator(
+    path: Path, device: str | torch.device = "cpu", precision: str | None = None
+) -> tuple[Generator, Snapshot]:
     """The averaged generator `G_ema` in evaluation mode, and the snapshot's header.
 
-    On a CPU every block computes in float32, whatever it was trained in.
+    Args:
+        precision: `fp32`, `bf16` or `fp16`; None = float32 on a CPU, elsewhere what it was trained in.
     """
     snapshot = read_snapshot(path)
     device = torch.device(device)
+    if precision is None and device.type == "cpu":
+        precision = "fp32"
     try:
-        generator = build_generator(snapshot.config, full_precision=device.type == "cpu")
+        generator = build_generator(snapshot.config, precision)
     except (TypeError, ValueError, KeyError) as error:
         raise GanError(
             f"{snapshot.path}: expected network settings in the header, got {error!r}; the file was changed "
@@ -239,6 +244,8 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[Gene
         raise GanError(
             f"{snapshot.path}: expected the weights that its header describes, got: {first_line}"
         ) from error
+    if device.type == "cpu":
+        use_channels_last(generator)
     return generator.eval().requires_grad_(False).to(device), snapshot
 
 

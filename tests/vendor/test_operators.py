@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vendor.stylegan2_ada.activations import ACTIVATIONS, bias_act
+from vendor.stylegan2_ada.activations import ACTIVATIONS, bias_act, lrelu_in_place, scaled_lrelu
 from vendor.stylegan2_ada.convolution import conv2d_resample, modulated_conv2d
-from vendor.stylegan2_ada.filters import setup_filter
+from vendor.stylegan2_ada.filters import setup_filter, upfirdn2d
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
@@ -101,3 +101,54 @@ def test_half_precision_does_not_overflow_where_plain_products_would():
 def test_shapes_that_do_not_fit_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_scaled_leaky_relu_is_its_steps_and_so_are_its_derivatives():
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, dtype=torch.float64).requires_grad_(True)
+
+    torch.manual_seed(0)
+    x, factors, b, dy = draw(2, 3, 4, 5), draw(2, 3), draw(3), draw(2, 3, 4, 5)
+    for noise in (None, draw(2, 1, 4, 5), draw(1, 1, 4, 5)):
+        inputs = [t for t in (x, factors, b, noise) if t is not None]
+
+        def plain(x, factors, b, noise=None):
+            y = x * factors[:, :, None, None] + b[:, None, None] + (0 if noise is None else noise)
+            return torch.nn.functional.leaky_relu(y, 0.2).clamp(-0.9, 0.9)
+
+        def quick(x, factors, b, noise=None):
+            return scaled_lrelu(x, factors, b, noise, alpha=0.2, clamp=0.9)
+
+        results = []
+        for function in (plain, quick):
+            y = function(*inputs)
+            first = torch.autograd.grad(y, inputs, dy, create_graph=True)
+            second = torch.autograd.grad(
+                sum(g.square().sum() for g in first), [*inputs, dy], allow_unused=True
+            )
+            results.append([y, *first, *(torch.zeros(()) if g is None else g for g in second)])
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one.expand_as(other), other.expand_as(one), check_dtype=False)
+
+
+def test_leaky_relu_in_place_overwrites_what_a_convolution_made():
+    x = torch.randn([2, 3, 4, 4], requires_grad=True)
+    weight = torch.randn([3, 3, 1, 1], requires_grad=True)
+    made = torch.nn.functional.conv2d(x, weight)
+    before = made.detach().clone()
+    y = lrelu_in_place(made, 0.2, 1.0)
+    assert y.data_ptr() == made.data_ptr()
+    expected = torch.nn.functional.leaky_relu(before, 0.2).clamp(-1, 1)
+    torch.testing.assert_close(y.detach(), expected)
+    (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    assert torch.autograd.grad(slope.square().sum(), weight)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("flip_filter", [False, True])
+def test_enlarging_in_bfloat16_takes_another_way_to_the_same_result(flip_filter: bool):
+    x = torch.randn([2, 3, 5, 6]).bfloat16().contiguous(memory_format=torch.channels_last)
+    f = setup_filter([1, 2, 3, 4])
+    for padding in ((2, 1, 2, 1), (0, 3, -1, 2), (-2, -2, 1, 1)):
+        quick = upfirdn2d(x, f, up=2, padding=padding, flip_filter=flip_filter, gain=4)
+        plain = upfirdn2d(x.float(), f, up=2, padding=padding, flip_filter=flip_filter, gain=4)
+        torch.testing.assert_close(quick.float(), plain, atol=2e-2 * float(plain.abs().max()), rtol=0)

@@ -87,6 +87,88 @@ def bias_act(
     return x if clamp is None else x.clamp(-clamp, clamp)
 
 
+def lrelu_in_place(x: Tensor, alpha: float, clamp: float | None) -> Tensor:
+    """Leaky ReLU and clamp without new memory, for the fresh result of a convolution; twice differentiable.
+
+    Gain and bias are left to the convolution: a leaky ReLU lets positive factors pass.
+    """
+    return _LeakyReLUInPlace.apply(x, alpha, clamp)  # type: ignore[no-any-return]
+
+
+def scaled_lrelu(
+    x: Tensor, factors: Tensor, b: Tensor, noise: Tensor | None, *, alpha: float, clamp: float | None
+) -> Tensor:
+    """Leaky ReLU of `x * factors + b + noise`, then clamp; twice differentiable.
+
+    Args:
+        x: (N, C, H, W).
+        factors: (N, C), one an image and channel.
+        b: (C,) bias.
+        noise: (N or 1, 1, H, W); None = none.
+        alpha: slope below zero.
+        clamp: bound of the result; None = no bound.
+    """
+    b, factors = b.to(x.dtype), factors.to(x.dtype)
+    noise = None if noise is None else noise.to(x.dtype)
+    return _ScaledLeakyReLU.apply(x, factors, b, noise, alpha, clamp)  # type: ignore[no-any-return]
+
+
+class _LeakyReLUInPlace(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: float, clamp: float | None) -> Tensor:  # type: ignore[override]
+        F.leaky_relu_(x, alpha)
+        if clamp is not None:
+            x.clamp_(-clamp, clamp)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        ctx.settings = (alpha, 1.0, clamp)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        return _TimesSlope.apply(dy, y, *ctx.settings), None, None
+
+
+class _ScaledLeakyReLU(torch.autograd.Function):
+    """As few passes over the images as separate operations allow: two forward and one backward."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: Tensor,
+        factors: Tensor,
+        b: Tensor,
+        noise: Tensor | None,
+        alpha: float,
+        clamp: float | None,
+    ) -> Tensor:
+        y = torch.addcmul(b[None, :, None, None], x, factors[:, :, None, None])
+        if noise is not None:
+            y.add_(noise)
+        F.leaky_relu_(y, alpha)
+        if clamp is not None:
+            y.clamp_(-clamp, clamp)
+        ctx.save_for_backward(x, factors, y)
+        ctx.settings = (alpha, 1.0, clamp)
+        ctx.noise_shape = None if noise is None else noise.shape
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, factors, y = ctx.saved_tensors
+        du = _TimesSlope.apply(dy, y, *ctx.settings)
+        needs_x, needs_factors, needs_b, needs_noise = ctx.needs_input_grad[:4]
+        return (
+            du * factors[:, :, None, None] if needs_x else None,
+            (du * x).sum([2, 3]) if needs_factors else None,
+            du.sum([0, 2, 3]) if needs_b else None,
+            du.sum(1, keepdim=True).sum_to_size(ctx.noise_shape) if needs_noise else None,
+            None,
+            None,
+        )
+
+
 class _PiecewiseLinear(torch.autograd.Function):
     """(Leaky) ReLU with bias, gain and clamp: works in place on one new tensor and keeps only the result.
 
@@ -128,7 +210,8 @@ class _TimesSlope(torch.autograd.Function):
         ctx.save_for_backward(y)
         ctx.settings = (alpha, gain, clamp)
         dx = torch.ops.aten.leaky_relu_backward(dy, y, alpha, True)
-        dx.mul_(gain)
+        if gain != 1:
+            dx.mul_(gain)
         if clamp is not None:
             dx.masked_fill_(y.abs() >= clamp, 0)
         return dx  # type: ignore[no-any-return]

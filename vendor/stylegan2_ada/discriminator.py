@@ -95,7 +95,7 @@ class DiscriminatorBlock(nn.Module):
             half = math.sqrt(0.5)
             y = self.skip(x, gain=half)
             x = self.conv1(self.conv0(x), gain=half)
-            return y + x, img
+            return y.add_(x), img  # y is the fresh result of a convolution that nobody remembers
         return self.conv1(self.conv0(x)), img
 
 

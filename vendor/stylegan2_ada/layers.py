@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .activations import ACTIVATIONS, bias_act
+from .activations import ACTIVATIONS, bias_act, lrelu_in_place
 from .convolution import conv2d_resample
 from .filters import setup_filter
 
@@ -54,6 +54,7 @@ class Conv2dLayer(nn.Module):
     """Convolution with resampling, bias and activation, (N, in, H, W) -> (N, out, H * up / down, ...).
 
     Args:
+        activation: "linear" or "lrelu".
         conv_clamp: bound of the activations at gain 1; None = no bound.
         is_trainable: False keeps weight and bias as buffers of the same names.
     """
@@ -92,17 +93,22 @@ class Conv2dLayer(nn.Module):
             self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        # The gain is taken ahead: it then costs nothing, and linear and leaky ReLU let it pass.
+        gain = self.activation_gain * gain
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain / self.activation_gain
         x = conv2d_resample(
             x,
-            (self.weight * self.weight_gain).to(x.dtype),
+            (self.weight * (self.weight_gain * gain)).to(x.dtype),
             self.resample_filter,
             up=self.up,
             down=self.down,
             padding=self.padding,
             flip_weight=self.up == 1,  # what is upsampled is convolved, all else correlated
+            bias=None if self.bias is None else (self.bias * gain).to(x.dtype),
         )
-        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, self.bias, act=self.activation, gain=self.activation_gain * gain, clamp=clamp)
+        if self.activation == "lrelu":
+            return lrelu_in_place(x, ACTIVATIONS["lrelu"].alpha, clamp)
+        return x if clamp is None else x.clamp(-clamp, clamp)
 
 
 def normalize_second_moment(x: Tensor, epsilon: float = 1e-8) -> Tensor:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .activations import ACTIVATIONS, bias_act
-from .convolution import modulated_conv2d
+from .activations import ACTIVATIONS, bias_act, scaled_lrelu
+from .convolution import convolve_styled, modulated_conv2d
 from .filters import setup_filter, upsample2d
 from .layers import (
     Conv2dLayer,
@@ -64,19 +64,33 @@ class SynthesisLayer(nn.Module):
         elif self.use_noise and noise_mode == "random":
             shape = [len(x), 1, self.resolution, self.resolution]
             noise = torch.randn(shape, device=x.device) * self.noise_strength
-        x = modulated_conv2d(
+        lrelu = ACTIVATIONS["lrelu"]
+        gain = lrelu.gain * gain
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain / lrelu.gain
+        if fused_modconv:
+            x = modulated_conv2d(
+                x,
+                self.weight,
+                self.affine(w),
+                noise=noise,
+                up=self.up,
+                padding=1,
+                resample_filter=self.resample_filter,
+                flip_weight=self.up == 1,  # what is upsampled is convolved, all else correlated
+            )
+            return bias_act(x, self.bias, act="lrelu", gain=gain, clamp=clamp)
+        x, factors = convolve_styled(
             x,
             self.weight,
             self.affine(w),
-            noise=noise,
             up=self.up,
             padding=1,
             resample_filter=self.resample_filter,
-            flip_weight=self.up == 1,  # what is upsampled is convolved, all else correlated
-            fused=fused_modconv,
+            flip_weight=self.up == 1,
         )
-        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, self.bias, act="lrelu", gain=ACTIVATIONS["lrelu"].gain * gain, clamp=clamp)
+        assert factors is not None
+        noise = None if noise is None else noise * gain
+        return scaled_lrelu(x, factors * gain, self.bias * gain, noise, alpha=lrelu.alpha, clamp=clamp)
 
 
 class ToRGBLayer(nn.Module):
@@ -90,11 +104,16 @@ class ToRGBLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros([img_channels]))
         self.style_gain = 1 / math.sqrt(in_channels)  # in place of what demodulation does elsewhere
 
-    def forward(self, x: Tensor, w: Tensor, *, fused_modconv: bool) -> Tensor:
-        """(N, in, H, W) and (N, w_dim) to (N, img_channels, H, W)."""
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """(N, in, H, W) and (N, w_dim) to (N, img_channels, H, W).
+
+        A matrix an image: there are so few colours that scaling the weights costs nothing.
+        """
         styles = self.affine(w) * self.style_gain
-        x = modulated_conv2d(x, self.weight, styles, demodulate=False, fused=fused_modconv)
-        return bias_act(x, self.bias, clamp=self.conv_clamp)
+        own = (self.weight.flatten(1) * styles[:, None]).to(x.dtype)  # (N, img_channels, in)
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2)  # (N, in, H * W)
+        colors = torch.baddbmm(self.bias.to(x.dtype)[:, None], own, pixels).unflatten(2, x.shape[2:])
+        return colors if self.conv_clamp is None else colors.clamp(-self.conv_clamp, self.conv_clamp)
 
 
 class SynthesisBlock(nn.Module):
@@ -179,7 +198,7 @@ class SynthesisBlock(nn.Module):
             y = self.skip(x, gain=half)
             x = self.conv0(x, next(styles), noise_mode=noise_mode, fused_modconv=fused_modconv)
             x = self.conv1(x, next(styles), noise_mode=noise_mode, fused_modconv=fused_modconv, gain=half)
-            x = y + x
+            x = y.add_(x)  # y is the fresh result of a convolution that nobody remembers
         else:
             x = self.conv0(x, next(styles), noise_mode=noise_mode, fused_modconv=fused_modconv)
             x = self.conv1(x, next(styles), noise_mode=noise_mode, fused_modconv=fused_modconv)
@@ -187,7 +206,7 @@ class SynthesisBlock(nn.Module):
         if img is not None:
             img = upsample2d(img, self.resample_filter)
         if self.num_torgb:
-            colors = self.torgb(x, next(styles), fused_modconv=fused_modconv).to(torch.float32)
+            colors = self.torgb(x, next(styles)).to(torch.float32)
             img = colors if img is None else img + colors
         return x, img
 
@@ -268,7 +287,7 @@ class SynthesisNetwork(nn.Module):
         if fused_modconv is None:
             fused_modconv = self.fused_modconv
         if fused_modconv is None:
-            fused_modconv = not self.training and len(ws) == 1
+            fused_modconv = ws.is_cuda and not self.training and len(ws) == 1
 
         ws = ws.to(torch.float32)
         x: Tensor | None = None
