@@ -12,7 +12,7 @@ from torch import nn
 from extract.archive import file_sha256
 from extract.errors import SettingsError, SynthlabelError
 from gan.errors import GanError
-from gan.networks import build_augment_pipe, build_discriminator, build_generator
+from gan.networks import build_augment_pipe, build_discriminator, build_generator, use_channels_last
 from gan.official import import_network, read_official
 from gan.snapshot import load_generator, read_snapshot, refuse_overlap
 from tests.gan.official_files import official_content, write
@@ -85,6 +85,7 @@ def test_names_bits_and_images_are_those_of_the_file(
 
     generator, snapshot = load_generator(summary.snapshot.path)
     z, c = torch.randn(2, 8), torch.eye(4)[:2, :c_dim]
+    use_channels_last(networks["G_ema"])  # as loading does: the layout decides the order of the sums
     images = networks["G_ema"](z, c, noise_mode="const")
     torch.testing.assert_close(generator(z, c, noise_mode="const"), images, rtol=0, atol=0)
     assert snapshot.image_shape == (channels, 16, 16)
