@@ -20,6 +20,7 @@ from extract.subjects import compile_pattern, match_subject, read_subject_table
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 FITS = ("pad", "crop", "squash")
 DEEP_WINDOW_PERCENTILES = (0.5, 99.5)  # of a picture with more than 8 bits, shown as black and as white
+CHUNK_SIZE = 16  # pictures given to a process at a time
 REPORT_INTERVAL = 50  # images between two reports of progress
 
 
@@ -111,7 +112,7 @@ def build_image_archive(
     workers = num_workers(workers, len(tasks) // 100)
     encode = partial(_encode_file, source=source, config=config)
     with writer:
-        results = map_ordered(encode, [task.file for task in tasks], workers)
+        results = map_ordered(encode, [task.file for task in tasks], workers, CHUNK_SIZE)
         for number, (task, result) in enumerate(zip(tasks, results, strict=True)):
             if isinstance(result, Unreadable):
                 unreadable.append(result)

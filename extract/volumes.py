@@ -68,7 +68,7 @@ def build_volume_archive(
     surveys: dict[str, Survey] = {}
     unreadable: list[Unreadable] = []
     survey = partial(_survey_file, source=source, config=config)
-    for number, (file, result) in enumerate(zip(files, map_ordered(survey, files, workers, 1), strict=True)):
+    for number, (file, result) in enumerate(zip(files, map_ordered(survey, files, workers), strict=True)):
         progress(number + 1, 2 * len(files), f"surveying {file}")
         if isinstance(result, Unreadable):
             unreadable.append(result)
@@ -81,7 +81,7 @@ def build_volume_archive(
     slicing = partial(_slice_file, source=source, config=config, fov_mm=fov_mm, subject_of=subject_of)
     with writer:
         writer.describe(fov_mm=fov_mm, left_out=[item.file for item in unreadable])
-        for number, encoded in enumerate(map_ordered(slicing, list(surveys.items()), workers, 1)):
+        for number, encoded in enumerate(map_ordered(slicing, list(surveys.items()), workers)):
             for item in encoded:
                 writer.add_png(item.png, (config.size, config.size), item.record)
                 counts[item.record.label] += 1

@@ -5,7 +5,6 @@ import pytest
 
 from extract.archive import open_archive
 from extract.errors import ExtractError, SettingsError
-from extract.parallel import map_ordered
 from extract.planes import SliceConfig
 from extract.volumes import build_volume_archive
 from tests.extract.making import head_volume, write_nrrd
@@ -130,10 +129,3 @@ def test_the_subjects_table_in_the_folder_is_not_counted_as_another_file(source,
     (source / "notes.txt").write_text("not a volume")
     summary = build_volume_archive(source, tmp_path / "a.zip", CONFIG, subjects=table)
     assert summary.num_ignored == 1
-
-
-@pytest.mark.filterwarnings("error")
-def test_workers_whose_results_are_no_longer_wanted_end_without_a_warning():
-    results = map_ordered(abs, range(40), 2, 1)
-    assert next(results) == 0
-    results.close()  # as a full disk or Ctrl-C does
