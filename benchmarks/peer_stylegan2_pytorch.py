@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import types
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,10 @@ def main() -> None:
         sys.modules.setdefault("aim", types.ModuleType("aim"))  # an experiment tracker it imports at once
         has_cuda = torch.cuda.is_available
         torch.cuda.is_available = lambda: True
-    from stylegan2_pytorch import Trainer
+    from stylegan2_pytorch import Trainer, stylegan2_pytorch
 
+    # The package forgets the largest number of channels when it makes the average of the generator.
+    stylegan2_pytorch.Generator = partial(stylegan2_pytorch.Generator, fmap_max=spec["channel_max"])
     if on_cpu:
         torch.cuda.is_available = has_cuda
         torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign,assignment]

@@ -14,8 +14,8 @@ from extract.png import encode_png
 from extract.progress import Progress
 from extract.split import read_split
 from gan.errors import GanError
-from gan.generate import check_sampling, open_sampler
 from gan.reference import find_reference, part_rows
+from gan.sampling import check_sampling, open_sampler
 from gan.snapshot import read_snapshot, refuse_overlap
 
 

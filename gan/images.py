@@ -1,12 +1,15 @@
-"""Grids of images: what a run looks like at a glance."""
+"""Pictures and grids of them: pixels from what a network makes, into files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from extract.atomic import replace_file
+from extract.errors import name_some
 from gan.data import TrainingImages
+from gan.errors import GanError
 
 GRID_WIDTH_PX, GRID_HEIGHT_PX = 7680, 4320  # the official grids fill a screen of this size
 GRID_SEED = 0
@@ -60,3 +63,23 @@ def save_png(path: Path, picture: np.ndarray) -> None:
     """Write (H, W) or (H, W, 3) uint8 pixels."""
     with replace_file(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def channels_last(pixels: np.ndarray) -> np.ndarray:
+    """(C, H, W) to (H, W) or (H, W, 3)."""
+    return pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
+def prepare_outdir(outdir: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Make the folder, unless one of the files to come stands there and may not be replaced.
+
+    Raises:
+        GanError: naming those that exist.
+    """
+    there = [name for name in names if (outdir / name).exists()]
+    if there and not overwrite:
+        raise GanError(
+            f"{outdir}: {name_some(there)} exist already and are left alone; choose another folder or pass "
+            "--overwrite"
+        )
+    outdir.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,8 @@ import numpy as np
 
 from extract.errors import SettingsError
 from extract.progress import Progress, no_progress
-from gan.generate import Sampler, channels_last, check_sampling, open_sampler, prepare_outdir
-from gan.images import save_grid, save_png
+from gan.images import channels_last, prepare_outdir, save_grid, save_png
+from gan.sampling import Sampler, check_sampling, open_sampler
 
 MAX_NUM_PICTURES = 10_000
 BATCH = 16

@@ -21,10 +21,10 @@ from extract.errors import ExtractError, SettingsError
 from extract.images import read_picture
 from extract.json_values import json_value
 from extract.progress import Progress, no_progress
-from gan.generate import Sampler, channels_last, open_sampler, prepare_outdir
-from gan.images import save_png, tile
+from gan.images import channels_last, prepare_outdir, save_png, tile
 from gan.perceptual import PerceptualDistance, open_distance, psnr, structural_similarity
 from gan.projected import write_projected_w
+from gan.sampling import Sampler, open_sampler
 from gan.video_file import enlarge, require_encoder, write_video
 
 NUM_W_SAMPLES, W_SAMPLES_SEED = 10_000, 123  # latents that the mean and spread of w are measured on

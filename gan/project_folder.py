@@ -12,7 +12,7 @@ from extract.building import list_files
 from extract.images import PICTURE_SUFFIXES
 from extract.progress import Progress, no_progress
 from gan.errors import GanError
-from gan.generate import prepare_outdir
+from gan.images import prepare_outdir
 from gan.project import ProjectConfig, ProjectSummary, project_image
 from gan.projected import write_projected_w
 

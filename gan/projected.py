@@ -11,14 +11,9 @@ from torch import Tensor
 from extract.atomic import replace_file
 from extract.progress import Progress, no_progress
 from gan.errors import GanError
-from gan.generate import (
-    GenerateSummary,
-    channels_last,
-    check_sampling,
-    open_sampler,
-    prepare_outdir,
-)
-from gan.images import save_png
+from gan.generate import GenerateSummary
+from gan.images import channels_last, prepare_outdir, save_png
+from gan.sampling import check_sampling, open_sampler
 from vendor.stylegan2_ada import Generator
 
 MAX_FILE_BYTES = 2**30
@@ -68,6 +63,7 @@ def generate_projected_png_files(
     noise_mode: str = "const",
     batch_size: int = 32,
     device: str = "cpu",
+    precision: str | None = None,
     progress: Progress = no_progress,
     overwrite: bool = False,
 ) -> GenerateSummary:
@@ -81,7 +77,7 @@ def generate_projected_png_files(
     """
     started = time.monotonic()
     check_sampling([0], noise_mode, batch_size)
-    sampler = open_sampler(network, device=device, several_classes=True)
+    sampler = open_sampler(network, device=device, precision=precision, several_classes=True)
     ws = read_projected_w(projected_w, sampler.generator)
     names = [f"proj{number:02d}.png" for number in range(len(ws))]
     prepare_outdir(outdir, names, overwrite)

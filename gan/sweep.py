@@ -23,8 +23,9 @@ from gan.class_shares import assign_classes
 from gan.data import TrainingImages
 from gan.errors import GanError
 from gan.features import FeatureExtractor
-from gan.generate import Sampler, check_sampling, open_sampler, prepare_outdir
+from gan.images import prepare_outdir
 from gan.quality import FeatureCache, measure_images, parse_metrics
+from gan.sampling import Sampler, check_sampling, open_sampler
 from gan.snapshot import Snapshot, read_snapshot
 from gan.sweep_pictures import draw_measures, draw_samples
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from extract.errors import SettingsError
 from extract.progress import Progress, no_progress
 from gan.class_shares import ALL_CLASSES
-from gan.generate import Sampler, check_sampling, latents, open_sampler
 from gan.images import tile
 from gan.metrics import slerp
+from gan.sampling import Sampler, check_sampling, open_sampler
+from gan.seeds import latents
 from gan.snapshot import read_snapshot
 from gan.video_file import MIN_CELL, check_video, write_video
 

@@ -239,6 +239,10 @@ def _train_config(options: dict[str, Any], given: set[str]) -> Any:
 )
 @click.option("--batch", "batch_size", type=int, default=32, show_default=True, help="Images at a time.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option(
+    "--precision",
+    help="fp32, bf16 or fp16 (GPU) in the highest resolutions.  [default: fp32 on a CPU, else as trained]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an archive or pictures that exist.")
 def generate(
     network: Path,
@@ -252,12 +256,15 @@ def generate(
     outdir: Path | None,
     batch_size: int,
     device: str,
+    precision: str | None,
     overwrite: bool,
 ) -> None:
     """Sample images into an archive (--dest) or into PNG files (--outdir)."""
     from gan.class_shares import parse_shares
-    from gan.generate import check_sampling, generate_archive, generate_png_files, parse_seeds
+    from gan.generate import generate_archive, generate_png_files
     from gan.projected import generate_projected_png_files
+    from gan.sampling import check_sampling
+    from gan.seeds import parse_seeds
     from gan.snapshot import read_snapshot
 
     if projected_w is not None:
@@ -269,7 +276,7 @@ def generate(
         with progress_bar("sampling") as progress:
             summary = generate_projected_png_files(
                 network, projected_w, outdir, noise_mode=noise_mode, batch_size=batch_size, device=device,
-                progress=progress, overwrite=overwrite,
+                precision=precision, progress=progress, overwrite=overwrite,
             )  # fmt: skip
         click.echo(f"{summary.dest}: {summary.num_images} images of projected latents from {summary.network}")
         return
@@ -287,14 +294,14 @@ def generate(
             summary = generate_archive(
                 network, numbers, dest, truncation_psi=truncation_psi, class_name=class_name,
                 class_shares=shares, noise_mode=noise_mode, batch_size=batch_size, device=device,
-                progress=progress, overwrite=overwrite,
+                precision=precision, progress=progress, overwrite=overwrite,
             )  # fmt: skip
         else:
             assert outdir is not None
             summary = generate_png_files(
                 network, numbers, outdir, truncation_psi=truncation_psi, class_name=class_name,
                 class_shares=shares, noise_mode=noise_mode, batch_size=batch_size, device=device,
-                progress=progress, overwrite=overwrite,
+                precision=precision, progress=progress, overwrite=overwrite,
             )  # fmt: skip
     click.echo(
         f"{summary.dest}: {summary.num_images} images{_by_class(summary.counts)} from {summary.network} in "

@@ -49,8 +49,8 @@ def mix(
     overwrite: bool,
 ) -> None:
     """Mix the styles of two sets of seeds: <row>-<col>.png for each pair, and grid.png."""
-    from gan.generate import parse_seeds
     from gan.mix import mix_styles
+    from gan.seeds import parse_seeds
 
     with progress_bar("mixing") as progress:
         summary = mix_styles(
@@ -163,7 +163,7 @@ def sweep(
     """Compare truncation psi: samples, precision, recall, density, coverage and FID of each."""
     from gan.data import open_training_images
     from gan.evaluation import find_reference
-    from gan.generate import parse_seeds
+    from gan.seeds import parse_seeds
     from gan.snapshot import read_snapshot
     from gan.sweep import SweepConfig, parse_psi, sweep_truncation
 
@@ -228,7 +228,7 @@ def video(
     overwrite: bool,
 ) -> None:
     """Walk through the latent space from seed to seed, as a video that loops."""
-    from gan.generate import parse_seeds
+    from gan.seeds import parse_seeds
     from gan.video import VideoConfig, parse_grid, write_interpolation
 
     config = VideoConfig(

@@ -167,7 +167,7 @@ def audit(
     """
     from gan.audit import audit as run_audit
     from gan.audit_report import check_outdir, describe_rule, write_audit
-    from gan.generate import parse_seeds
+    from gan.seeds import parse_seeds
 
     check_outdir(outdir, overwrite)
     extractor = open_one_extractor(extractor_paths, device, "an audit")

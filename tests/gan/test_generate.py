@@ -9,7 +9,8 @@ from PIL import Image
 from extract.archive import open_archive
 from extract.errors import ExtractError, SettingsError
 from gan.errors import GanError
-from gan.generate import generate_archive, generate_png_files, latents, parse_seeds
+from gan.generate import generate_archive, generate_png_files
+from gan.seeds import latents, parse_seeds
 from gan.snapshot import read_snapshot
 
 

@@ -10,9 +10,10 @@ from extract.archive import open_archive
 from extract.errors import SettingsError
 from gan.class_shares import assign_classes, parse_shares
 from gan.errors import GanError
-from gan.generate import generate_archive, generate_png_files, open_sampler
+from gan.generate import generate_archive, generate_png_files
 from gan.mix import check_styles, mix_styles
 from gan.projected import generate_projected_png_files, write_projected_w
+from gan.sampling import open_sampler
 
 
 def pixels_of(path: Path) -> np.ndarray:

@@ -20,7 +20,7 @@ import gan.video_file
 from extract.errors import ExtractError, SettingsError
 from gan.config import TrainConfig
 from gan.errors import GanError
-from gan.generate import generate_png_files, open_sampler
+from gan.generate import generate_png_files
 from gan.perceptual import (
     VGG16_STAGES,
     Vgg16Features,
@@ -40,6 +40,7 @@ from gan.project import (
 )
 from gan.project_folder import project_folder
 from gan.projected import generate_projected_png_files
+from gan.sampling import open_sampler
 from gan.snapshot import FORMAT, load_weights, read_header, read_snapshot, write_tensors
 from gan.training import train
 from tests.gan.conftest import write_shapes
@@ -65,7 +66,7 @@ def no_downloaded_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 def test_a_picture_that_the_network_made_is_found_again(
     trained: Path, made: Path, tmp_path: Path, distance: str, gain_db: float
 ):
-    """The discriminator of a training of seconds judges little; that of a real one does (docs/gan.md)."""
+    """The discriminator of a training of seconds judges little; that of a real one does (docs/gan-latent.md)."""
     config = ProjectConfig(num_steps=100, distance=distance, save_video=False)
     summary = project_image(trained, made, tmp_path, config)
     sampler = open_sampler(trained)

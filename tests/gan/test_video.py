@@ -9,7 +9,7 @@ import pytest
 import gan.video_file
 from extract.errors import SettingsError
 from gan.errors import GanError
-from gan.generate import open_sampler
+from gan.sampling import open_sampler
 from gan.video import VideoConfig, parse_grid, write_interpolation
 from gan.video_file import write_video
 
