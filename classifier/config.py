@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from extract.errors import SettingsError
-from extract.preprocessing import PreprocessConfig, parse_preprocessing
+from extract.preprocessing import PLAIN, PreprocessConfig, parse_preprocessing
 
 SMALL_RESNET = "small_resnet"
 KEEP = ("best", "last")
@@ -20,7 +20,7 @@ class ClassifierConfig:
     lr: float | None = None  # peak of the one-cycle schedule; None = the network's own, see `peak_lr`
     weight_decay: float = 0.05  # decoupled (AdamW); biases and normalisation are spared
     warmup: float = 0.2  # share of the steps until the peak
-    preprocessing: PreprocessConfig = PreprocessConfig()  # also a preset's name, or a mapping of settings
+    preprocessing: PreprocessConfig = PLAIN  # before the network; also a name or a mapping of settings
     augment: bool = True  # small shifts, turns, zooms, brightness and contrast
     mirror: bool = False  # left-right; only where the anatomy or its label names no side
     label_smoothing: float = 0.0  # share of each label spread evenly over all classes

@@ -9,7 +9,7 @@ import numpy as np
 
 from classifier.data import ImageTable
 from classifier.errors import ClassifierError
-from extract.preprocessing import VERSION, PreprocessConfig, apply_steps, parse_preprocessing
+from extract.preprocessing import PLAIN, VERSION, PreprocessConfig, apply_steps, parse_preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 FIRST_VERSION = 1  # no steps, and a resize of its own; models of that time give the numbers they always gave
 FIT_BATCH = 1024
 SMALLEST_STD = 1 / 255  # a constant channel or image stays finite
-MAX_PREPARED_BYTES = 2**30  # of memory for images whose steps are done once rather than in each batch
-# Mean and deviation by channel on the scale [0, 1], for gray images their mean: what published networks expect.
+MAX_PREPARED_BYTES = 2**30  # of memory for images whose steps are done once, not in each batch
+# What published networks expect: mean and deviation by channel on the scale [0, 1]; gray takes their mean.
 FIXED = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # to [-1, 1]
@@ -41,13 +41,13 @@ class Preprocessing:
     mean: tuple[float, ...]  # one a channel of the network's input, on the scale [0, 1]
     std: tuple[float, ...]
     resize: int | None = None  # version 1 alone: side of the network's input, pixels
-    steps: PreprocessConfig = PreprocessConfig()
+    steps: PreprocessConfig = PLAIN
 
     def __post_init__(self) -> None:
         if self.version not in (FIRST_VERSION, VERSION):
             raise ClassifierError(
-                f"the preprocessing has version {self.version}, this release knows versions {FIRST_VERSION} and "
-                f"{VERSION}; use the release that trained the model, or train it again"
+                f"the preprocessing has version {self.version}, this release knows versions {FIRST_VERSION} "
+                f"and {VERSION}; use the release that trained the model, or train it again"
             )
 
     @property
@@ -104,8 +104,8 @@ class Preprocessing:
         """
         if self.steps.changes_pixels or self.steps.normalize == "image":
             raise ClassifierError(
-                "expected a classifier whose preprocessing only standardises by fixed numbers, got one with steps "
-                "that need finished images (--preprocessing): train one with --preprocessing plain for this measure"
+                "expected a classifier whose preprocessing only standardises by fixed numbers, got one with "
+                "steps that need finished images: train one with --preprocessing plain for this measure"
             )
         return self._standardise(batch)
 
@@ -143,14 +143,14 @@ class Preprocessing:
             ClassifierError: for a version that this release does not know.
             SettingsError, TypeError: for settings that it does not know.
         """
-        steps = parse_preprocessing(values["steps"]) if "steps" in values else PreprocessConfig()
+        steps = parse_preprocessing(values["steps"]) if "steps" in values else PLAIN
         return Preprocessing(
             **{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"]), "steps": steps}
         )
 
 
 class PreparedImages:
-    """A table of images with the steps done: once for all where that fits into memory, else batch by batch."""
+    """A table of images with the steps done: all at once where memory allows it, else batch by batch."""
 
     def __init__(
         self, images: ImageTable, preprocessing: Preprocessing, max_bytes: int = MAX_PREPARED_BYTES
@@ -171,7 +171,7 @@ class PreparedImages:
         return self._preprocessing.to_batch(self._images.gather(indices), device)
 
 
-def fit_preprocessing(images: ImageTable, steps: PreprocessConfig = PreprocessConfig()) -> Preprocessing:
+def fit_preprocessing(images: ImageTable, steps: PreprocessConfig = PLAIN) -> Preprocessing:
     """Fix the numbers that the scaling needs; `images` must be the training part alone.
 
     With `normalize` "dataset", mean and standard deviation of each channel are measured after the steps; the

@@ -42,12 +42,15 @@ def read_dicom_picture(path: Path, rgb: bool) -> tuple[np.ndarray, PictureFacts]
     if "NumberOfFrames" in dataset and dataset.NumberOfFrames is not None:
         num_frames = _whole(path, dataset, "NumberOfFrames")
     if num_frames > 1:
-        raise ExtractError(f"{path}: expected one picture, got {num_frames} frames in one file; store them apart")
+        raise ExtractError(
+            f"{path}: expected one picture, got {num_frames} frames in one file; store them apart"
+        )
     refuse_many_pixels(path, width, height)
     meaning = str(dataset.get("PhotometricInterpretation", "")).strip()
     if meaning not in (*GRAY, *COLOR):
         raise ExtractError(
-            f"{path}: expected PhotometricInterpretation {', '.join((*GRAY, *COLOR))}, got {meaning or 'none'}"
+            f"{path}: expected PhotometricInterpretation {', '.join((*GRAY, *COLOR))}, got "
+            f"{meaning or 'none'}"
         )
     stored = _decode(path, dataset)  # (H, W) or (H, W, 3)
     try:
@@ -78,8 +81,8 @@ def read_subject_tag(path: Path, keyword: str) -> str:
     value = str(_open(path, [keyword]).get(keyword) or "").strip()
     if not value:
         raise ExtractError(
-            f"{path}: expected a subject in the DICOM element {keyword}, got none; anonymised files often lack "
-            "it: give --subjects TABLE or --subject-pattern"
+            f"{path}: expected a subject in the DICOM element {keyword}, got none; anonymised files often "
+            "lack it: give --subjects TABLE or --subject-pattern"
         )
     return value
 
@@ -114,12 +117,15 @@ def _open(path: Path, only: list[str] | None = None) -> "Dataset":
             raise ExtractError(
                 f"{path}: expected DICOM with a bounded size, got a deflated file; write it without deflation"
             )
-        return pydicom.dcmread(path, stop_before_pixels=only is not None, specific_tags=only)  # type: ignore[no-any-return]
+        dataset: Dataset = pydicom.dcmread(path, stop_before_pixels=only is not None, specific_tags=only)
+        return dataset
     except ExtractError:
         raise
     except Exception as error:  # pydicom raises many kinds on damaged files
         reason = str(error).strip() or type(error).__name__
-        raise ExtractError(f"{path}: expected a DICOM file, got one that cannot be read ({reason})") from error
+        raise ExtractError(
+            f"{path}: expected a DICOM file, got one that cannot be read ({reason})"
+        ) from error
 
 
 def _whole(path: Path, dataset: "Dataset", name: str) -> int:
@@ -128,7 +134,9 @@ def _whole(path: Path, dataset: "Dataset", name: str) -> int:
     except (KeyError, TypeError, ValueError):
         value = 0
     if value < 1:
-        raise ExtractError(f"{path}: expected a DICOM picture, got a file without {name} (no picture, perhaps)")
+        raise ExtractError(
+            f"{path}: expected a DICOM picture, got a file without {name} (no picture, perhaps)"
+        )
     return value
 
 
@@ -202,6 +210,8 @@ def _first(dataset: "Dataset", name: str) -> float | None:
     if value is None or value == "":
         return None
     try:
-        return float(value[0]) if hasattr(value, "__getitem__") and not isinstance(value, str) else float(value)
+        return (
+            float(value[0]) if hasattr(value, "__getitem__") and not isinstance(value, str) else float(value)
+        )
     except (TypeError, ValueError, IndexError):
         return None

@@ -143,9 +143,7 @@ def _record(task: PictureTask, facts: PictureFacts) -> ImageRecord:
     )
 
 
-def _encode_file(
-    file: str, source: Path, config: ImageConfig
-) -> tuple[bytes, PictureFacts] | Unreadable:
+def _encode_file(file: str, source: Path, config: ImageConfig) -> tuple[bytes, PictureFacts] | Unreadable:
     try:
         pixels, facts = read_picture_facts(source / file, config.rgb)
         return encode_png(_fit(pixels, config.size, config.fit)), facts

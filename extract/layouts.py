@@ -1,4 +1,4 @@
-"""What each picture of a folder is: its class, its subject, and the part it came in, from where the rule says."""
+"""What each picture of a folder is: its class, its subject, and the part that it came in."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ PART_NAMES = {
 
 @dataclass(frozen=True)
 class SubjectRule:
-    """Where subjects, classes and parts come from; exactly one of table, pattern and tag gives the subjects."""
+    """Where subjects, classes and parts come from; one of table, pattern and tag gives the subjects."""
 
     table: Path | None = None  # of subjects, and of classes where there is a label column
     pattern: str | None = None  # subject in the path
@@ -55,7 +55,9 @@ class SubjectRule:
             (self.part_column, "--part-column"),
         ):
             if given and self.table is None and self.labels is None:
-                raise SettingsError(f"{flag} needs --subjects TABLE or --labels TABLE: it names a column there")
+                raise SettingsError(
+                    f"{flag} needs --subjects TABLE or --labels TABLE: it names a column there"
+                )
         if self.label_pattern is not None and (self.labels is not None or self.label_column is not None):
             raise SettingsError("give --label-pattern, or classes by a table, not both")
         if self.layout not in LAYOUTS:
@@ -105,8 +107,8 @@ def plan_pictures(source: Path, files: Sequence[str], rule: SubjectRule) -> Pict
         parts = parts or [PART_NAMES[folder.lower()] for folder in folders]
         inner = [file.split("/", 1)[1] for file in files]
         notes.append(
-            f"the folders {', '.join(sorted(set(folders)))} were taken for parts of a ready-made division: kept "
-            "in the column part, but `extract split` divides anew, by subject"
+            f"the folders {', '.join(sorted(set(folders)))} were taken for parts of a ready-made division: "
+            "kept in the column part, but `extract split` divides anew, by subject"
         )
     else:
         inner = list(files)
@@ -126,7 +128,9 @@ def plan_pictures(source: Path, files: Sequence[str], rule: SubjectRule) -> Pict
     labels = _rename(labels, rule.class_names)
     tasks = tuple(
         PictureTask(file, subject, label, part)
-        for file, subject, label, part in zip(files, subjects, labels, parts or [""] * len(files), strict=True)
+        for file, subject, label, part in zip(
+            files, subjects, labels, parts or [""] * len(files), strict=True
+        )
     )
     return PicturePlan(tasks, (*notes, *_several_parts(tasks)))
 
@@ -186,8 +190,8 @@ def _has_parts(files: Sequence[str], layout: str, has_labels: bool) -> bool:
         return True
     if layout == "parts":
         raise ExtractError(
-            f"expected folders {', '.join(sorted(set(PART_NAMES)))} (--layout parts), got {name_some(others)}; "
-            "move them away, or leave --layout out"
+            f"expected folders {', '.join(sorted(set(PART_NAMES)))} (--layout parts), got "
+            f"{name_some(others)}; move them away, or leave --layout out"
         )
     if parts:
         raise ExtractError(
@@ -213,8 +217,8 @@ def _rename(labels: list[str], names: Mapping[str, str]) -> list[str]:
     unknown = sorted(set(names) - set(labels))
     if unknown:
         raise SettingsError(
-            f"--class-name {unknown[0]}={names[unknown[0]]}: no picture has the class {unknown[0]!r}, there are "
-            f"{name_some(sorted(set(labels)))}"
+            f"--class-name {unknown[0]}={names[unknown[0]]}: no picture has the class {unknown[0]!r}, there "
+            f"are {name_some(sorted(set(labels)))}"
         )
     return [names.get(label, label) for label in labels]
 
@@ -230,6 +234,6 @@ def _several_parts(tasks: Sequence[PictureTask]) -> list[str]:
         return []
     example = f"{torn[0]} in {' and '.join(sorted(seen[torn[0]]))}"
     return [
-        f"{len(torn)} of {len(seen)} subjects stand in several parts of that division (for instance {example}): "
-        "results on it are too good; use a split by `extract split`"
+        f"{len(torn)} of {len(seen)} subjects stand in several parts of that division (for instance "
+        f"{example}): results on it are too good; use a split by `extract split`"
     ]

@@ -1,5 +1,6 @@
 """One picture file, of whatever kind, to 8-bit gray or RGB pixels and what it was before."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from extract.errors import ExtractError
-from extract.pictures import MAX_PIXELS
+from extract.png import MAX_PIXELS
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 DICOM_SUFFIXES = (".dcm", ".dicom")
@@ -55,7 +56,7 @@ def read_picture_facts(path: Path, rgb: bool) -> tuple[np.ndarray, PictureFacts]
 
         return read_dicom_picture(path, rgb)
     try:
-        with Image.open(path) as opened:
+        with _open(path) as opened:
             width, height = opened.size
             refuse_many_pixels(path, width, height)  # before anything is decoded
             num_frames = getattr(opened, "n_frames", 1)
@@ -72,6 +73,11 @@ def read_picture_facts(path: Path, rgb: bool) -> tuple[np.ndarray, PictureFacts]
                 pixels = _to_uint8(path, ImageOps.exif_transpose(opened), rgb, is_negative)
     except ExtractError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ExtractError(
+            f"{path}: expected at most {MAX_PIXELS:,} pixels, got a header that promises far more ({error}); "
+            "remove it"
+        ) from error
     except Exception as error:  # Pillow's readers raise almost anything on damaged files
         reason = str(error).strip() or type(error).__name__
         raise ExtractError(
@@ -85,8 +91,8 @@ def refuse_many_pixels(path: Path, width: int, height: int) -> None:
     """Raise ExtractError where a header promises more pixels than any picture should have."""
     if width * height > MAX_PIXELS:
         raise ExtractError(
-            f"{path}: expected at most {MAX_PIXELS:,} pixels, got a header that promises {width}x{height}; make "
-            "it smaller first, or remove it"
+            f"{path}: expected at most {MAX_PIXELS:,} pixels, got a header that promises {width}x{height}; "
+            "make it smaller first, or remove it"
         )
 
 
@@ -104,6 +110,12 @@ def window_percentiles(path: Path, values: np.ndarray, counted: np.ndarray | Non
 def as_channels(gray: np.ndarray, rgb: bool) -> np.ndarray:
     """(H, W), or (H, W, 3) with three times the same."""
     return np.repeat(gray[:, :, None], 3, axis=2) if rgb else gray
+
+
+def _open(path: Path) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+        return Image.open(path)
 
 
 def _num_bits(path: Path, opened: Image.Image) -> int:
@@ -129,8 +141,8 @@ def _deep_color(path: Path, opened: Image.Image, rgb: bool) -> np.ndarray:
     values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise ExtractError(
-            f"{path}: expected 8 bits a color, got more in a form that cannot be read (mode {opened.mode}); save "
-            "it as gray of 16 bits or color of 8"
+            f"{path}: expected 8 bits a color, got more in a form that cannot be read (mode {opened.mode}); "
+            "save it as gray of 16 bits or color of 8"
         )
     values = UPRIGHT.get(opened.getexif().get(ORIENTATION, 1), lambda a: a)(values).astype(np.float32)
     if values.shape[2] == 4:

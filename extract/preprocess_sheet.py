@@ -68,7 +68,9 @@ def write_preprocess_sheet(
 def _choose(archive: Archive, num_images: int, seed: int) -> np.ndarray:
     """Rows of images, classes in turn."""
     rng = np.random.default_rng(derive_seed("preprocess sheet", seed))
-    kinds = [rows for k in (*range(len(archive.classes)), -1) if len(rows := np.flatnonzero(archive.labels == k))]
+    kinds = [
+        rows for k in (*range(len(archive.classes)), -1) if len(rows := np.flatnonzero(archive.labels == k))
+    ]
     drawn = [list(pick_rows(archive, rows, num_images, rng)) for rows in kinds]
     turn = [queue[place] for place in range(num_images) for queue in drawn if place < len(queue)]
     return np.sort(np.array(turn[:num_images], np.int64))

@@ -1,7 +1,7 @@
-"""What happens to an archive's pixels before a network sees them: one list of steps, used alike by all commands.
+"""What happens to an archive's pixels before a network sees them: one list of steps, alike for all commands.
 
-The steps work on uint8 images one by one, so that neither batches nor their order change a result. What has
-to be measured (mean and deviation of the data set) is measured by `classifier.preprocess`, on training images.
+The steps work on uint8 images one by one, so that neither batches nor their order change a result. What must
+be measured (mean and deviation of the data set) is measured by `classifier.preprocess`, on training images.
 """
 
 import dataclasses
@@ -34,6 +34,11 @@ _NORMALIZED = {
 MAX_SIZE = 1024  # pixels a side; networks see no more
 
 
+def _require(is_met: bool, sentence: str) -> None:
+    if not is_met:
+        raise SettingsError(f"preprocessing: {sentence}")
+
+
 @dataclass(frozen=True)
 class PreprocessConfig:
     """The steps in the order in which they are done; the defaults do nothing but standardise."""
@@ -59,11 +64,17 @@ class PreprocessConfig:
         for name in ("threshold", "clahe_tiles", "size"):
             value = getattr(self, name)
             is_whole = isinstance(value, int) and not isinstance(value, bool)
-            _require(is_whole or (name == "size" and value is None), f"{name} must be a whole number, got {value!r}")
+            _require(
+                is_whole or (name == "size" and value is None),
+                f"{name} must be a whole number, got {value!r}",
+            )
         for name in ("crop_share", "clahe_clip", "brightness", "contrast"):
             value = getattr(self, name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
-            _require(is_number or (name == "clahe_clip" and value is None), f"{name} must be a number, got {value!r}")
+            _require(
+                is_number or (name == "clahe_clip" and value is None),
+                f"{name} must be a number, got {value!r}",
+            )
         _require(0 <= self.threshold < 255, f"threshold must be in 0 ... 254, got {self.threshold}")
         _require(0 < self.crop_share <= 1, f"crop_share must be in (0, 1], got {self.crop_share:g}")
         _require(
@@ -71,7 +82,8 @@ class PreprocessConfig:
             f'crop_share goes with crop "center", got {self.crop_share:g} with crop "{self.crop}"',
         )
         _require(
-            self.size is None or 8 <= self.size <= MAX_SIZE, f"size must be in 8 ... {MAX_SIZE}, got {self.size}"
+            self.size is None or 8 <= self.size <= MAX_SIZE,
+            f"size must be in 8 ... {MAX_SIZE}, got {self.size}",
         )
         _require(
             self.clahe_clip is None or 0 < self.clahe_clip <= 100,
@@ -85,7 +97,7 @@ class PreprocessConfig:
     @property
     def changes_pixels(self) -> bool:
         """Whether there is any step before the final scaling."""
-        return dataclasses.replace(self, normalize="dataset", threshold=20, clahe_tiles=8) != PreprocessConfig()
+        return dataclasses.replace(self, normalize="dataset", threshold=20, clahe_tiles=8) != PLAIN
 
     def output_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """(C, H, W) of what comes out for images of (C, H, W)."""
@@ -93,16 +105,24 @@ class PreprocessConfig:
         channels = {"keep": channels, "gray": 1, "rgb": 3}[self.color]
         if self.size is not None:
             return channels, self.size, self.size
-        return (channels, height, width) if self.crop == "none" else (channels, min(height, width), min(height, width))
+        return (
+            (channels, height, width)
+            if self.crop == "none"
+            else (channels, min(height, width), min(height, width))
+        )
 
     def describe(self) -> str:
         """The steps in words, in their order."""
         said = [
             {"keep": "", "gray": "gray", "rgb": "three channels"}[self.color],
             {"none": "", "threshold": f"masked above {self.threshold}", "otsu": "masked by Otsu"}[self.mask],
-            {"none": "", "center": f"middle {self.crop_share:.0%}", "content": "cropped to content"}[self.crop],
+            {"none": "", "center": f"middle {self.crop_share:.0%}", "content": "cropped to content"}[
+                self.crop
+            ],
             f"{self.size} px" if self.size is not None else "",
-            f"CLAHE {self.clahe_clip:g}, {self.clahe_tiles}x{self.clahe_tiles} tiles" if self.clahe_clip else "",
+            f"CLAHE {self.clahe_clip:g}, {self.clahe_tiles}x{self.clahe_tiles} tiles"
+            if self.clahe_clip
+            else "",
             f"brightness {self.brightness:g}" if self.brightness != 1 else "",
             f"contrast {self.contrast:g}" if self.contrast != 1 else "",
             _NORMALIZED[self.normalize],
@@ -114,9 +134,10 @@ class PreprocessConfig:
         return {"version": VERSION, **asdict(self)}
 
 
-# Parameters that a seed project states are its own; the others are customary and said to be so in docs/data.md.
+PLAIN = PreprocessConfig()
+# Parameters that a seed project states are its own; the others are customary, as docs/data.md says.
 PRESETS: dict[str, PreprocessConfig] = {
-    "plain": PreprocessConfig(),
+    "plain": PLAIN,
     "clahe": PreprocessConfig(clahe_clip=2.0),
     "zscore": PreprocessConfig(normalize="image"),
     "brain-planes": PreprocessConfig(size=128, normalize="imagenet"),
@@ -140,6 +161,8 @@ def apply_steps(pixels: np.ndarray, config: PreprocessConfig) -> np.ndarray:
     """
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or pixels.shape[1] not in (1, 3):
         raise ValueError(f"pixels must be (N, 1 or 3, H, W) uint8, got {pixels.shape} {pixels.dtype}")
+    if not len(pixels):
+        return np.empty((0, *config.output_shape(pixels.shape[1:])), np.uint8)
     pixels = _to_color(pixels, config.color)
     if config.mask != "none" or config.crop != "none" or config.size is not None:
         pixels = _each(pixels, config, _place)
@@ -173,8 +196,8 @@ def parse_preprocessing(given: object) -> PreprocessConfig:
     version = settings.pop("version", VERSION)
     if version != VERSION:
         raise SettingsError(
-            f"preprocessing has version {version!r}, this release knows version {VERSION}; update synthlabel, or "
-            "state the settings anew"
+            f"preprocessing has version {version!r}, this release knows version {VERSION}; update "
+            "synthlabel, or state the settings anew"
         )
     base = PRESETS["plain"]
     if "preset" in settings:
@@ -236,8 +259,6 @@ def _each(pixels: np.ndarray, config: PreprocessConfig, step: Any) -> np.ndarray
         planes = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
         made = step(planes, config)
         results.append(made[None] if made.ndim == 2 else made.transpose(2, 0, 1))
-    if not results:
-        return np.empty((0, *config.output_shape(pixels.shape[1:])), np.uint8)
     return np.stack(results)
 
 
@@ -315,8 +336,3 @@ def _round(values: np.ndarray) -> np.ndarray:
 def _suggest(word: str, known: Any) -> str:
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _require(is_met: bool, sentence: str) -> None:
-    if not is_met:
-        raise SettingsError(f"preprocessing: {sentence}")

@@ -16,9 +16,11 @@ from extract.seeds import derive_seed
 
 NUM_FOLDS = 5
 MIN_SUBJECTS = 10  # of a class; with fewer the interval says nothing
-MAX_IMAGES = 20_000  # measured on; a clue that matters shows in fewer
+MAX_IMAGES = 10_000  # measured on; a clue that matters shows in fewer
 NUM_DRAWS = 1000
 LEVEL = 0.95
+NUM_SHUFFLES = 99  # of the classes among the subjects
+MAX_P = 0.03  # of an alarm by chance
 MIN_SKILL = 0.1  # share of the way from chance to perfect that is worth a warning
 MIN_LEAF = 5  # images
 
@@ -31,6 +33,7 @@ class ShapeClue:
     low: float  # interval of 95 %, by subject
     high: float
     chance: float  # one over the number of classes
+    p: float  # how often shuffled classes are told as well; 1 where it was not worth asking
     strongest: str  # width, height, aspect or kind: what tells most alone
     medians: dict[str, dict[str, float]]  # class -> width, height, aspect
     kinds: dict[str, dict[str, int]]  # class -> kind of file -> pictures
@@ -47,7 +50,7 @@ class ShapeClue:
     @property
     def is_alarming(self) -> bool:
         """Whether the clue is beyond chance and large enough to matter."""
-        return self.low > self.chance and self.skill >= MIN_SKILL
+        return self.low > self.chance and self.skill >= MIN_SKILL and self.p <= MAX_P
 
     def to_json(self) -> dict[str, Any]:
         """For `preparation.json`."""
@@ -61,7 +64,9 @@ class ShapeClue:
             )
         else:
             digits = 2 if self.strongest == "aspect" else 0
-            shown = ", ".join(f"{name} {values[self.strongest]:.{digits}f}" for name, values in self.medians.items())
+            shown = ", ".join(
+                f"{name} {values[self.strongest]:.{digits}f}" for name, values in self.medians.items()
+            )
             shown = f"median {shown}"
         trace = {
             "pad": "pad shows the aspect as black bars",
@@ -69,13 +74,13 @@ class ShapeClue:
             "crop": "crop shows the aspect only by what it cuts away",
         }[fit]
         return (
-            f"the files' size and kind alone predict the class: balanced accuracy {self.balanced_accuracy:.2f} "
-            f"[{self.low:.2f}, {self.high:.2f}] on unseen subjects, chance {self.chance:.2f} (mostly by "
-            f"{_WORDS[self.strongest]}: {shown}). A classifier can learn this in place of the anatomy, and no fit "
-            f"hides all of it: {trace}, and enlarged pictures are blurred. Best: take every class from the same "
-            "devices and exports, or keep pictures of one shape and size in all classes (source_width and "
-            f"source_height in manifest.csv). Else: --fit crop with --size at most {self.smallest_side}, and "
-            "report results within one shape"
+            f"the files' size and kind alone predict the class: balanced accuracy "
+            f"{self.balanced_accuracy:.2f} [{self.low:.2f}, {self.high:.2f}] on unseen subjects, chance "
+            f"{self.chance:.2f} (mostly by {_WORDS[self.strongest]}: {shown}). A classifier can learn this "
+            f"in place of the anatomy, and no fit hides all of it: {trace}, and enlarged pictures are "
+            "blurred. Best: take every class from the same devices and exports, or keep pictures of one "
+            f"shape and size in all classes (source_width and source_height in manifest.csv). Else: --fit "
+            f"crop with --size at most {self.smallest_side}, and report results within one shape"
         )
 
 
@@ -106,12 +111,17 @@ def measure_shape_clue(
     chosen = [facts[row] for row in rows]
     features = _features(chosen)
     folds = _draw_folds(label, subject)
+    everything = np.hstack(list(features.values()))
     predicted = {
         name: _predict_unseen(columns, label, folds, len(names))
-        for name, columns in {**features, "all": np.hstack(list(features.values()))}.items()
+        for name, columns in {**features, "all": everything}.items()
     }
     scores = {name: _balanced_accuracy(values, label, len(names)) for name, values in predicted.items()}
     low, high = _interval(predicted["all"], label, subject, len(names))
+    worth_asking = (
+        low > 1 / len(names) and (scores["all"] - 1 / len(names)) / (1 - 1 / len(names)) >= MIN_SKILL
+    )
+    p = _shuffled_p(everything, label, subject, len(names), scores["all"]) if worth_asking else 1.0
     of_class = {name: [fact for fact, k in zip(chosen, label, strict=True) if k == number]
                 for number, name in enumerate(names)}  # fmt: skip
     return ShapeClue(
@@ -119,6 +129,7 @@ def measure_shape_clue(
         low=low,
         high=high,
         chance=1 / len(names),
+        p=p,
         strongest=max(features, key=lambda name: scores[name]),
         medians={name: _medians(members) for name, members in of_class.items()},
         kinds={name: _count_kinds(members) for name, members in of_class.items()},
@@ -149,7 +160,12 @@ def _features(facts: Sequence[PictureFacts]) -> dict[str, np.ndarray]:
     height = np.array([fact.height for fact in facts], np.float64)
     kinds = [_kind(fact) for fact in facts]
     one_hot = np.array([[kind == other for other in sorted(set(kinds))] for kind in kinds], np.float64)
-    return {"width": width[:, None], "height": height[:, None], "aspect": (width / height)[:, None], "kind": one_hot}
+    return {
+        "width": width[:, None],
+        "height": height[:, None],
+        "aspect": (width / height)[:, None],
+        "kind": one_hot,
+    }
 
 
 def _kind(fact: PictureFacts) -> str:
@@ -159,17 +175,44 @@ def _kind(fact: PictureFacts) -> str:
 def _draw_folds(label: np.ndarray, subject: np.ndarray) -> np.ndarray:
     """(N,) fold of each picture, by subject, each class dealt evenly by its subjects' most frequent class."""
     rng = np.random.default_rng(derive_seed("shape clue", "folds"))
-    counts = np.zeros((subject.max() + 1, label.max() + 1), np.int64)
-    np.add.at(counts, (subject, label), 1)
-    main = counts.argmax(axis=1)
-    fold = np.empty(len(counts), np.int64)
-    for number in range(counts.shape[1]):
+    main = _main_class(label, subject)
+    fold = np.empty(len(main), np.int64)
+    for number in range(int(label.max()) + 1):
         members = rng.permutation(np.flatnonzero(main == number))
         fold[members] = (np.arange(len(members)) + number) % NUM_FOLDS
     return fold[subject]
 
 
-def _predict_unseen(columns: np.ndarray, label: np.ndarray, folds: np.ndarray, num_classes: int) -> np.ndarray:
+def _main_class(label: np.ndarray, subject: np.ndarray) -> np.ndarray:
+    """(S,) most frequent class of each subject."""
+    counts = np.zeros((subject.max() + 1, label.max() + 1), np.int64)
+    np.add.at(counts, (subject, label), 1)
+    return counts.argmax(axis=1)
+
+
+def _shuffled_p(
+    columns: np.ndarray, label: np.ndarray, subject: np.ndarray, num_classes: int, score: float
+) -> float:
+    """How often the same search finds as much where classes were dealt to subjects by chance.
+
+    The interval takes the trees as given; how much they vary, and that sizes come by subject, is in here.
+    Source: Ojala and Garriga 2010, "Permutation tests for studying classifier performance", JMLR 11.
+    """
+    rng = np.random.default_rng(derive_seed("shape clue", "shuffles"))
+    main = _main_class(label, subject)
+    num_as_good = 0
+    for _ in range(NUM_SHUFFLES):
+        shuffled = rng.permutation(main)[subject]
+        predicted = _predict_unseen(columns, shuffled, _draw_folds(shuffled, subject), num_classes)
+        num_as_good += _balanced_accuracy(predicted, shuffled, num_classes) >= score
+        if (1 + num_as_good) / (1 + NUM_SHUFFLES) > MAX_P:  # whatever the others say
+            break
+    return (1 + num_as_good) / (1 + NUM_SHUFFLES)
+
+
+def _predict_unseen(
+    columns: np.ndarray, label: np.ndarray, folds: np.ndarray, num_classes: int
+) -> np.ndarray:
     """(N,) class that a tree of the other folds gives each picture."""
     from sklearn.tree import DecisionTreeClassifier  # a second to import
 

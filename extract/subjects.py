@@ -177,9 +177,7 @@ def match_path(pattern: re.Pattern[str], file: str, group: str, flag: str) -> st
     """
     match = pattern.search(file)
     named = match.groupdict().get(group) if match else None
-    value = named or (
-        "-".join(part for part in match.groups() if part) or match.group(0) if match else ""
-    )
+    value = named or ("-".join(part for part in match.groups() if part) or match.group(0) if match else "")
     if not value:
         raise ExtractError(
             f"{file}: expected a path that {flag} {pattern.pattern!r} matches, got one that it does not"
@@ -187,7 +185,9 @@ def match_path(pattern: re.Pattern[str], file: str, group: str, flag: str) -> st
     return value
 
 
-def _file_names(path: Path, table: pd.DataFrame, asked: str | None, known: tuple[str, ...]) -> "pd.Series[str]":
+def _file_names(
+    path: Path, table: pd.DataFrame, asked: str | None, known: tuple[str, ...]
+) -> "pd.Series[str]":
     has_both = {"class", "name"} <= set(table.columns) and not set(FILE_COLUMNS) & set(table.columns)
     if asked is None and has_both:
         files = table["class"] + "/" + table["name"]

@@ -21,7 +21,7 @@ from pydantic import (
 
 from classifier.config import ClassifierConfig
 from extract.errors import SettingsError
-from extract.preprocessing import PreprocessConfig, parse_preprocessing
+from extract.preprocessing import PLAIN, PreprocessConfig, parse_preprocessing
 from gan.config import TrainConfig
 from semisup.arms import ARMS
 
@@ -76,12 +76,12 @@ class PseudoConfig(Section):
 class PreprocessedSection(Section):
     """Settings with steps before the network: a preset's name, or a mapping of settings."""
 
-    preprocessing: Annotated[PreprocessConfig, BeforeValidator(parse_preprocessing)] = PreprocessConfig()
+    preprocessing: Annotated[PreprocessConfig, BeforeValidator(parse_preprocessing)] = PLAIN
 
     @model_serializer(mode="wrap")
     def _leave_out_plain(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = write(self)
-        if self.preprocessing == PreprocessConfig():  # studies that began before there were steps go on
+        if self.preprocessing == PLAIN:  # studies that began before there were steps go on
             content.pop("preprocessing", None)
         return content
 
