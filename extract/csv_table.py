@@ -43,7 +43,7 @@ def read_csv_table(path: Path) -> CsvTable:
     header = next((line for line in lines if line.strip()), "")
     separator = separator or max(SEPARATORS, key=lambda mark: _count_outside_quotes(header, mark))
     columns, rows, numbers = _parse(path, "".join(lines), separator)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if encoding == FALLBACK:
         notes = (
             f"{path.name} is not in UTF-8 and was read as Windows-1252: look at names with accents, or save "

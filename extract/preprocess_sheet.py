@@ -35,7 +35,7 @@ def preprocess_sheet(
         raise SettingsError(f"expected at least one image and one way, got {num_images} and {len(ways)}")
     rows = _choose(archive, num_images, seed)
     pixels = np.stack([archive.read_image(int(row)) for row in rows])  # (N, C, H, W)
-    names = [archive.manifest["label"].iat[int(row)] or "unlabeled" for row in rows]
+    names = [str(archive.manifest["label"].iat[int(row)]) or "unlabeled" for row in rows]
     width = 2 * MARGIN + len(rows) * (TILE + GAP)
     band = HEADING + TILE + GAP
     sheet = Image.new("RGB", (max(width, 560), MARGIN + band * (len(ways) + 1)), PAPER)

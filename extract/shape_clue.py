@@ -108,7 +108,7 @@ def measure_shape_clue(
         rng = np.random.default_rng(derive_seed("shape clue", "images"))
         rows = np.sort(rng.choice(rows, MAX_IMAGES, replace=False))
     label, (_, subject) = label[rows], np.unique(subject[rows], return_inverse=True)
-    chosen = [facts[row] for row in rows]
+    chosen = [facts[row] for row in rows.tolist()]
     features = _features(chosen)
     folds = _draw_folds(label, subject)
     everything = np.hstack(list(features.values()))

@@ -1,4 +1,4 @@
-"""`synthlabel extract images` and `extract preprocess`: pictures to archives, and what networks see of them."""
+"""`synthlabel extract images` and `preprocess`: pictures to archives, and what networks see of them."""
 
 from __future__ import annotations
 
