@@ -35,7 +35,7 @@ class ShapeClue:
     chance: float  # one over the number of classes
     p: float  # how often shuffled classes are told as well; 1 where it was not worth asking
     strongest: str  # width, height, aspect or kind: what tells most alone
-    medians: dict[str, dict[str, float]]  # class -> width, height, aspect
+    spreads: dict[str, dict[str, tuple[float, float, float]]]  # class -> width, ... -> 5 %, median, 95 %
     kinds: dict[str, dict[str, int]]  # class -> kind of file -> pictures
     smallest_side: int  # of all pictures, pixels
     num_images: int  # measured on
@@ -65,9 +65,9 @@ class ShapeClue:
         else:
             digits = 2 if self.strongest == "aspect" else 0
             shown = ", ".join(
-                f"{name} {values[self.strongest]:.{digits}f}" for name, values in self.medians.items()
+                f"{name} {_range_text(values[self.strongest], digits)}" for name, values in self.spreads.items()
             )
-            shown = f"median {shown}"
+            shown = f"median and middle 90 %: {shown}"
         trace = {
             "pad": "pad shows the aspect as black bars",
             "squash": "squash shows the aspect as distortion",
@@ -131,7 +131,7 @@ def measure_shape_clue(
         chance=1 / len(names),
         p=p,
         strongest=max(features, key=lambda name: scores[name]),
-        medians={name: _medians(members) for name, members in of_class.items()},
+        spreads={name: _spreads(members) for name, members in of_class.items()},
         kinds={name: _count_kinds(members) for name, members in of_class.items()},
         smallest_side=min(min(fact.width, fact.height) for fact in facts),
         num_images=len(rows),
@@ -253,12 +253,19 @@ def _interval(
     return float(low), float(high)
 
 
-def _medians(facts: Sequence[PictureFacts]) -> dict[str, float]:
-    return {
-        "width": float(np.median([fact.width for fact in facts])),
-        "height": float(np.median([fact.height for fact in facts])),
-        "aspect": round(float(np.median([fact.width / fact.height for fact in facts])), 4),
-    }
+def _spreads(facts: Sequence[PictureFacts]) -> dict[str, tuple[float, float, float]]:
+    width = np.array([fact.width for fact in facts], np.float64)
+    height = np.array([fact.height for fact in facts], np.float64)
+    found = {}
+    for name, values in (("width", width), ("height", height), ("aspect", width / height)):
+        low, middle, high = (round(float(value), 4) for value in np.percentile(values, [5, 50, 95]))
+        found[name] = (low, middle, high)
+    return found
+
+
+def _range_text(spread: tuple[float, float, float], digits: int) -> str:
+    low, middle, high = (f"{value:.{digits}f}" for value in spread)
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def _count_kinds(facts: Sequence[PictureFacts]) -> dict[str, int]:

@@ -72,7 +72,7 @@ def test_four_classes_and_an_uneven_number_of_pictures():
     facts = facts_of(np.array([100, 200, 300, 400])[label], rng.integers(100, 400, 500))
     clue = measure_shape_clue(facts, [f"c{k}" for k in label], [str(k) for k in range(500)])
     assert clue is not None and clue.balanced_accuracy > 0.95 and clue.chance == 0.25
-    assert clue.medians["c3"]["width"] == 400
+    assert clue.spreads["c3"]["width"] == (400, 400, 400)
 
 
 def test_too_few_subjects_are_not_measured():
@@ -109,7 +109,7 @@ def test_building_an_archive_tells_and_keeps_it(tmp_path, has_clue):
     assert not has_clue or "predict the class: balanced accuracy 1.00" in summary.notes[0]
     with open_archive(tmp_path / "a.zip") as archive:
         kept = archive.preparation["shape_clue"]
-        assert kept["is_alarming"] is has_clue and kept["medians"]["well"]["width"] == 20
+        assert kept["is_alarming"] is has_clue and kept["spreads"]["well"]["width"] == [20, 20, 20]
 
 
 def headers(folder: Path) -> tuple[list[PictureFacts], list[str], list[str]]:
