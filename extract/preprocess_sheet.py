@@ -17,7 +17,7 @@ from extract.show import pick_rows
 TILE = 128  # pixels
 GAP, MARGIN, HEADING = 4, 8, 38
 SHOWN_DEVIATIONS = 2.5  # an image scaled by its own deviation is shown from minus to plus so many
-INK, FAINT, PAPER = (235, 235, 235), (160, 160, 165), (24, 24, 27)
+INK, FAINT, PAPER = (235, 235, 235), (160, 160, 160), (24, 24, 24)
 
 
 def preprocess_sheet(
@@ -62,7 +62,8 @@ def write_preprocess_sheet(
     """Write the sheet as a PNG."""
     sheet = preprocess_sheet(archive, ways, num_images=num_images, seed=seed)
     with replace_file(dest) as temporary:
-        sheet.save(temporary, format="PNG")
+        # A sheet of gray images is gray throughout: a third of the bytes.
+        (sheet if archive.image_shape[0] == 3 else sheet.convert("L")).save(temporary, format="PNG", optimize=True)
 
 
 def _choose(archive: Archive, num_images: int, seed: int) -> np.ndarray:
