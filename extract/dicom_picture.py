@@ -4,12 +4,14 @@ Sources: DICOM PS3.3, C.7.6.3 (photometric interpretation), C.11.1 (modality LUT
 functions LINEAR, LINEAR_EXACT and SIGMOID).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extract.errors import ExtractError, SettingsError
+from extract.errors import ExtractError, SettingsError, SynthlabelError
 from extract.picture_file import (
     GRAY_WEIGHTS,
     PictureFacts,
@@ -37,33 +39,31 @@ def read_dicom_picture(path: Path, rgb: bool) -> tuple[np.ndarray, PictureFacts]
         ExtractError: if the file is damaged, too large, holds several frames, or is compressed in a way
             that needs a decoder which is not installed.
     """
-    dataset = _open(path)
-    width, height, num_frames = _whole(path, dataset, "Columns"), _whole(path, dataset, "Rows"), 1
-    if "NumberOfFrames" in dataset and dataset.NumberOfFrames is not None:
-        num_frames = _whole(path, dataset, "NumberOfFrames")
-    if num_frames > 1:
-        raise ExtractError(
-            f"{path}: expected one picture, got {num_frames} frames in one file; store them apart"
-        )
-    refuse_many_pixels(path, width, height)
-    meaning = str(dataset.get("PhotometricInterpretation", "")).strip()
-    if meaning not in (*GRAY, *COLOR):
-        raise ExtractError(
-            f"{path}: expected PhotometricInterpretation {', '.join((*GRAY, *COLOR))}, got "
-            f"{meaning or 'none'}"
-        )
-    stored = _decode(path, dataset)  # (H, W) or (H, W, 3)
-    try:
+    with _faults_told(path):
+        dataset = _open(path)
+        width, height, num_frames = _whole(path, dataset, "Columns"), _whole(path, dataset, "Rows"), 1
+        if dataset.get("NumberOfFrames") is not None:
+            num_frames = _whole(path, dataset, "NumberOfFrames")
+        if num_frames > 1:
+            raise ExtractError(
+                f"{path}: expected one picture, got {num_frames} frames in one file; store them apart"
+            )
+        refuse_many_pixels(path, width, height)
+        meaning = str(dataset.get("PhotometricInterpretation", "")).strip()
+        if meaning not in (*GRAY, *COLOR):
+            raise ExtractError(
+                f"{path}: expected PhotometricInterpretation {', '.join((*GRAY, *COLOR))}, got "
+                f"{meaning or 'none'}"
+            )
+        stored = _decode(path, dataset)  # (H, W) or (H, W, 3)
+        if stored.shape[:2] != (height, width):
+            raise ExtractError(
+                f"{path}: expected {width}x{height} pixels as the header says, got {stored.shape}"
+            )
         pixels = _shown(path, dataset, stored, rgb) if meaning in GRAY else _shown_color(dataset, stored, rgb)
-    except ExtractError:
-        raise
-    except Exception as error:  # pydicom raises many kinds on headers that contradict themselves
-        raise ExtractError(
-            f"{path}: expected a DICOM picture with a sound header, got one that cannot be shown ({error})"
-        ) from error
-    if pixels.shape[:2] != (height, width):
-        raise ExtractError(f"{path}: expected {width}x{height} pixels as the header says, got {pixels.shape}")
-    return pixels, PictureFacts(width, height, "DICOM", meaning, int(dataset.get("BitsStored", 8)))
+        is_marked = str(dataset.get("BurnedInAnnotation", "")).upper() == "YES"
+        bits = int(dataset.get("BitsStored", 8))
+        return pixels, PictureFacts(width, height, "DICOM", meaning, bits, is_marked)
 
 
 def read_subject_tag(path: Path, keyword: str) -> str:
@@ -78,7 +78,8 @@ def read_subject_tag(path: Path, keyword: str) -> str:
         raise SettingsError(
             f"--subject-tag must be a DICOM keyword such as PatientID or PatientName, got {keyword!r}"
         )
-    value = str(_open(path, [keyword]).get(keyword) or "").strip()
+    with _faults_told(path):
+        value = str(_open(path, [keyword]).get(keyword) or "").strip()
     if not value:
         raise ExtractError(
             f"{path}: expected a subject in the DICOM element {keyword}, got none; anonymised files often "
@@ -110,22 +111,28 @@ def _pydicom(path: Path) -> Any:
     return pydicom
 
 
+@contextmanager
+def _faults_told(path: Path) -> Iterator[None]:
+    """Turn what pydicom raises into one sentence; elements are read, and raise, when they are asked for."""
+    try:
+        yield
+    except SynthlabelError:
+        raise
+    except Exception as error:  # many kinds, on damaged files and on headers that contradict themselves
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ExtractError(
+            f"{path}: expected a sound DICOM file, got one that cannot be read ({reason:.200})"
+        ) from error
+
+
 def _open(path: Path, only: list[str] | None = None) -> "Dataset":
     pydicom = _pydicom(path)
-    try:
-        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
-            raise ExtractError(
-                f"{path}: expected DICOM with a bounded size, got a deflated file; write it without deflation"
-            )
-        dataset: Dataset = pydicom.dcmread(path, stop_before_pixels=only is not None, specific_tags=only)
-        return dataset
-    except ExtractError:
-        raise
-    except Exception as error:  # pydicom raises many kinds on damaged files
-        reason = str(error).strip() or type(error).__name__
+    if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
         raise ExtractError(
-            f"{path}: expected a DICOM file, got one that cannot be read ({reason})"
-        ) from error
+            f"{path}: expected DICOM with a bounded size, got a deflated file; write it without deflation"
+        )
+    dataset: Dataset = pydicom.dcmread(path, stop_before_pixels=only is not None, specific_tags=only)
+    return dataset
 
 
 def _whole(path: Path, dataset: "Dataset", name: str) -> int:

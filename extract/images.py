@@ -108,11 +108,19 @@ def build_image_archive(
         writer.describe(
             left_out=[item.file for item in unreadable], shape_clue=None if clue is None else clue.to_json()
         )
-    notes = plan.notes if clue is None or not clue.is_alarming else (*plan.notes, clue.sentence(config.fit))
+    notes = list(plan.notes)
+    num_marked = sum(facts.has_burned_in_text for _, facts in written)
+    if num_marked:
+        notes.append(
+            f"{num_marked} DICOM files say that text is burned into their pixels (BurnedInAnnotation): it may "
+            "name a person or give the class away; look at them before you go on"
+        )
+    if clue is not None and clue.is_alarming:
+        notes.append(clue.sentence(config.fit))
     counts = Counter(task.label for task, _ in written)
     return BuildSummary(
         dest, len(files) - len(unreadable), len(written), len({task.subject for task, _ in written}),
-        dict(sorted(counts.items())), tuple(unreadable), num_ignored, _empty_folders(source, files), notes,
+        dict(sorted(counts.items())), tuple(unreadable), num_ignored, _empty_folders(source, files), tuple(notes),
     )  # fmt: skip
 
 

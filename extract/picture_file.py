@@ -34,6 +34,7 @@ class PictureFacts:
     kind: str  # PNG, JPEG, TIFF, DICOM, ...
     mode: str  # of color: L, RGB, P, ... (Pillow's names), or DICOM's photometric interpretation
     bits: int  # a sample
+    has_burned_in_text: bool = False  # as a DICOM header says
 
 
 def read_picture(path: Path, rgb: bool) -> np.ndarray:
@@ -65,11 +66,11 @@ def read_picture_facts(path: Path, rgb: bool) -> tuple[np.ndarray, PictureFacts]
                     f"{path}: expected one picture, got {num_frames} in one file; store them apart"
                 )
             bits, kind, mode = _num_bits(path, opened), opened.format or "", opened.mode
-            if bits > 8 and not mode.startswith(("I", "F")):  # Pillow would drop the lower byte
+            opened.load()  # raises where the file is cut short or damaged
+            if bits > 8 and not mode.startswith(("I", "F")):  # Pillow drops the lower byte
                 pixels = _deep_color(path, opened, rgb)
             else:
                 is_negative = bits > 8 and _is_white_zero(opened)
-                opened.load()
                 pixels = _to_uint8(path, ImageOps.exif_transpose(opened), rgb, is_negative)
     except ExtractError:
         raise
@@ -141,8 +142,8 @@ def _deep_color(path: Path, opened: Image.Image, rgb: bool) -> np.ndarray:
     values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise ExtractError(
-            f"{path}: expected 8 bits a color, got more in a form that cannot be read (mode {opened.mode}); "
-            "save it as gray of 16 bits or color of 8"
+            f"{path}: expected 16 bits a color in a whole file, got some that cannot be read (mode "
+            f"{opened.mode}); save it as gray of 16 bits or color of 8"
         )
     values = UPRIGHT.get(opened.getexif().get(ORIENTATION, 1), lambda a: a)(values).astype(np.float32)
     if values.shape[2] == 4:

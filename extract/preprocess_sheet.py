@@ -63,7 +63,9 @@ def write_preprocess_sheet(
     sheet = preprocess_sheet(archive, ways, num_images=num_images, seed=seed)
     with replace_file(dest) as temporary:
         # A sheet of gray images is gray throughout: a third of the bytes.
-        (sheet if archive.image_shape[0] == 3 else sheet.convert("L")).save(temporary, format="PNG", optimize=True)
+        (sheet if archive.image_shape[0] == 3 else sheet.convert("L")).save(
+            temporary, format="PNG", optimize=True
+        )
 
 
 def _choose(archive: Archive, num_images: int, seed: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -163,13 +163,16 @@ def apply_steps(pixels: np.ndarray, config: PreprocessConfig) -> np.ndarray:
         raise ValueError(f"pixels must be (N, 1 or 3, H, W) uint8, got {pixels.shape} {pixels.dtype}")
     if not len(pixels):
         return np.empty((0, *config.output_shape(pixels.shape[1:])), np.uint8)
-    pixels = _to_color(pixels, config.color)
+    if config.color == "gray" and pixels.shape[1] == 3:
+        pixels = gray_levels(pixels)[:, None]
     if config.mask != "none" or config.crop != "none" or config.size is not None:
         pixels = _each(pixels, config, _place)
     if config.clahe_clip is not None:
         pixels = _each(pixels, config, _equalize)
     if config.brightness != 1 or config.contrast != 1:
-        pixels = _brighten(pixels, config.brightness, config.contrast)
+        pixels = _each(pixels, config, _brighten)
+    if config.color == "rgb" and pixels.shape[1] == 1:  # last: a third of the work
+        pixels = np.repeat(pixels, 3, axis=1)
     return pixels
 
 
@@ -244,15 +247,11 @@ def gray_levels(pixels: np.ndarray) -> np.ndarray:
     return ((19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16).astype(np.uint8)
 
 
-def _to_color(pixels: np.ndarray, color: str) -> np.ndarray:
-    if color == "gray" and pixels.shape[1] == 3:
-        return gray_levels(pixels)[:, None]
-    if color == "rgb" and pixels.shape[1] == 1:
-        return np.repeat(pixels, 3, axis=1)
-    return pixels
+class _Step(Protocol):
+    def __call__(self, image: np.ndarray, config: PreprocessConfig) -> np.ndarray: ...
 
 
-def _each(pixels: np.ndarray, config: PreprocessConfig, step: Any) -> np.ndarray:
+def _each(pixels: np.ndarray, config: PreprocessConfig, step: _Step) -> np.ndarray:
     """A step of OpenCV's, image by image: (H, W) or (H, W, 3) in and out."""
     results = []
     for image in pixels:
@@ -316,17 +315,15 @@ def _equalize(image: np.ndarray, config: PreprocessConfig) -> np.ndarray:
     return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
 
 
-def _brighten(pixels: np.ndarray, brightness: float, contrast: float) -> np.ndarray:
+def _brighten(image: np.ndarray, config: PreprocessConfig) -> np.ndarray:
     """Brightness, then contrast about the image's own mean gray level, rounded, as photo editors do."""
     levels = np.arange(256, dtype=np.float64)
-    pixels = _round(levels * brightness)[pixels]
-    if contrast == 1:
-        return pixels
-    gray = gray_levels(pixels)
-    middle = np.floor(gray.reshape(len(gray), -1).mean(axis=1) + 0.5)[:, None]  # (N, 1)
-    tables = _round(middle + (levels - middle) * contrast)  # (N, 256)
-    flat = np.take_along_axis(tables, pixels.reshape(len(pixels), -1).astype(np.intp), axis=1)
-    return flat.reshape(pixels.shape)
+    image = cv2.LUT(np.ascontiguousarray(image), _round(levels * config.brightness))
+    if config.contrast == 1:
+        return image
+    gray = image if image.ndim == 2 else gray_levels(image.transpose(2, 0, 1)[None])[0]
+    middle = np.floor(gray.mean() + 0.5)
+    return cv2.LUT(image, _round(middle + (levels - middle) * config.contrast))
 
 
 def _round(values: np.ndarray) -> np.ndarray:

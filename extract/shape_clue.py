@@ -65,7 +65,8 @@ class ShapeClue:
         else:
             digits = 2 if self.strongest == "aspect" else 0
             shown = ", ".join(
-                f"{name} {_range_text(values[self.strongest], digits)}" for name, values in self.spreads.items()
+                f"{name} {_range_text(values[self.strongest], digits)}"
+                for name, values in self.spreads.items()
             )
             shown = f"median and middle 90 %: {shown}"
         trace = {

@@ -159,7 +159,9 @@ def test_what_is_no_single_whole_picture_is_refused(tmp_path, changes, message):
 
 def test_files_that_are_no_pictures_are_refused(tmp_path):
     (tmp_path / "x.dcm").write_bytes(b"no dicom")
-    with pytest.raises(ExtractError, match=r"x\.dcm: expected a DICOM file, got one that cannot be read"):
+    with pytest.raises(
+        ExtractError, match=r"x\.dcm: expected a sound DICOM file, got one that cannot be read"
+    ):
         read_dicom_picture(tmp_path / "x.dcm", rgb=False)
     report = dicom()
     del report.Rows, report.Columns, report.PixelData
@@ -169,6 +171,18 @@ def test_files_that_are_no_pictures_are_refused(tmp_path):
     deflated.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     with pytest.raises(ExtractError, match="expected DICOM with a bounded size, got a deflated file"):
         shown(tmp_path, deflated)
+
+
+@pytest.mark.parametrize("end", ["rows", "odd"])
+def test_elements_that_break_when_they_are_asked_for_are_one_sentence(tmp_path, end):
+    """pydicom reads an element at its first use, long after the file."""
+    path = saved(tmp_path / "x.dcm", dicom(WindowCenter=600, WindowWidth=900))
+    data = path.read_bytes()
+    where = data.index(b"\x28\x00\x10\x00US" if end == "rows" else b"\x28\x00\x50\x10DS")
+    broken = b"\x53\x02" if end == "rows" else b"FD"  # another kind of value
+    path.write_bytes(data[: where + 4] + broken + data[where + 6 :])
+    with pytest.raises(ExtractError, match=r"x\.dcm: expected"):
+        read_dicom_picture(path, rgb=False)
 
 
 def test_the_header_names_the_subject_only_where_asked(tmp_path):
@@ -185,8 +199,12 @@ def test_the_header_names_the_subject_only_where_asked(tmp_path):
 def test_a_folder_of_dicom_files_becomes_an_archive(tmp_path):
     for label, person in (("ill", "A"), ("ill", "B"), ("well", "C")):
         (tmp_path / "s" / label).mkdir(parents=True, exist_ok=True)
-        saved(tmp_path / "s" / label / f"{person}.DCM", dicom(PatientID=person))
-    build_image_archive(tmp_path / "s", tmp_path / "a.zip", ImageConfig(16), SubjectRule(tag="PatientID"))
+        marked = {"BurnedInAnnotation": "YES"} if person == "B" else {}
+        saved(tmp_path / "s" / label / f"{person}.DCM", dicom(PatientID=person, **marked))
+    summary = build_image_archive(
+        tmp_path / "s", tmp_path / "a.zip", ImageConfig(16), SubjectRule(tag="PatientID")
+    )
+    assert len(summary.notes) == 1 and "1 DICOM files say that text is burned into" in summary.notes[0]
     with open_archive(tmp_path / "a.zip") as archive:
         assert archive.subjects.tolist() == ["A", "B", "C"] and archive.classes == ("ill", "well")
         assert archive.manifest["source_height"].tolist() == ["8"] * 3

@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from extract.archive import open_archive
-from extract.images import ImageConfig, SubjectRule, build_image_archive
+from extract.images import ImageConfig, SubjectRule, build_image_archive, prepare_image
 from extract.picture_file import PictureFacts
 from extract.shape_clue import measure_shape_clue
 
@@ -110,6 +111,27 @@ def test_building_an_archive_tells_and_keeps_it(tmp_path, has_clue):
     with open_archive(tmp_path / "a.zip") as archive:
         kept = archive.preparation["shape_clue"]
         assert kept["is_alarming"] is has_clue and kept["spreads"]["well"]["width"] == [20, 20, 20]
+
+
+@pytest.mark.parametrize(("fit", "tells"), [("pad", "bars"), ("squash", "stretch"), ("crop", "")])
+def test_the_advice_holds_only_cropping_hides_the_shape(tmp_path, fit, tells):
+    """Textures alike in all directions, in squares and in wide pictures: what still tells them apart?"""
+    rng = np.random.default_rng(0)
+    found: dict[str, list[list[float]]] = {"bars": [[], []], "stretch": [[], []]}
+    for number in range(60):
+        width = 96 if number % 2 else 64
+        texture = gaussian_filter(rng.normal(size=(64, width)), 3)
+        pixels = np.clip(128 + 40 * texture / texture.std(), 1, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "x.png")
+        made = prepare_image(tmp_path / "x.png", ImageConfig(32, fit=fit)).astype(float)
+        shown = made[(made > 0).any(axis=1)][2:-2]  # not the edge towards the bars
+        found["bars"][number % 2].append(float((made == 0).all(axis=1).mean()))
+        across, down = np.diff(shown, axis=1).std(), np.diff(shown, axis=0).std()
+        found["stretch"][number % 2].append(across / down)
+    for name, (square, wide) in found.items():
+        difference = abs(np.mean(square) - np.mean(wide))
+        error = np.sqrt(np.var(square) / 30 + np.var(wide) / 30) + 1e-9
+        assert (difference > 6 * error) == (name == tells), (name, difference, error)
 
 
 def headers(folder: Path) -> tuple[list[PictureFacts], list[str], list[str]]:
