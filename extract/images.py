@@ -112,16 +112,23 @@ def build_image_archive(
     num_marked = sum(facts.has_burned_in_text for _, facts in written)
     if num_marked:
         notes.append(
-            f"{num_marked} DICOM files say that text is burned into their pixels (BurnedInAnnotation): it may "
-            "name a person or give the class away; look at them before you go on"
+            f"{num_marked} DICOM files say that text is burned into their pixels (BurnedInAnnotation): it "
+            "may name a person or give the class away; look at them before you go on"
         )
     if clue is not None and clue.is_alarming:
         notes.append(clue.sentence(config.fit))
     counts = Counter(task.label for task, _ in written)
     return BuildSummary(
-        dest, len(files) - len(unreadable), len(written), len({task.subject for task, _ in written}),
-        dict(sorted(counts.items())), tuple(unreadable), num_ignored, _empty_folders(source, files), tuple(notes),
-    )  # fmt: skip
+        dest,
+        num_files=len(files) - len(unreadable),
+        num_images=len(written),
+        num_subjects=len({task.subject for task, _ in written}),
+        counts=dict(sorted(counts.items())),
+        unreadable=tuple(unreadable),
+        num_ignored=num_ignored,
+        empty_folders=_empty_folders(source, files),
+        notes=tuple(notes),
+    )
 
 
 def prepare_image(path: Path, config: ImageConfig) -> np.ndarray:

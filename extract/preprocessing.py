@@ -75,6 +75,8 @@ class PreprocessConfig:
                 is_number or (name == "clahe_clip" and value is None),
                 f"{name} must be a number, got {value!r}",
             )
+            if value is not None:
+                object.__setattr__(self, name, float(value))  # 2 and 2.0 are written alike
         _require(0 <= self.threshold < 255, f"threshold must be in 0 ... 254, got {self.threshold}")
         _require(0 < self.crop_share <= 1, f"crop_share must be in (0, 1], got {self.crop_share:g}")
         _require(
@@ -132,6 +134,11 @@ class PreprocessConfig:
     def to_json(self) -> dict[str, Any]:
         """All settings with the version, as `--preprocessing FILE.json` takes them."""
         return {"version": VERSION, **asdict(self)}
+
+    def differences(self) -> dict[str, Any]:
+        """The version and what is not at its default: reads back alike, and stays when settings are added."""
+        plain = asdict(PLAIN)
+        return {name: value for name, value in self.to_json().items() if plain.get(name, None) != value}
 
 
 PLAIN = PreprocessConfig()

@@ -74,14 +74,18 @@ class ShapeClue:
             "squash": "squash shows the aspect as distortion",
             "crop": "crop shows the aspect only by what it cuts away",
         }[fit]
+        size = 2 ** int(np.log2(max(self.smallest_side, 8)))
+        crop = (
+            f"stay with --fit crop, --size at most {size}" if fit == "crop" else f"--fit crop --size {size}"
+        )
         return (
             f"the files' size and kind alone predict the class: balanced accuracy "
             f"{self.balanced_accuracy:.2f} [{self.low:.2f}, {self.high:.2f}] on unseen subjects, chance "
-            f"{self.chance:.2f} (mostly by {_WORDS[self.strongest]}: {shown}). A classifier can learn this "
+            f"{self.chance:.2f} (mostly by {_WORDS[self.strongest]}, {shown}). A classifier can learn this "
             f"in place of the anatomy, and no fit hides all of it: {trace}, and enlarged pictures are "
-            "blurred. Best: take every class from the same devices and exports, or keep pictures of one "
-            f"shape and size in all classes (source_width and source_height in manifest.csv). Else: --fit "
-            f"crop with --size at most {self.smallest_side}, and report results within one shape"
+            "blurred. Best: take every class from the same devices and exports, or keep pictures of the same "
+            f"shapes and sizes in all classes (source_width and source_height in manifest.csv). Else {crop} "
+            "(no picture is enlarged), and report results within one shape"
         )
 
 

@@ -83,6 +83,8 @@ class PreprocessedSection(Section):
         content: dict[str, Any] = write(self)
         if self.preprocessing == PLAIN:  # studies that began before there were steps go on
             content.pop("preprocessing", None)
+        else:
+            content["preprocessing"] = self.preprocessing.differences()
         return content
 
 

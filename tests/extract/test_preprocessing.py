@@ -162,7 +162,7 @@ def test_settings_survive_json(name, tmp_path):
     config = PRESETS[name]
     (tmp_path / "p.json").write_text(json.dumps(config.to_json()))
     assert load_preprocessing(str(tmp_path / "p.json")) == config == load_preprocessing(name)
-    assert config.describe()
+    assert parse_preprocessing(config.differences()) == config and config.describe()
 
 
 def test_a_file_may_change_a_preset(tmp_path):

@@ -127,7 +127,7 @@ def test_a_setting_that_stands_twice_is_refused(tmp_path):
 def test_preprocessing_is_a_name_or_settings(write_study, given, clip):
     config = load_study(write_study(classifier={"preprocessing": given}))
     assert config.classifier_config(seed=0).preprocessing.clahe_clip == clip
-    assert config.classifier.model_dump(mode="json")["preprocessing"]["clahe_clip"] == clip
+    assert config.classifier.model_dump(mode="json")["preprocessing"] == {"version": 2, "clahe_clip": clip}
 
 
 def test_a_wrong_preprocessing_is_named(write_study):
