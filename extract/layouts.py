@@ -132,7 +132,7 @@ def plan_pictures(source: Path, files: Sequence[str], rule: SubjectRule) -> Pict
             files, subjects, labels, parts or [""] * len(files), strict=True
         )
     )
-    return PicturePlan(tasks, (*notes, *_several_parts(tasks)))
+    return PicturePlan(tasks, (*notes, *_alike_classes(set(labels)), *_several_parts(tasks)))
 
 
 def _from_tables(
@@ -160,6 +160,9 @@ def _from_tables(
     for table in tables:
         names = table.match(files)
         notes += table.notes
+        num_without = table.num_rows - len(names)
+        if num_without:
+            notes.append(f"{num_without} of {table.num_rows} rows of {table.path.name} have no picture")
         for what, values in table.columns.items():
             found[what] = [values[name] for name in names]
     parts = found.get("part")
@@ -221,6 +224,19 @@ def _rename(labels: list[str], names: Mapping[str, str]) -> list[str]:
             f"are {name_some(sorted(set(labels)))}"
         )
     return [names.get(label, label) for label in labels]
+
+
+def _alike_classes(labels: set[str]) -> list[str]:
+    """A note where two classes are most likely one, written in two ways."""
+    ways: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(labels):
+        ways[" ".join(label.casefold().replace("_", " ").replace("-", " ").split())].append(label)
+    return [
+        f"the classes {' and '.join(map(repr, alike))} look like one; "
+        f"--class-name '{alike[0]}={alike[1]}' joins them"
+        for alike in ways.values()
+        if len(alike) > 1
+    ]
 
 
 def _several_parts(tasks: Sequence[PictureTask]) -> list[str]:

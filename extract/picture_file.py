@@ -61,7 +61,7 @@ def read_picture_facts(path: Path, rgb: bool) -> tuple[np.ndarray, PictureFacts]
             width, height = opened.size
             refuse_many_pixels(path, width, height)  # before anything is decoded
             num_frames = getattr(opened, "n_frames", 1)
-            if num_frames > 1:
+            if num_frames > 1 and opened.format != "MPO":  # a phone's JPEG with a preview behind the picture
                 raise ExtractError(
                     f"{path}: expected one picture, got {num_frames} in one file; store them apart"
                 )

@@ -47,6 +47,11 @@ class FileTable:
     notes: tuple[str, ...] = ()
     _names: frozenset[str] = field(default=frozenset(), repr=False)
 
+    @property
+    def num_rows(self) -> int:
+        """How many files the table lists."""
+        return len(self._names)
+
     def match(self, files: Sequence[str]) -> list[str]:
         """What the table calls each file: its path, its path without suffix, its name, or its name without.
 

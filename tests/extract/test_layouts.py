@@ -113,6 +113,20 @@ def test_subjects_and_classes_may_come_from_two_tables_and_parts_from_a_column(t
     ]  # fmt: skip
 
 
+def test_rows_without_a_picture_are_counted(tmp_path):
+    (tmp_path / "t.csv").write_text("id,label\n1,a\n2,b\n3,a\n")
+    assert plan(["1.png"], labels=tmp_path / "t.csv").notes == ("2 of 3 rows of t.csv have no picture",)
+
+
+def test_classes_that_differ_in_writing_alone_are_told_and_can_be_joined(tmp_path):
+    files = ["Not ill/1.png", "not_ill/2.png", "ill/3.png"]
+    made = plan(files)
+    assert "the classes 'Not ill' and 'not_ill' look like one" in made.notes[0]
+    assert "--class-name 'Not ill=not_ill' joins them" in made.notes[0]
+    joined = plan(files, class_names={"Not ill": "not_ill"})
+    assert joined.classes == ["ill", "not_ill"] and not joined.notes
+
+
 def test_contradicting_rules_are_refused():
     with pytest.raises(SettingsError, match="give --label-pattern, or classes by a table, not both"):
         SubjectRule(pattern=".*", label_pattern="x", labels=Path("t.csv"))

@@ -139,6 +139,14 @@ def test_moving_pictures_and_pages_are_refused_by_name(tmp_path, name):
         read_picture(tmp_path / name, rgb=False)
 
 
+def test_a_phones_jpeg_with_a_preview_is_one_picture(tmp_path):
+    main, preview = Image.fromarray(CORNER), Image.new("L", (2, 2))
+    path = tmp_path / "x.jpg"
+    main.save(path, format="MPO", save_all=True, append_images=[preview], quality=100)
+    pixels, facts = read_picture_facts(path, rgb=False)
+    assert facts.kind == "MPO" and np.array_equal(pixels > 100, CORNER > 100)
+
+
 def test_a_picture_under_a_foreign_name_is_read_for_what_it_is(tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(CORNER).save(path, format="BMP")

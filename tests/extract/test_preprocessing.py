@@ -4,12 +4,18 @@ import json
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from extract.archive import ArchiveWriter, ImageRecord, open_archive
 from extract.errors import SettingsError
 from extract.preprocess_sheet import HEADING, MARGIN, TILE, preprocess_sheet
 from extract.preprocessing import (
+    COLORS,
+    CROPS,
+    MASKS,
+    NORMALIZATIONS,
     PRESETS,
     PreprocessConfig,
     apply_steps,
@@ -55,6 +61,37 @@ def test_every_preset_gives_the_shape_it_promises_and_images_do_not_touch_each_o
     assert np.array_equal(together, np.stack(alone))
     assert np.array_equal(apply_steps(pixels[::-1], config), together[::-1])
     assert np.array_equal(pixels, before)
+
+
+@st.composite
+def configs(draw) -> PreprocessConfig:
+    crop = draw(st.sampled_from(CROPS))
+    return PreprocessConfig(
+        color=draw(st.sampled_from(COLORS)),
+        mask=draw(st.sampled_from(MASKS)),
+        threshold=draw(st.integers(0, 254)),
+        crop=crop,
+        crop_share=draw(st.floats(0.01, 1)) if crop == "center" else 1.0,
+        size=draw(st.none() | st.integers(8, 40)),
+        clahe_clip=draw(st.none() | st.floats(0.1, 100)),
+        clahe_tiles=draw(st.integers(1, 20)),
+        brightness=draw(st.floats(0.01, 10)),
+        contrast=draw(st.floats(0.01, 10)),
+        normalize=draw(st.sampled_from(NORMALIZATIONS)),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(configs(), st.integers(0, 2**32 - 1), st.sampled_from([1, 3]), st.integers(1, 20), st.integers(1, 20))
+def test_whatever_the_steps_shapes_hold_and_images_do_not_touch_each_other(
+    config, seed, channels, height, width
+):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, rng.integers(1, 257), (3, channels, height, width), dtype=np.uint8)
+    made = apply_steps(pixels, config)
+    assert made.shape == (3, *config.output_shape(pixels.shape[1:])) and made.dtype == np.uint8
+    assert np.array_equal(apply_steps(pixels[1:2], config)[0], made[1])
+    assert parse_preprocessing(json.loads(json.dumps(config.to_json()))) == config
 
 
 def test_no_steps_change_nothing():
@@ -137,7 +174,7 @@ def test_the_middle_is_cropped_and_brought_back_to_size():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("wrong", "message"),
     [
         ({"color": "blue"}, "color must be one of keep, gray, rgb, got 'blue'"),
         ({"size": 4}, r"size must be in 8 \.\.\. 1024, got 4"),
@@ -152,9 +189,9 @@ def test_the_middle_is_cropped_and_brought_back_to_size():
         ({"normalize": "none"}, "normalize must be one of dataset, image"),
     ],
 )
-def test_settings_outside_their_range_are_refused(settings, message):
+def test_settings_outside_their_range_are_refused(wrong, message):
     with pytest.raises(SettingsError, match=message):
-        PreprocessConfig(**settings)
+        PreprocessConfig(**wrong)
 
 
 @pytest.mark.parametrize("name", PRESETS)
