@@ -10,6 +10,7 @@ import numpy as np
 from extract.archive import open_archive
 from extract.cache import open_images
 from extract.errors import SettingsError
+from extract.folder_archive import archive_of
 from extract.png import encode_png
 from extract.progress import Progress
 from extract.split import read_split
@@ -72,7 +73,7 @@ def reals_of_network(
 
 
 def reals_of_split(data: Path, split: Path | None, fold: int | None, progress: Progress) -> RealSides:
-    with open_archive(data) as archive:
+    with open_archive(archive_of(data, progress)) as archive:
         folds = None if split is None else read_split(split, archive)
         if folds is None and fold is not None:
             raise SettingsError(f"--fold={fold}: expected the split it belongs to, got none; give --split")
