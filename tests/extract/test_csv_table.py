@@ -1,4 +1,9 @@
+import csv
+import io
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from extract.csv_table import read_csv_table
 from extract.errors import ExtractError
@@ -76,3 +81,35 @@ def test_an_id_that_two_files_share_is_refused(tmp_path):
         table.match(["a/1.png", "b/1.png"])
     with pytest.raises(ExtractError, match=r"expected a row for 2\.png, got none \(nor for 1 other files\)"):
         table.match(["1.png", "2.png", "3.png"])
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=8)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary(max_size=80)
+    | st.lists(st.sampled_from([b"file", b"id", b",", b";", b'"', b"\n", b"\r", b"\xff", b"\0", b"a"])).map(
+        b"".join
+    )
+)
+def test_whatever_bytes_come_they_are_a_table_or_one_sentence(tmp_path, content):
+    try:
+        read = read_csv_table(written(tmp_path, content))
+    except ExtractError as error:
+        assert str(error).startswith(str(tmp_path / "t.csv"))
+    else:
+        assert len(set(read.frame.columns)) == len(read.frame.columns) > 0
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=4),
+    st.sampled_from([",", ";", "\t", "|"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_what_a_spreadsheet_writes_comes_back(tmp_path, rows, mark, encoding):
+    text = io.StringIO()
+    csv.writer(text, delimiter=mark, quoting=csv.QUOTE_ALL).writerows([("id", "x", "y"), *rows])
+    read = read_csv_table(written(tmp_path, text.getvalue().encode(encoding)))
+    assert read.frame.to_numpy().tolist() == [[cell.strip() for cell in row] for row in rows]

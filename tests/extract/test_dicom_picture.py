@@ -1,4 +1,5 @@
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,15 @@ def test_a_folder_of_dicom_files_becomes_an_archive(tmp_path):
     with open_archive(tmp_path / "a.zip") as archive:
         assert archive.subjects.tolist() == ["A", "B", "C"] and archive.classes == ("ill", "well")
         assert archive.manifest["source_height"].tolist() == ["8"] * 3
+
+
+def test_without_the_extra_the_remedy_is_told(tmp_path, monkeypatch):
+    path = saved(tmp_path / "x.dcm", dicom())
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(
+        ExtractError, match=r"x\.dcm: reading DICOM takes an extra: pip install 'synthlabel\[dicom\]'"
+    ):
+        read_dicom_picture(path, rgb=False)
 
 
 def test_a_window_of_one_value_is_a_threshold():
