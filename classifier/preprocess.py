@@ -9,7 +9,8 @@ import numpy as np
 
 from classifier.data import ImageTable
 from classifier.errors import ClassifierError
-from extract.preprocessing import PLAIN, VERSION, PreprocessConfig, apply_steps, parse_preprocessing
+from extract.pixel_steps import apply_steps
+from extract.preprocessing import PLAIN, VERSION, PreprocessConfig, parse_preprocessing
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from extract.archive import Archive
 from extract.atomic import replace_file
 from extract.errors import SettingsError
-from extract.preprocessing import PreprocessConfig, apply_steps
+from extract.pixel_steps import apply_steps
+from extract.preprocessing import PreprocessConfig
 from extract.resample import resample
 from extract.seeds import derive_seed
 from extract.show import pick_rows

@@ -110,8 +110,7 @@ def measure_shape_clue(
         return None
     rows = np.flatnonzero(label >= 0)
     if len(rows) > MAX_IMAGES:
-        rng = np.random.default_rng(derive_seed("shape clue", "images"))
-        rows = np.sort(rng.choice(rows, MAX_IMAGES, replace=False))
+        rows = _draw_rows(label, MAX_IMAGES // len(names), len(names))
     label, (_, subject) = label[rows], np.unique(subject[rows], return_inverse=True)
     chosen = [facts[row] for row in rows.tolist()]
     features = _features(chosen)
@@ -157,6 +156,13 @@ def _eligible(
     number = {name: k for k, name in enumerate(names)}
     numbers = np.array([number.get(label, -1) for label in labels], np.int64)
     return names, numbers, np.asarray(subjects, dtype=str), sorted(set(of_class) - set(names))
+
+
+def _draw_rows(label: np.ndarray, most: int, num_classes: int) -> np.ndarray:
+    """Rows of at most so many pictures of each class, so that no class is lost."""
+    rng = np.random.default_rng(derive_seed("shape clue", "images"))
+    drawn = [rng.permutation(np.flatnonzero(label == k))[:most] for k in range(num_classes)]
+    return np.sort(np.concatenate(drawn))
 
 
 def _features(facts: Sequence[PictureFacts]) -> dict[str, np.ndarray]:

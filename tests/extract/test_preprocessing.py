@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance
 
 from extract.archive import ArchiveWriter, ImageRecord, open_archive
 from extract.errors import SettingsError
+from extract.pixel_steps import apply_steps, gray_levels
 from extract.preprocess_sheet import HEADING, MARGIN, TILE, preprocess_sheet
 from extract.preprocessing import (
     COLORS,
@@ -18,8 +19,6 @@ from extract.preprocessing import (
     NORMALIZATIONS,
     PRESETS,
     PreprocessConfig,
-    apply_steps,
-    gray_levels,
     load_preprocessing,
     parse_preprocessing,
 )

@@ -81,6 +81,14 @@ def test_four_classes_and_an_uneven_number_of_pictures():
     assert clue.spreads["c3"]["width"] == (400, 400, 400)
 
 
+def test_of_very_many_pictures_a_part_is_measured_and_no_class_lost(monkeypatch):
+    monkeypatch.setattr("extract.shape_clue.MAX_IMAGES", 200)
+    label = np.repeat([0, 1], [5000, 12])
+    facts = facts_of(np.array([100, 200])[label], np.full(5012, 50))
+    clue = measure_shape_clue(facts, [str(k) for k in label], [str(k) for k in range(5012)])
+    assert clue is not None and clue.num_images == 112 and clue.balanced_accuracy == 1
+
+
 def test_too_few_subjects_are_not_measured():
     facts, labels, subjects = many(0, num_subjects=12)
     assert measure_shape_clue(facts, labels, subjects) is None
