@@ -66,6 +66,13 @@ def test_sizes_that_say_nothing_alarm_seldom():
     assert np.mean([clue.balanced_accuracy for clue in clues if clue]) == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_subjects", "per_subject"), [(24, 1), (30, 10), (60, 4), (200, 3)])
+def test_chance_alarms_as_rarely_as_the_documentation_says(num_subjects, per_subject):
+    clues = [measure_shape_clue(*many(seed, num_subjects, per_subject)) for seed in range(100, 220)]
+    assert np.mean([clue is not None and clue.is_alarming for clue in clues]) <= 0.05
+
+
 def test_equal_pictures_give_exactly_chance():
     _, labels, subjects = many(0)
     clue = measure_shape_clue(facts_of([64] * 240, [64] * 240), labels, subjects)
@@ -98,7 +105,7 @@ def test_too_few_subjects_are_not_measured():
 
 
 def test_order_makes_no_difference_to_the_score():
-    facts, labels, subjects = many(3, shift=1.0)
+    facts, labels, subjects = many(3, num_subjects=24, shift=2.0)
     order = np.random.default_rng(0).permutation(len(facts))
     turned = measure_shape_clue(*([column[k] for k in order] for column in (facts, labels, subjects)))
     straight = measure_shape_clue(facts, labels, subjects)
