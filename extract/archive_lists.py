@@ -70,7 +70,7 @@ def _read_json(path: Path, opened: zipfile.ZipFile, name: str) -> dict[str, Any]
     text = _read_list(path, opened, name)
     if text is None:
         return {}
-    content = parse_json(text, f"{path}: {name}")
+    content = parse_json(text, str(path), name)
     if not isinstance(content, dict):
         raise ExtractError(f"{path}: expected an object in {name}, got {type(content).__name__}")
     return content

@@ -117,6 +117,13 @@ def _read_manifest(source: Path) -> pd.DataFrame:
             "takes folders that `synthlabel extract unpack` has written, others go through `synthlabel "
             "extract images`"
         )
+    nobody = table.loc[(table["origin"] != "synthetic") & (table["subject"] == ""), "file"].tolist()
+    if nobody:
+        raise ExtractError(
+            f"{path}: expected a subject for each real picture, got none for {name_some(nobody)}; an archive "
+            "that came without subjects gets them by `synthlabel extract dataset --subject-pattern`, before "
+            "it is unpacked"
+        )
     repeated = table["file"][table["file"].duplicated()].tolist()
     if repeated:
         raise ExtractError(f"{path}: expected one row a picture, got several for {name_some(repeated)}")
