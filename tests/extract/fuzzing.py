@@ -51,7 +51,7 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except SynthlabelError as error:
-        assert len(str(error)) > 20 and "\0" not in str(error)
+        assert len(str(error)) > 20
 
 
 @contextmanager
