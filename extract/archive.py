@@ -281,7 +281,7 @@ class Archive:
         if manifest is None:
             manifest, self.classes, self.labels = official_lists(path, self.names, numbers)
         else:
-            self.classes, self.labels = number_labels(path, manifest, numbers, described.classes)
+            self.classes, self.labels = number_labels(path, manifest, self.names, numbers, described.classes)
         self._manifest = manifest
         self.subjects = manifest["subject"].to_numpy(dtype=str)
         self.is_real = (manifest["origin"] == "real").to_numpy()

@@ -5,6 +5,7 @@ The default run takes a few dozen cases, the same each time; `-m slow` takes tho
 belongs into a test of its own.
 """
 
+import io
 import os
 import resource
 import signal
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -24,6 +26,8 @@ MANY = int(os.environ.get("SYNTHLABEL_FUZZ_EXAMPLES", 2000))
 EXAMPLES = pytest.mark.parametrize("num_examples", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 SECONDS_PER_CASE = 20
 BYTES_PER_CASE = 2**30  # of address space, beside what the process has already
+
+pd.read_csv(io.StringIO("a\n1\n"), dtype=str)  # the first table reserves a gigabyte of addresses
 
 
 def explore(check: Callable[[Any], None], cases: st.SearchStrategy[Any], num_examples: int) -> None:
