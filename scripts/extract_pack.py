@@ -19,7 +19,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     "--fraction", type=float, default=1.0, show_default=True, help="Labeled fraction of the training part."
 )
 def unpack(data: Path, dest: Path, split: Path | None, fold: int, fraction: float) -> None:
-    """Write an archive as a folder of classes, for fastai, torchvision or an eye."""
+    """Write an archive as a folder of classes for other programs."""
     from extract.archive import open_archive
     from extract.unpack import unpack_archive
 
@@ -39,7 +39,7 @@ def unpack(data: Path, dest: Path, split: Path | None, fold: int, fraction: floa
 )
 @click.option("--overwrite", is_flag=True, help="Replace an archive that is there.")
 def pack(source: Path, dest: Path, accept_changes: bool, overwrite: bool) -> None:
-    """Write an unpacked folder back to an archive, with all that is known of each picture."""
+    """Write an unpacked folder back to an archive."""
     from extract.pack import pack_folder
 
     with progress_bar("pack") as progress:
@@ -69,7 +69,7 @@ def pack(source: Path, dest: Path, accept_changes: bool, overwrite: bool) -> Non
 )
 @click.option("--check", is_flag=True, help="Read every file, and remove those that are damaged.")
 def cache(keep_gb: float | None, check: bool) -> None:
-    """List the decoded images that are kept, check them, or clear old ones away."""
+    """List, check or clear the decoded images."""
     from extract.cache_folder import CACHE_VARIABLE, cache_dir
     from extract.cached import list_cached, remove_damaged, trim_cache
 

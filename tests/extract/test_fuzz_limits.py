@@ -119,6 +119,19 @@ def test_an_entry_that_declares_less_than_it_unpacks_to(tmp_path):
         open_archive(tmp_path / "b.zip")
 
 
+def test_an_entry_that_declares_more_than_the_file_holds(tmp_path):
+    """Found by fuzzing: room for the packed size was made before it was read."""
+    path = write_archive(tmp_path / "a.zip", many_subjects(3)).path
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 20 : entry + 24] = b"\xfe\xff\xff\x7f"
+    (tmp_path / "b.zip").write_bytes(data)
+    with pytest.raises(
+        ExtractError, match="expected a sound entry .*got a packed size of 2,147,483,646 bytes"
+    ):
+        open_archive(tmp_path / "b.zip")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
