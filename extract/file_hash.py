@@ -28,6 +28,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def picture_hash(data: bytes) -> str:
+    """What the manifest's column `sha256` says of an image with these bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def remembered_sha256(path: Path, expected: os.stat_result | None = None) -> str:
     """Hex SHA-256 of a file's bytes, which are read only where the file may have changed since the last time.
 

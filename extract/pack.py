@@ -9,10 +9,11 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
-from extract.archive import ArchiveWriter, picture_hash, read_record
+from extract.archive import ArchiveWriter, read_record
 from extract.archive_lists import BASIC_COLUMNS, IMAGE_SUFFIXES, parse_preparation
 from extract.building import list_files
 from extract.errors import ExtractError, name_some
+from extract.file_hash import picture_hash
 from extract.json_values import parse_json
 from extract.png import decode_image, encode_png
 from extract.progress import Progress, no_progress

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import extract.archive
+import extract.archive_reader
 import extract.file_hash
 from extract.archive import ArchiveWriter, ImageRecord, file_sha256, open_archive
 from extract.cache import open_images
@@ -77,13 +77,13 @@ def test_opening_reads_one_picture_whoever_wrote_the_archive(tmp_path, monkeypat
         path, tmp_path / "o.zip", {"manifest.csv": None, "preparation.json": None, "dataset.json": labels}
     )
     read: list[str] = []
-    original = extract.archive.read_entry
+    original = extract.archive_reader.read_entry
 
     def count(path: Path, opened: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
         read.append(name)
         return original(path, opened, name, max_bytes)
 
-    monkeypatch.setattr(extract.archive, "read_entry", count)
+    monkeypatch.setattr(extract.archive_reader, "read_entry", count)
     for archive_path in (path, official):
         read.clear()
         with open_archive(archive_path) as archive:

@@ -127,7 +127,7 @@ def test_an_entry_that_declares_more_than_the_file_holds(tmp_path):
     data[entry + 20 : entry + 24] = b"\xfe\xff\xff\x7f"
     (tmp_path / "b.zip").write_bytes(data)
     with pytest.raises(
-        ExtractError, match="expected a sound entry .*got a packed size of 2,147,483,646 bytes"
+        ExtractError, match=r"expected a sound entry .*got a packed size of 2,147,483,646 bytes"
     ):
         open_archive(tmp_path / "b.zip")
 
