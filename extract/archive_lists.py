@@ -230,7 +230,7 @@ def number_labels(
         raise ExtractError(
             f"{path}: expected classes among {list(classes)} in manifest.csv, got {name_some(strange)}"
         )
-    labels = np.array(pd.Categorical(names, categories=list(classes)).codes, np.int64)
+    labels = np.array(pd.Index(list(classes), dtype=str).get_indexer(names.to_list()), np.int64)
     if numbers:
         told = np.fromiter((numbers[file] for file in files), np.int64, len(files))
         for row in np.flatnonzero(told != labels)[:1]:
