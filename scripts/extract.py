@@ -8,6 +8,7 @@ import click
 
 from extract.errors import ExtractError, SettingsError
 from scripts.dataset import dataset
+from scripts.extract_pack import cache, pack, unpack
 from scripts.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def commands() -> None:
 
 
 commands.add_command(dataset)
+for command in (pack, unpack, cache):
+    commands.add_command(command)
 
 
 def building_options(function: Callable[..., Any]) -> Callable[..., Any]:
