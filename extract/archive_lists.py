@@ -71,7 +71,7 @@ def _read_json(path: Path, opened: zipfile.ZipFile, name: str) -> dict[str, Any]
     text = _read_list(path, opened, name)
     if text is None:
         return {}
-    content = parse_json(text, f"{path}: {name}")
+    content = parse_json(text, str(path), name)
     if not isinstance(content, dict):
         raise ExtractError(f"{path}: expected an object in {name}, got {type(content).__name__}")
     return content
@@ -124,7 +124,7 @@ def read_manifest(path: Path, opened: zipfile.ZipFile, names: list[str]) -> pd.D
     # Columns of a later version, or of the user's own, are kept behind ours; nothing depends on them.
     table = table[[*COLUMNS, *(column for column in table.columns if column not in COLUMNS)]]
     table = table.sort_values("file", kind="stable", ignore_index=True)
-    listed, stored = set(table["file"]), set(names)
+    listed, stored = set(table["file"].tolist()), set(names)
     if listed - stored:
         raise ExtractError(
             f"{path}: manifest.csv lists {name_some(sorted(listed - stored))}, expected in the "
@@ -138,13 +138,13 @@ def read_manifest(path: Path, opened: zipfile.ZipFile, names: list[str]) -> pd.D
         raise ExtractError(
             f"{path}: expected {len(names)} rows in manifest.csv, one an image, got {len(table)}"
         )
-    strange = sorted(set(table["origin"]) - set(ORIGINS))
+    strange = sorted(set(table["origin"].unique()) - set(ORIGINS))
     if strange:
         raise ExtractError(
             f"{path}: expected an origin real or synthetic in manifest.csv, got {name_some(strange)}"
         )
     for column in ("label", "subject"):
-        longest = max(map(len, table[column]))
+        longest = int(table[column].str.len().max())
         if longest > MAX_NAME_CHARS:
             raise ExtractError(
                 f"{path}: expected names of at most {MAX_NAME_CHARS} characters in the column {column} of "
@@ -215,24 +215,28 @@ def integer_labels(path: Path, content: object) -> dict[str, int]:
 
 
 def number_labels(
-    path: Path, manifest: pd.DataFrame, numbers: dict[str, int], listed: Sequence[str] | None
+    path: Path,
+    manifest: pd.DataFrame,
+    files: Sequence[str],
+    numbers: dict[str, int],
+    listed: Sequence[str] | None,
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Class names and (N,) integers from the manifest's names, which `dataset.json` must agree with."""
-    files, names = manifest["file"].tolist(), manifest["label"].tolist()
     _check_all_numbered(path, files, numbers)
-    classes = tuple(sorted(listed or set(names) - {""}))
-    index = {name: number for number, name in enumerate(classes)}
-    strange = sorted(set(names) - set(classes) - {""})
+    names = manifest["label"]
+    shown = set(names.unique()) - {""}
+    classes = tuple(sorted(listed or shown))
+    strange = sorted(shown - set(classes))
     if strange:
         raise ExtractError(
             f"{path}: expected classes among {list(classes)} in manifest.csv, got {name_some(strange)}"
         )
-    labels = np.array([index.get(name, -1) for name in names], np.int64)
-    for file, name, label in zip(files, names, labels, strict=True):
-        if numbers and numbers[file] != label:
+    labels = np.array(pd.Index(list(classes), dtype=str).get_indexer(names.to_list()), np.int64)
+    if numbers:
+        told = np.fromiter((numbers[file] for file in files), np.int64, len(files))
+        for row in np.flatnonzero(told != labels)[:1]:
             raise ExtractError(
-                f"{path}: manifest.csv and dataset.json contradict each other: {file} is {name!r} "
-                f"(class {label}) "
-                f"in the one, class {numbers[file]} in the other"
+                f"{path}: manifest.csv and dataset.json contradict each other: {files[row]} is "
+                f"{names.iat[row]!r} (class {labels[row]}) in the one, class {told[row]} in the other"
             )
     return classes, labels

@@ -4,6 +4,7 @@ What is being made has the hidden name `.NAME.XXXXXXXX.part` beside its place, a
 that makes it. A process that is killed leaves it there, unlocked: the next one that makes NAME removes it.
 """
 
+import errno
 import os
 import re
 import secrets
@@ -16,6 +17,9 @@ try:
     import fcntl
 except ImportError:  # no POSIX system: leftovers of killed processes stay until somebody removes them
     fcntl = None  # type: ignore[assignment]
+
+# A full disk or quota, a file that the file system cannot hold (4 GB on a memory stick), a failing disk.
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 @contextmanager
@@ -34,9 +38,10 @@ def replace_file(path: Path) -> Iterator[Path]:
             with open(temporary, "rb+") as handle:
                 os.fsync(handle.fileno())
             os.replace(temporary, path)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+            _name_file(error, path)
             raise
     _flush_directory(path.parent)
 
@@ -57,8 +62,9 @@ def replace_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             os.rename(temporary, path)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            _name_file(error, path)
             raise
     _flush_directory(path.parent)
 
@@ -100,6 +106,12 @@ def _claim(path: Path, *, is_folder: bool) -> Iterator[Path]:
         finally:
             if descriptor is not None:
                 os.close(descriptor)
+
+
+def _name_file(error: BaseException, path: Path) -> None:
+    """A failed write does not say which file it was; its sentence shall."""
+    if isinstance(error, OSError) and error.filename is None and error.errno in WRITE_ERRORS:
+        error.filename = str(path)
 
 
 def _remove_dead(leftover: Path) -> None:

@@ -6,13 +6,13 @@ named by the archive's hash, and its last 32 bytes are the SHA-256 of all before
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -26,7 +26,6 @@ __all__ = ["CACHE_VARIABLE", "cache_dir", "open_images"]
 
 REPORT_INTERVAL = 500  # images between two reports of progress
 POLL_SEC = 0.1  # between two looks at whether another process has finished
-HEADER_BYTES = 128  # of an .npy file with a short header
 TRAILER_BYTES = 32
 
 
@@ -60,7 +59,7 @@ def open_images(archive: Archive, progress: Progress = no_progress) -> np.ndarra
 
 
 def _make(path: Path, archive: Archive, shape: tuple[int, ...], progress: Progress) -> None:
-    num_bytes = int(np.prod(shape)) + HEADER_BYTES + TRAILER_BYTES
+    num_bytes = len(_header(shape)) + int(np.prod(shape)) + TRAILER_BYTES
     free = shutil.disk_usage(path.parent).free
     if free < num_bytes:  # known now rather than after minutes
         raise OSError(errno.ENOSPC, f"{free / 1e6:.1f} MB free")
@@ -79,13 +78,25 @@ def _no_room(path: Path, archive: Archive, shape: tuple[int, ...], got: str) -> 
 
 def _map_file(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """The mapped array, or None where the file is missing, cut or not what it should be."""
+    header = _header(shape)
+    num_bytes = int(np.prod(shape))
     try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, RecursionError, MemoryError):
-        return None  # the header is read as a Python literal, which fails in all these ways
-    if not isinstance(images, np.memmap):
+        with open(path, "rb") as handle:
+            # Held against the bytes that it must have; a foreign header is never interpreted.
+            if handle.read(len(header)) != header:
+                return None
+            if path.stat().st_size - len(header) - num_bytes not in (0, TRAILER_BYTES):  # 0: earlier versions
+                return None
+            return np.memmap(handle, np.uint8, "r", len(header), shape)
+    except (OSError, ValueError):
         return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """How an .npy file of such images begins."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 @contextmanager
@@ -129,10 +140,10 @@ def _sole_maker(path: Path, shape: tuple[int, ...], progress: Progress) -> Itera
 def _decode_to(path: Path, archive: Archive, shape: tuple[int, ...], progress: Progress) -> None:
     # Written front to back rather than through a map: a full disk is then an error instead of a SIGBUS.
     expected = archive.stored_hashes
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    header = _header(shape)
     with open(path, "wb") as handle:
-        np.lib.format.write_array_header_1_0(handle, header)
-        written = hashlib.sha256(_beginning(path, handle))
+        handle.write(header)
+        written = hashlib.sha256(header)
         for index in range(shape[0]):
             data = archive.read_png(index)
             if expected is not None:
@@ -143,8 +154,3 @@ def _decode_to(path: Path, archive: Archive, shape: tuple[int, ...], progress: P
             if (index + 1) % REPORT_INTERVAL == 0 or index + 1 == shape[0]:
                 progress(index + 1, shape[0], "decoding images")
         handle.write(written.digest())
-
-
-def _beginning(path: Path, handle: BinaryIO) -> bytes:
-    handle.flush()
-    return path.read_bytes()

@@ -22,15 +22,19 @@ def json_value(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, file: str, entry: str = "") -> Any:
     """Read JSON that somebody else wrote.
 
+    Args:
+        file, entry: where it stands, for the error.
+
     Raises:
-        ExtractError: beginning with `where`, if it is none, or is nested or numbered beyond all use.
+        ExtractError: if it is none, or is nested or numbered beyond all use.
     """
+    expected = f"{file}: expected JSON{f' in {entry}' if entry else ''}"
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise ExtractError(f"{where}: expected JSON, got brackets nested too deeply to be read") from error
+        raise ExtractError(f"{expected}, got brackets nested too deeply to be read") from error
     except ValueError as error:  # no JSON; or a number of more digits than Python converts
-        raise ExtractError(f"{where}: expected JSON, got {error}") from error
+        raise ExtractError(f"{expected}, got {error}") from error

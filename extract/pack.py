@@ -9,10 +9,11 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
-from extract.archive import ArchiveWriter, picture_hash, read_record
+from extract.archive import ArchiveWriter, read_record
 from extract.archive_lists import BASIC_COLUMNS, IMAGE_SUFFIXES, parse_preparation
 from extract.building import list_files
 from extract.errors import ExtractError, name_some
+from extract.file_hash import picture_hash
 from extract.json_values import parse_json
 from extract.png import decode_image, encode_png
 from extract.progress import Progress, no_progress
@@ -116,6 +117,13 @@ def _read_manifest(source: Path) -> pd.DataFrame:
             f"{path}: expected the column {name_some(missing)}, got {name_some(list(table.columns))}; pack "
             "takes folders that `synthlabel extract unpack` has written, others go through `synthlabel "
             "extract images`"
+        )
+    nobody = table.loc[(table["origin"] != "synthetic") & (table["subject"] == ""), "file"].tolist()
+    if nobody:
+        raise ExtractError(
+            f"{path}: expected a subject for each real picture, got none for {name_some(nobody)}; an archive "
+            "that came without subjects gets them by `synthlabel extract dataset --subject-pattern`, before "
+            "it is unpacked"
         )
     repeated = table["file"][table["file"].duplicated()].tolist()
     if repeated:

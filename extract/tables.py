@@ -4,10 +4,13 @@ import csv
 import io
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 
 from extract.errors import ExtractError, name_some
 
 MAX_CELL_CHARS = 4096  # numpy gives each row of a text column the room of the longest one
+MAX_HEADER_CHARS = 2**16
 MAX_NAME_CHARS = 255  # of a class or a subject
 
 
@@ -19,11 +22,37 @@ def read_table(text: str, where: str) -> pd.DataFrame:
     """
     if "\0" in text:
         raise ExtractError(f"{where}: expected a table as text, got a NUL byte in it; make or copy it anew")
-    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    text = text.removeprefix("\ufeff")
+    header = _read_header(text, where)
     try:
-        header = next(reader, [])
-        _check_header(header, where)
-        rows = []
+        table = _read_fast(text, header)
+    except (pa.ArrowException, UnicodeEncodeError):
+        table = _read_by_line(text, header, where)  # which says what is wrong, and where
+    for name in header:
+        longest = int(table[name].str.len().max()) if len(table) else 0
+        if longest > MAX_CELL_CHARS:
+            raise ExtractError(
+                f"{where}: expected cells of at most {MAX_CELL_CHARS} characters, got {longest} in {name}"
+            )
+    return table
+
+
+def _read_fast(text: str, header: list[str]) -> pd.DataFrame:
+    """Ten times as fast as Python's reader, which counts where there are 10^5 rows."""
+    read = pa_csv.read_csv(
+        io.BytesIO(text.encode()),
+        pa_csv.ReadOptions(use_threads=False),
+        pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        pa_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
+    )
+    return read.to_pandas()
+
+
+def _read_by_line(text: str, header: list[str], where: str) -> pd.DataFrame:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = []
+    try:
+        next(reader)
         for row in reader:
             if len(row) != len(header):
                 raise ExtractError(
@@ -35,18 +64,15 @@ def read_table(text: str, where: str) -> pd.DataFrame:
         raise ExtractError(
             f"{where}: expected a table, got a fault in line {reader.line_num}: {error}"
         ) from error
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(header)
-    for name, cells in zip(header, columns, strict=True):
-        longest = max(map(len, cells), default=0)
-        if longest > MAX_CELL_CHARS:
-            raise ExtractError(
-                f"{where}: expected cells of at most {MAX_CELL_CHARS} characters, got {longest} in {name}"
-            )
-    return pd.DataFrame(dict(zip(header, columns, strict=True)), columns=header, dtype=str)
+    return pd.DataFrame(rows, columns=header, dtype=str)
 
 
-def _check_header(header: list[str], where: str) -> None:
-    if not header:
+def _read_header(text: str, where: str) -> list[str]:
+    try:
+        header = next(csv.reader(io.StringIO(text[:MAX_HEADER_CHARS], newline=""), strict=True), [])
+    except csv.Error as error:
+        raise ExtractError(f"{where}: expected a table, got a fault in line 1: {error}") from error
+    if not any(header):
         raise ExtractError(f"{where}: expected a table with a header, got nothing in it")
     if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
         raise ExtractError(
@@ -56,3 +82,4 @@ def _check_header(header: list[str], where: str) -> None:
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise ExtractError(f"{where}: expected each column once, got {name_some(repeated)} more than once")
+    return header

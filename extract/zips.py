@@ -80,6 +80,8 @@ def read_entry(path: Path, opened: zipfile.ZipFile, name: str, max_bytes: int) -
                 f"{path}: expected at most {max_bytes:,} bytes in {name}, got {info.file_size:,}; nothing of "
                 "it was loaded"
             )
+        if info.compress_size > path.stat().st_size:  # room is made for it before it is read
+            raise zipfile.BadZipFile(f"a packed size of {info.compress_size:,} bytes")
         return opened.read(info)
     except (KeyError, *ENTRY_ERRORS) as error:
         raise ExtractError(

@@ -9,6 +9,7 @@ from extract.errors import ExtractError, SettingsError
 from scripts.building import building_options, print_summary
 from scripts.dataset import dataset
 from scripts.extract_images import images, preprocess
+from scripts.extract_pack import cache, pack, unpack
 from scripts.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def commands() -> None:
 
 
 commands.add_command(dataset)
-commands.add_command(images)
-commands.add_command(preprocess)
+for command in (images, preprocess, pack, unpack, cache):
+    commands.add_command(command)
 
 
 @commands.command()
