@@ -1,7 +1,8 @@
 """One picture file, of whatever kind, to 8-bit gray or RGB pixels and what it was before."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from extract.errors import ExtractError
 from extract.png import MAX_PIXELS
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+# What a file may hold, whatever its name says. Pillow knows more; some of it starts other programs (PostScript).
+FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "WEBP", "GIF", "JPEG2000")
 DICOM_SUFFIXES = (".dcm", ".dicom")
 DEEP_WINDOW_PERCENTILES = (0.5, 99.5)  # of a picture with more than 8 bits, shown as black and as white
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's own
@@ -57,7 +60,7 @@ def read_picture_facts(path: Path, rgb: bool) -> tuple[np.ndarray, PictureFacts]
 
         return read_dicom_picture(path, rgb)
     try:
-        with _open(path) as opened:
+        with _quiet(), Image.open(path, formats=FORMATS) as opened:
             width, height = opened.size
             refuse_many_pixels(path, width, height)  # before anything is decoded
             num_frames = getattr(opened, "n_frames", 1)
@@ -113,10 +116,12 @@ def as_channels(gray: np.ndarray, rgb: bool) -> np.ndarray:
     return np.repeat(gray[:, :, None], 3, axis=2) if rgb else gray
 
 
-def _open(path: Path) -> Image.Image:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pillow's warnings of what it mends to ourselves; what it cannot mend is an error."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
-        return Image.open(path)
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _num_bits(path: Path, opened: Image.Image) -> int:

@@ -153,6 +153,14 @@ def test_a_picture_under_a_foreign_name_is_read_for_what_it_is(tmp_path):
     assert read_picture_facts(path, rgb=False)[1].kind == "BMP"
 
 
+def test_a_file_that_would_start_another_program_is_refused(tmp_path):
+    path = tmp_path / "x.png"
+    Image.fromarray(CORNER).save(path, format="EPS")
+    with pytest.raises(ExtractError, match=r"x\.png: expected a whole picture"):
+        read_picture(path, rgb=False)
+
+
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0" + b"\xff" * 40])
 def test_rubbish_is_refused_in_one_sentence(tmp_path, content):
     (tmp_path / "x.png").write_bytes(content)
