@@ -51,6 +51,9 @@ class ImageRecord:
     class_name: str = ""  # class that the generator was asked for
     snapshot_sha256: str = ""
     # Optional columns go here, see `archive_lists.COLUMNS`.
+    source_width: int | None = None  # pixels of the picture that the image was made of, upright
+    source_height: int | None = None
+    part: str = ""  # of the division that the pictures came in (train, val, test); no split
 
     def __post_init__(self) -> None:
         if self.origin not in ORIGINS:

@@ -1,18 +1,18 @@
 """`synthlabel extract`: volumes and image folders to archives, splits, contact sheets, checks."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from extract.errors import ExtractError, SettingsError
+from scripts.building import building_options, print_summary
 from scripts.dataset import dataset
+from scripts.extract_images import images, preprocess
 from scripts.extract_pack import cache, pack, unpack
 from scripts.progress import progress_bar
 
 if TYPE_CHECKING:
-    from extract.building import BuildSummary
     from extract.split import Split
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -25,21 +25,8 @@ def commands() -> None:
 
 
 commands.add_command(dataset)
-for command in (pack, unpack, cache):
+for command in (images, preprocess, pack, unpack, cache):
     commands.add_command(command)
-
-
-def building_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that `volumes` and `images` share."""
-    for option in (
-        click.option("--overwrite", is_flag=True, help="Replace an archive that is there."),
-        click.option("--skip-unreadable", is_flag=True, help="Leave bad files out instead of stopping."),
-        click.option(
-            "--workers", type=click.IntRange(min=1), default=None, help="Processes.  [default: one a core]"
-        ),
-    ):
-        function = option(function)
-    return function
 
 
 @commands.command()
@@ -131,62 +118,7 @@ def volumes(
             source, dest, config, subjects=subjects, workers=workers, skip_unreadable=skip_unreadable,
             overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    _print_summary(summary, "volumes")
-
-
-@commands.command()
-@click.option("--source", type=FOLDER, required=True, help="Folder with one folder a class.")
-@click.option("--dest", type=FILE, required=True, help="Archive to write (.zip).")
-@click.option("--size", type=int, default=256, show_default=True, help="Pixels a side, a power of two.")
-@click.option("--subjects", type=FILE, default=None, help="CSV of files and subjects.")
-@click.option(
-    "--subject-pattern",
-    default=None,
-    metavar="REGEX",
-    help="Finds the subject in a file's path: the group `subject`, or all groups joined by -.",
-)
-@click.option(
-    "--file-column", default=None, help="Column of file paths.  [default: file, path, ..., class/name]"
-)
-@click.option(
-    "--subject-column", default=None, help="Column of subjects.  [default: subject_id, patient_key, ...]"
-)
-@click.option("--label-column", default=None, help="Column of classes.  [default: the folder is the class]")
-@click.option("--rgb", is_flag=True, help="Keep color; otherwise gray.")
-@click.option(
-    "--fit",
-    type=click.Choice(["pad", "crop", "squash"]),
-    default="pad",
-    show_default=True,
-    help="What to do with pictures that are not square.",
-)
-@building_options
-def images(
-    source: Path,
-    dest: Path,
-    size: int,
-    subjects: Path | None,
-    subject_pattern: str | None,
-    file_column: str | None,
-    subject_column: str | None,
-    label_column: str | None,
-    rgb: bool,
-    fit: str,
-    workers: int | None,
-    skip_unreadable: bool,
-    overwrite: bool,
-) -> None:
-    """Bring a folder of pictures into an archive."""
-    from extract.images import ImageConfig, SubjectRule, build_image_archive
-
-    config = ImageConfig(size=size, rgb=rgb, fit=fit)
-    rule = SubjectRule(subjects, subject_pattern, file_column, subject_column, label_column)
-    with progress_bar("images") as progress:
-        summary = build_image_archive(
-            source, dest, config, rule, workers=workers, skip_unreadable=skip_unreadable, overwrite=overwrite,
-            progress=progress,
-        )  # fmt: skip
-    _print_summary(summary, "pictures")
+    print_summary(summary, "volumes")
 
 
 @commands.command()
@@ -332,19 +264,3 @@ def _describe_parts(split: "Split", archive: Any, fold: int) -> list[str]:
         f"val {size('val', 1.0)}",
         f"train {len(chosen.train)}, labeled {labeled}",
     ]
-
-
-def _print_summary(summary: "BuildSummary", what: str) -> None:
-    for item in summary.unreadable:
-        click.echo(f"left out: {item}", err=True)
-    if summary.num_ignored:
-        click.echo(f"ignored: {summary.num_ignored} other files in the folder", err=True)
-    if summary.empty_folders:
-        click.echo(f"note: no picture in the folder {', '.join(map(repr, summary.empty_folders))}", err=True)
-    counts = ", ".join(f"{name} {count}" for name, count in summary.counts.items())
-    left_out = f", {len(summary.unreadable)} left out" if summary.unreadable else ""
-    click.echo(
-        f"{summary.dest}: {summary.num_images} images of {summary.num_subjects} subjects from "
-        f"{summary.num_files} "
-        f"{what}{left_out} ({counts})"
-    )
