@@ -49,10 +49,12 @@ class ImageRecord:
     slice_index: int | None = None
     position_mm: float | None = None  # along the plane's normal, from the volume's center
     origin: str = "real"
-    seed: int | None = None  # the last four: synthetic images alone
+    seed: int | None = None  # this and the next three: synthetic images alone
     truncation_psi: float | None = None
     class_name: str = ""  # class that the generator was asked for
     snapshot_sha256: str = ""
+    tilt_deg: float | None = None  # of a plane, about its other axis
+    affine: str = ""  # of a slice: see extract.slice_place.SlicePlace.to_text
 
     def __post_init__(self) -> None:
         if self.origin not in ORIGINS:
@@ -303,6 +305,7 @@ def _manifest_row(name: str, sha256: str, record: ImageRecord) -> list[str]:
         name, record.label, record.subject, record.source, record.plane,
         _text(record.angle_deg), _text(record.slice_index), _text(record.position_mm), record.origin, sha256,
         _text(record.seed), _text(record.truncation_psi), record.class_name, record.snapshot_sha256,
+        _text(record.tilt_deg), record.affine,
     ]  # fmt: skip
 
 

@@ -17,8 +17,9 @@ from extract.errors import ExtractError, name_some
 
 COLUMNS = (
     "file", "label", "subject", "source", "plane", "angle_deg", "slice_index", "position_mm", "origin",
-    "sha256", "seed", "truncation_psi", "class", "snapshot_sha256",
+    "sha256", "seed", "truncation_psi", "class", "snapshot_sha256", "tilt_deg", "affine",
 )  # fmt: skip
+LATER_COLUMNS = ("tilt_deg", "affine")  # manifests written before they came do without
 ORIGINS = ("real", "synthetic")
 # What reading an entry raises: damaged, cut, encrypted, or packed by a method that Python does not know.
 ENTRY_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
@@ -79,6 +80,9 @@ def read_manifest(path: Path, opened: zipfile.ZipFile, names: list[str]) -> pd.D
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ExtractError(f"{path}: expected a table in manifest.csv, got {error}") from error
+    for column in LATER_COLUMNS:
+        if column not in table.columns:
+            table[column] = ""
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise ExtractError(

@@ -188,6 +188,8 @@ def _record(row: "pd.Series[str]") -> ImageRecord:
         truncation_psi=number("truncation_psi"),
         class_name=row["class"],
         snapshot_sha256=row["snapshot_sha256"],
+        tilt_deg=number("tilt_deg"),
+        affine=row["affine"],
     )
 
 
