@@ -4,17 +4,10 @@ import SimpleITK as sitk
 
 from extract.errors import ExtractError, SettingsError
 from extract.phantom import rotation
-from extract.planes import (
-    NOISE,
-    SliceConfig,
-    otsu_threshold,
-    plane_axes,
-    sample_oblique,
-    sample_upright,
-    slice_volume,
-    survey_volume,
-)
+from extract.planes import NOISE, SliceConfig, plane_axes, slice_volume
+from extract.sampling import sample_oblique, sample_upright
 from extract.volume import Volume, read_volume
+from extract.volume_survey import otsu_threshold, survey_volume
 from tests.extract.making import head_volume, write_nrrd
 
 

@@ -10,9 +10,10 @@ import SimpleITK as sitk
 
 from extract.archive import open_archive
 from extract.images import ImageConfig, SubjectRule, build_image_archive
-from extract.planes import NOISE, SliceConfig, slice_volume, survey_volume
+from extract.planes import NOISE, SliceConfig, slice_volume
 from extract.split import make_split
 from extract.volume import read_volume
+from extract.volume_survey import survey_volume
 
 DATA = Path(os.environ.get("SYNTHLABEL_DATA", Path(__file__).parents[2] / "../shared/data"))
 VOLUMES, CHEST = DATA / "brain_volumes", DATA / "chest_xray" / "train"

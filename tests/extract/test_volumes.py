@@ -111,10 +111,11 @@ def test_nothing_but_bad_volumes_is_refused_even_then(tmp_path):
 def test_an_empty_or_missing_folder_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        ExtractError, match=r"expected NRRD volumes \(\.nrrd, \.nhdr\), got none among 0 files"
+        ExtractError,
+        match=r"expected volumes \(\.nrrd, \.nhdr, \.nii, \.nii\.gz, DICOM series\), got none among 0 files",
     ):
         build_volume_archive(tmp_path / "empty", tmp_path / "a.zip", CONFIG)
-    with pytest.raises(ExtractError, match="expected a folder of NRRD volumes, got nothing there"):
+    with pytest.raises(ExtractError, match="expected a folder of volumes, got nothing there"):
         build_volume_archive(tmp_path / "none", tmp_path / "a.zip", CONFIG)
 
 
