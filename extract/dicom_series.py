@@ -85,7 +85,9 @@ def read_series_key(path: Path) -> SeriesKey:
     Raises:
         ExtractError: if it is no DICOM file.
     """
-    header = _read_header(path, ("SeriesInstanceUID", "SeriesNumber", "Rows"))
+    header = _read_header(path, ("SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "Rows"))
+    if "SOPClassUID" not in header and path.name.upper() != "DICOMDIR":
+        raise _damaged(path, "no SOPClassUID")
     return SeriesKey(
         str(header.get("SeriesInstanceUID", "")), str(header.get("SeriesNumber", "")), "Rows" in header
     )

@@ -110,7 +110,7 @@ def build_volume_archive(
         unreadable = [result for result in found if isinstance(result, Unreadable)]
         refuse_unreadable(unreadable, len(volumes), "volumes", skip_unreadable)
         surveyed = [result for result in found if isinstance(result, _Done)]
-        for result in surveyed:
+        for result in surveyed if subjects is None else ():
             _check_patient(result, patients)
         fields = [result.survey.field_mm(config.planes, config.is_tilted) for result in surveyed]
         fov_mm = float(np.ceil(max(fields)))
@@ -129,7 +129,8 @@ def build_volume_archive(
                     unreadable += _survey_rest(result, good, work, workers, watched)
                     refuse_unreadable(unreadable, len(volumes), "volumes", skip_unreadable)
                 continue
-            _check_patient(result, patients)
+            if subjects is None:
+                _check_patient(result, patients)
             people.add(result.subject)
             for encoded in result.slices:
                 writer.add_png(encoded.png, config.pixel_shape, encoded.record)

@@ -50,7 +50,9 @@ def test_an_independent_reader_agrees(tmp_path, letters, code, kind, suffix):
             position = np.array(other.TransformIndexToPhysicalPoint(index)) * [-1, -1, 1]
             assert position == pytest.approx((stored.affine @ [*index, 1])[:3], abs=1e-4)
     volume = read_volume(path)
-    assert np.array_equal(volume.voxels, ramp_volume() % 120) and volume.affine == pytest.approx(AFFINE, abs=1e-4)
+    assert np.array_equal(volume.voxels, ramp_volume() % 120) and volume.affine == pytest.approx(
+        AFFINE, abs=1e-4
+    )
 
 
 def test_a_big_endian_file_reads(tmp_path):
@@ -65,7 +67,9 @@ def test_slope_and_intercept_are_applied(tmp_path):
     image = nibabel.Nifti1Image(ramp_volume(), AFFINE)
     image.header.set_slope_inter(0.5, -7.0)
     nibabel.save(image, tmp_path / "v.nii")
-    data = bytearray((tmp_path / "v.nii").read_bytes())  # nibabel rescales when it saves: set them in the file
+    data = bytearray(
+        (tmp_path / "v.nii").read_bytes()
+    )  # nibabel rescales when it saves: set them in the file
     data[112:120] = np.array([0.5, -7.0], "<f4").tobytes()
     (tmp_path / "v.nii").write_bytes(data)
     expected = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "v.nii"))).T
@@ -104,7 +108,9 @@ def test_one_volume_in_four_axes_is_taken_and_several_are_refused(tmp_path):
     path = write_nifti(tmp_path / "one.nii.gz", ramp_volume()[..., None])
     assert np.array_equal(open_nifti(path).load(), ramp_volume())
     path = write_nifti(tmp_path / "f.nii", np.stack([ramp_volume()] * 3, axis=-1))
-    with pytest.raises(ExtractError, match=r"f\.nii: expected 3 spatial axes, got 4 \(8 x 6 x 5 x 3\).* these 3"):
+    with pytest.raises(
+        ExtractError, match=r"f\.nii: expected 3 spatial axes, got 4 \(8 x 6 x 5 x 3\).* these 3"
+    ):
         read_volume(path)
 
 
@@ -120,12 +126,18 @@ def test_a_truncated_file_is_refused(tmp_path, suffix):
     path = write_nifti(tmp_path / f"v{suffix}", voxels)
     for keep in (-900, 200, 0):
         path.write_bytes(path.read_bytes()[:keep])
-        with pytest.raises(ExtractError, match="expected a whole NIfTI file, got one that is damaged or cut short"):
+        with pytest.raises(
+            ExtractError, match="expected a whole NIfTI file, got one that is damaged or cut short"
+        ):
             read_volume(path)
 
 
 def test_garbage_is_refused(tmp_path):
-    for name, content in (("a.nii", b"x" * 999), ("b.nii.gz", b"x" * 999), ("c.nii.gz", gzip.compress(b"x" * 999))):
+    for name, content in (
+        ("a.nii", b"x" * 999),
+        ("b.nii.gz", b"x" * 999),
+        ("c.nii.gz", gzip.compress(b"x" * 999)),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ExtractError, match="expected a whole NIfTI file"):
             read_volume(tmp_path / name)

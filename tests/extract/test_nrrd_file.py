@@ -13,7 +13,7 @@ from extract.nrrd_file import open_nrrd
 from extract.phantom import rotation
 from extract.stored_volume import MAX_VOXELS
 from extract.volume import read_volume
-from tests.extract.making import ramp_volume, write_nrrd
+from tests.extract.making import write_nrrd
 
 OBLIQUE = rotation(0.06, -0.04, 0.1)
 TYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
@@ -26,10 +26,12 @@ def small(code: str = "i2") -> np.ndarray:
     return np.asfortranarray((np.arange(60).reshape(3, 4, 5) * 2).astype(code))
 
 
-def header_lines(code: str = "i2", encoding: str = "raw", sizes: str = "3 4 5", endian: str = "little", **extra) -> str:
+def header_lines(
+    code: str = "i2", encoding: str = "raw", sizes: str = "3 4 5", endian: str = "little", **extra
+) -> str:
     fields = {
-        "type": NAME_OF[code[-2:]], "dimension": str(len(sizes.split())), "sizes": sizes, "encoding": encoding,
-        "endian": endian, "space": "left-posterior-superior", "space directions": "(1,0,0) (0,2,0) (0,0,3)",
+        "type": NAME_OF[code[-2:]], "dimension": str(len(sizes.split())), "sizes": sizes,
+        "encoding": encoding, "endian": endian, "space": "left-posterior-superior", "space directions": "(1,0,0) (0,2,0) (0,0,3)",
         "space origin": "(1,2,3)", **{key.replace("_", " "): value for key, value in extra.items()},
     }  # fmt: skip
     return "NRRD0004\n" + "".join(f"{key}: {value}\n" for key, value in fields.items() if value is not None)
@@ -86,7 +88,9 @@ def test_hex_reads(tmp_path):
 @pytest.mark.parametrize("encoding", ["raw", "gzip"])
 def test_bytes_and_lines_are_skipped(tmp_path, encoding):
     data = small().astype("<i2").tobytes(order="F")
-    payload = b"one line\nanother\n" + (gzip.compress(b"1234567" + data) if encoding == "gzip" else b"1234567" + data)
+    payload = b"one line\nanother\n" + (
+        gzip.compress(b"1234567" + data) if encoding == "gzip" else b"1234567" + data
+    )
     (tmp_path / "v.raw").write_bytes(payload)
     head = header_lines(encoding=encoding, data_file="v.raw", line_skip="2", byte_skip="7")
     (tmp_path / "v.nhdr").write_text(head)
@@ -101,7 +105,8 @@ def test_a_byte_skip_of_minus_one_counts_from_the_end(tmp_path):
 
 @pytest.mark.parametrize(
     ("line", "names"),
-    [("s%02d.raw 1 5 1", [f"s{k:02d}.raw" for k in range(1, 6)]), ("s%d.raw 8 0 -2", [f"s{k}.raw" for k in (8, 6, 4, 2, 0)])],
+    [("s%02d.raw 1 5 1", ["s01.raw", "s02.raw", "s03.raw", "s04.raw", "s05.raw"]),
+     ("s%d.raw 8 0 -2", ["s8.raw", "s6.raw", "s4.raw", "s2.raw", "s0.raw"])],
 )  # fmt: skip
 def test_one_file_a_slice_reads_by_pattern(tmp_path, line, names):
     for k, name in enumerate(names):
@@ -133,7 +138,9 @@ def test_a_fourth_axis_of_one_component_does_no_harm(tmp_path, component):
 def test_the_scanners_own_axes_are_refused_unless_the_flag_says_more(tmp_path):
     path = tmp_path / "v.nrrd"
     path.write_bytes(header_lines(space="scanner-xyz").encode() + b"\n" + small().tobytes(order="F"))
-    with pytest.raises(ExtractError, match=r"scanner-xyz' \(the scanner's axes say nothing of the patient's\)"):
+    with pytest.raises(
+        ExtractError, match=r"scanner-xyz' \(the scanner's axes say nothing of the patient's\)"
+    ):
         read_volume(path)
     assert read_volume(path, "RAS").spacing_mm == pytest.approx([1, 2, 3])
 
@@ -141,8 +148,12 @@ def test_the_scanners_own_axes_are_refused_unless_the_flag_says_more(tmp_path):
 def test_a_header_that_promises_a_terabyte_is_refused_before_anything_is_allocated(tmp_path):
     for encoding in ("raw", "gzip", "bzip2", "ascii", "hex"):
         path = tmp_path / f"{encoding}.nrrd"
-        path.write_bytes(header_lines(encoding=encoding, sizes="10000 10000 10000").encode() + b"\n" + b"0" * 99)
-        with pytest.raises(ExtractError, match=rf"at most {MAX_VOXELS:,} voxels, .* promises 1,000,000,000,000"):
+        path.write_bytes(
+            header_lines(encoding=encoding, sizes="10000 10000 10000").encode() + b"\n" + b"0" * 99
+        )
+        with pytest.raises(
+            ExtractError, match=rf"at most {MAX_VOXELS:,} voxels, .* promises 1,000,000,000,000"
+        ):
             read_volume(path)
 
 
@@ -196,7 +207,11 @@ def test_a_bad_header_is_refused_in_a_sentence(tmp_path, head, message):
 
 
 def test_text_that_is_no_number_is_refused(tmp_path):
-    for text, message in (("1 2 horse", "damaged or cut short"), ("1 2 3", "expected 60 numbers"), ("7 " * 59 + "99999", "fit")):
+    for text, message in (
+        ("1 2 horse", "damaged or cut short"),
+        ("1 2 3", "expected 60 numbers"),
+        ("7 " * 59 + "99999", "fit"),
+    ):
         (tmp_path / "v.nrrd").write_text(header_lines(encoding="ascii") + "\n" + text + " " * 200)
         with pytest.raises(ExtractError, match=message):
             open_nrrd(tmp_path / "v.nrrd").load()
@@ -212,5 +227,7 @@ def test_a_flipped_bit_in_a_gzip_is_noticed(tmp_path):
 
 
 def test_pynrrd_and_we_agree_on_a_file_of_its_own(tmp_path):
-    nrrd.write(str(tmp_path / "v.nhdr"), small(), {"space": "RAS", "space directions": np.eye(3), "encoding": "bz2"})
+    nrrd.write(
+        str(tmp_path / "v.nhdr"), small(), {"space": "RAS", "space directions": np.eye(3), "encoding": "bz2"}
+    )
     assert np.array_equal(open_nrrd(tmp_path / "v.nhdr").load(), nrrd.read(str(tmp_path / "v.nhdr"))[0])

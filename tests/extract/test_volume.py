@@ -6,8 +6,8 @@ import pytest
 import SimpleITK as sitk
 
 from extract.errors import ExtractError, SettingsError
-from extract.phantom import rotation
 from extract.orientation import check_orientation
+from extract.phantom import rotation
 from extract.volume import read_volume
 from tests.extract.making import ramp_volume, write_nrrd
 
