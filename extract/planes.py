@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ RGB_KINDS = ("gray", "neighbors", "windows")
 NOISE = "noise"
 MIN_AREA = 0.002  # of the plane's largest cross-section; below it a slice counts as empty
 MAX_SLAB_LAYERS = 200
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,10 @@ class SliceConfig:
 
 
 @dataclass(frozen=True)
-class Slice:
+class Slice(Generic[Kept]):
     """One image of a volume."""
 
-    pixels: np.ndarray  # (H, W) or (H, W, 3) uint8
+    pixels: Kept  # (H, W) or (H, W, 3) uint8, or what was made of them at once
     label: str  # plane, or noise
     plane: str
     angle_deg: float
@@ -122,8 +124,21 @@ class Slice:
     place: SlicePlace  # where its pixels are in the patient
 
 
-def slice_volume(volume: Volume, survey: Survey, config: SliceConfig, fov_mm: float) -> list[Slice]:
-    """All slices of a volume in a fixed order: by plane, angle, tilt, position.
+def slice_volume(
+    volume: Volume, survey: Survey, config: SliceConfig, fov_mm: float
+) -> list[Slice[np.ndarray]]:
+    """All slices of a volume in a fixed order: by plane, angle, tilt, position. See `pack_slices`."""
+    return pack_slices(volume, survey, config, fov_mm, np.asarray)
+
+
+def pack_slices(
+    volume: Volume,
+    survey: Survey,
+    config: SliceConfig,
+    fov_mm: float,
+    pack: Callable[[np.ndarray], Kept],
+) -> list[Slice[Kept]]:
+    """All slices of a volume, each packed as soon as it is made: a thousand pictures outweigh their volume.
 
     A slice whose tissue area is below `config.noise_below` of the largest area that this volume shows in
     this plane (at any angle) is labeled noise; one without tissue is left out, because pictures that are
@@ -132,9 +147,12 @@ def slice_volume(volume: Volume, survey: Survey, config: SliceConfig, fov_mm: fl
     # Voxels finer than the pixels would alias: average them first to about a pixel.
     factors = np.maximum(1, np.floor(fov_mm / config.size / volume.spacing_mm + 0.05)).astype(int)
     voxels, affine = shrink(volume.voxels, volume.affine, factors)
-    slices: list[Slice] = []
+    slices: list[Slice[Kept]] = []
     for plane in config.planes:
-        found = list(_sample_slices(voxels, affine, survey, config, plane, fov_mm))
+        found = [
+            (area, replace(item, pixels=pack(item.pixels)))
+            for area, item in _sample_slices(voxels, affine, survey, config, plane, fov_mm)
+        ]
         largest = max((area for area, _ in found), default=0.0)
         for area, item in found:
             if area <= MIN_AREA * largest:
@@ -172,7 +190,7 @@ def plane_axes(
 
 def _sample_slices(
     voxels: np.ndarray, affine: np.ndarray, survey: Survey, config: SliceConfig, plane: str, fov_mm: float
-) -> Iterator[tuple[float, Slice]]:
+) -> Iterator[tuple[float, Slice[Any]]]:
     """Yield tissue area in mm^2 and slice at each angle, tilt and position."""
     pixel_mm = fov_mm / config.size
     ticks = (np.arange(config.size) - (config.size - 1) / 2) * pixel_mm
@@ -259,7 +277,7 @@ def _positions(along_normal: np.ndarray, config: SliceConfig) -> np.ndarray:
     return np.arange(np.ceil(first / config.step_mm), np.floor(last / config.step_mm) + 1) * config.step_mm
 
 
-def _limit_noise(slices: list[Slice], share: float) -> list[Slice]:
+def _limit_noise(slices: list[Slice[Kept]], share: float) -> list[Slice[Kept]]:
     """Keep at most the given share of noise, evenly chosen; the order stays."""
     noise = [index for index, item in enumerate(slices) if item.label == NOISE]
     num_others = len(slices) - len(noise)

@@ -13,7 +13,7 @@ from extract.building import BuildSummary, Unreadable, refuse_unreadable
 from extract.dicom_series import check_tag
 from extract.errors import ExtractError, SettingsError
 from extract.parallel import map_ordered, num_workers
-from extract.planes import NOISE, SliceConfig, slice_volume
+from extract.planes import NOISE, SliceConfig, pack_slices
 from extract.png import encode_png
 from extract.progress import Progress, no_progress
 from extract.subjects import read_subject_table
@@ -219,7 +219,7 @@ def _slice(item: VolumeFile, work: _Work, fov_mm: float) -> _Done | Unreadable:
         return Unreadable(item.name, str(error))
     slices = tuple(
         _Encoded(
-            encode_png(made.pixels),
+            made.pixels,
             ImageRecord(
                 label=made.label,
                 subject=subject,
@@ -232,6 +232,6 @@ def _slice(item: VolumeFile, work: _Work, fov_mm: float) -> _Done | Unreadable:
                 affine=made.place.to_text(),
             ),
         )
-        for made in slice_volume(volume, survey, work.config, fov_mm)
+        for made in pack_slices(volume, survey, work.config, fov_mm, encode_png)
     )
     return _Done(item, subject, patient, survey, slices)
