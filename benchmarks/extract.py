@@ -120,17 +120,23 @@ def _compare_pictures(work: Path, spec: dict[str, Any], options: argparse.Namesp
                 means.append(float(off.mean()))
                 worst = max(worst, float(off.max()))
         found[f"order {order}"] = {
-            "slices": len(wanted), "mean_gray_levels": statistics.fmean(means), "worst_slice_mean": max(means),
-            "worst_pixel": worst,
+            "slices": len(wanted), "mean_gray_levels": statistics.fmean(means),
+            "worst_slice_mean": max(means), "worst_pixel": worst,
         }  # fmt: skip
         print(f"agreement with order {order}: {found[f'order {order}']}", file=sys.stderr, flush=True)
     return found
 
 
 def _measure_memory(work: Path, spec: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    done = _run({"variant": "ours", "source": f"{work / 'one'}", "dest": f"{work / 'm.zip'}", "workers": 1, **spec})
+    done = _run(
+        {"variant": "ours", "source": f"{work / 'one'}", "dest": f"{work / 'm.zip'}", "workers": 1, **spec}
+    )
     voxels = options.side**3 * 2
-    return {"peak_bytes": done["memory_bytes"], "volume_bytes": voxels, "times_the_volume": done["memory_bytes"] / voxels}
+    return {
+        "peak_bytes": done["memory_bytes"],
+        "volume_bytes": voxels,
+        "times_the_volume": done["memory_bytes"] / voxels,
+    }
 
 
 def _compare_speed(work: Path, spec: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
@@ -155,7 +161,13 @@ def _compare_speed(work: Path, spec: dict[str, Any], options: argparse.Namespace
                 sizes[name] = done["archive_bytes"] / done["slices"]
             print(f"turn {turn}: {name} {rates[name][-1]:.1f} slices a second", file=sys.stderr, flush=True)
     summary = {
-        name: {"slices_per_sec": {"median": statistics.median(several), "best": max(several), "num": len(several)}}
+        name: {
+            "slices_per_sec": {
+                "median": statistics.median(several),
+                "best": max(several),
+                "num": len(several),
+            }
+        }
         for name, several in rates.items()
     }
     for name, size in sizes.items():

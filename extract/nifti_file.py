@@ -14,7 +14,6 @@ from extract.orientation import oriented_affine
 from extract.payload import READ_ERRORS, fill_exactly, skip_bytes
 from extract.stored_volume import GZIP_RATIO, StoredVolume, check_affine, check_promise, check_shape
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 HEADER_BYTES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 MAX_OFFSET = 1 << 24  # header and extensions before the voxels
 MAX_TRAILING = 1 << 16  # some writers pad the end

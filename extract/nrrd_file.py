@@ -9,7 +9,6 @@ import io
 import re
 import stat
 import warnings
-from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -205,12 +204,12 @@ def _read_values(
 
 
 def _inflated(handle: IO[bytes], encoding: str) -> IO[bytes]:
-    openers: dict[str, Callable[[], IO[bytes]]] = {
-        "raw": lambda: handle,
-        "gzip": lambda: gzip.GzipFile(fileobj=handle),  # type: ignore[return-value]
-        "bzip2": lambda: bz2.BZ2File(handle),  # type: ignore[return-value]
-    }
-    return openers[encoding]()
+    match encoding:
+        case "gzip":
+            return gzip.GzipFile(fileobj=handle)  # type: ignore[return-value]
+        case "bzip2":
+            return bz2.BZ2File(handle)
+    return handle
 
 
 def _fill_from_text(part: np.ndarray, text: bytes) -> None:

@@ -36,7 +36,7 @@ def fill_exactly(part: np.ndarray, stream: IO[bytes], trailing: int = 0) -> None
     Raises:
         EOFError, ValueError: if there are fewer or more.
     """
-    view = memoryview(part).cast("B")
+    view = memoryview(part.view(np.uint8))
     filled = 0
     while filled < len(view):
         taken = stream.readinto(view[filled : filled + CHUNK_BYTES])  # type: ignore[attr-defined]

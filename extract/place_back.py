@@ -24,6 +24,7 @@ from extract.volume_files import list_volumes
 KINDS = ("values", "labels")
 CHUNK_VOXELS = 1_000_000  # worked on at a time
 EVEN_WITHIN_MM = 0.05
+MAX_SLICES = 100_000
 Reader = Callable[[int], np.ndarray | None]  # (H, W) or (1, 1) numbers for the archive's image of this index
 
 
@@ -228,24 +229,36 @@ def _stacks(archive: Archive, indices: np.ndarray, read: Reader) -> list[_Stack]
             SlicePlace.from_text(str(text), f"{archive.path}: {file}")
             for text, file in zip(group["affine"], group["file"], strict=True)
         ]
-        numbers = group["slice_index"].astype(int).to_numpy()
+        numbers = _slice_numbers(archive, group)
         spacing = _spacing_mm(archive, numbers, places)
         first = int(numbers.min())
         shape = known[0][1].shape
         layers = np.zeros((int(numbers.max()) - first + 1, *shape), known[0][1].dtype)
         present = np.zeros(len(layers), np.float32)
+        slots = dict(zip(group.index, numbers - first, strict=True))
         for index, layer in known:
-            slot = int(group.at[index, "slice_index"]) - first
             if layer.shape != shape or shape not in ((1, 1), archive.image_shape[1:]):
                 raise ExtractError(
                     f"{archive.path}: expected pictures of its size {archive.image_shape[1:]} to place "
-                    f"back, got {layer.shape} for {group.at[index, 'file']}"
+                    f"back, got {layer.shape} for image {index}"
                 )
-            layers[slot], present[slot] = layer, 1.0
+            layers[slots[index]], present[slots[index]] = layer, 1.0
         to_place = places[int(np.argmin(numbers))].inverse()
         to_place[2] /= spacing
         stacks.append(_Stack(layers, present, to_place, archive.image_shape[2]))
     return stacks
+
+
+def _slice_numbers(archive: Archive, group: pd.DataFrame) -> np.ndarray:
+    """(N,) int slice_index, one a slice."""
+    numbers = pd.to_numeric(group["slice_index"], errors="coerce").to_numpy()
+    whole = np.isfinite(numbers) & (np.abs(numbers) < MAX_SLICES) & (numbers == np.round(numbers))
+    if not whole.all() or len(np.unique(numbers)) < len(numbers):
+        raise ExtractError(
+            f"{archive.path}: expected a whole number of its own as slice_index of each slice of a plane, "
+            f"got {name_some(group['slice_index'].tolist())}; the manifest was changed, make the archive anew"
+        )
+    return numbers.astype(int)
 
 
 def _spacing_mm(archive: Archive, numbers: np.ndarray, places: Sequence[SlicePlace]) -> float:

@@ -207,7 +207,7 @@ def _sample_slices(
         )
         for index, position in enumerate(_positions(survey.points_mm @ axes[0], config)):
             values = sample(float(position))
-            area = float((values > survey.threshold).sum()) * pixel_mm**2
+            area = float(np.count_nonzero(values > survey.threshold)) * pixel_mm**2
             pixels = _color(values, sample, float(position), survey, config)
             place = SlicePlace.of_plane(center + position * axes[0], axes, pixel_mm, config.size)
             yield area, Slice(pixels, plane, plane, angle, index, float(position), tilt, place)
@@ -265,7 +265,10 @@ def _color(
 def apply_window(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     """Brightness to uint8: the window's lower value becomes 0, its upper one 255."""
     low, high = window
-    return np.clip((values - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
+    scaled = values - low
+    scaled *= 255 / (high - low)
+    np.clip(scaled, 0, 255, out=scaled)
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def _positions(along_normal: np.ndarray, config: SliceConfig) -> np.ndarray:

@@ -74,14 +74,21 @@ def sample_upright(
     y0, y1, fy, in_y = _neighbors(middle[y] + right[y] * ticks, voxels.shape[y])
     z0, z1, fz, in_z = _neighbors(middle[axis] + down[axis] * ticks, voxels.shape[axis])
     fx, fy, fz = fx[:, None], fy[:, None], fz[:, None]
-    lines = (1 - fx) * ((1 - fy) * lying[x0, y0] + fy * lying[x0, y1])  # (W, S)
-    lines += fx * ((1 - fy) * lying[x1, y0] + fy * lying[x1, y1])
+    lines = _mix(_mix(lying[x0, y0], lying[x0, y1], fy), _mix(lying[x1, y0], lying[x1, y1], fy), fx)  # (W, S)
     lines[~(in_x & in_y)] = fill
     standing = np.ascontiguousarray(lines.T)  # (S, W): whole rows are copied faster than single values
-    image = (1 - fz) * standing[z0]  # (H, W)
-    image += fz * standing[z1]
+    image = _mix(standing[z0], standing[z1], fz)  # (H, W)
     image[~in_z] = fill
     return image
+
+
+def _mix(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(1 - weight) * first + weight * second in float32; float32 arguments are used up."""
+    first, second = first.astype(np.float32, copy=False), second.astype(np.float32, copy=False)
+    first *= 1 - weight
+    second *= weight
+    first += second
+    return first
 
 
 def shrink(voxels: np.ndarray, affine: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel.orientations as orientations
 import numpy as np
 
 from extract.dicom_series import looks_like_dicom, open_series
 from extract.errors import ExtractError
-from extract.nifti_file import NIFTI_SUFFIXES, open_nifti
 from extract.nrrd_file import open_nrrd
+from extract.orientation import turn_to_ras
 from extract.stored_volume import StoredVolume
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
 VOLUME_SUFFIXES = (*NRRD_SUFFIXES, *NIFTI_SUFFIXES)
 
 
@@ -66,6 +66,8 @@ def open_files(name: str, files: Sequence[Path], orientation: str | None = None)
     if len(files) == 1 and lower.endswith(NRRD_SUFFIXES):
         return open_nrrd(files[0], orientation)
     if len(files) == 1 and lower.endswith(NIFTI_SUFFIXES):
+        from extract.nifti_file import open_nifti  # nibabel takes half a second to import
+
         return open_nifti(files[0], orientation)
     return open_series(name, files)
 
@@ -83,9 +85,7 @@ def load_volume(stored: StoredVolume) -> Volume:
             "slice is a picture (see `extract images`)"
         )
     _check_values(stored.name, voxels)
-    to_ras = orientations.io_orientation(stored.affine)
-    turned = orientations.apply_orientation(voxels, to_ras)
-    affine = stored.affine @ orientations.inv_ornt_aff(to_ras, voxels.shape)
+    turned, affine = turn_to_ras(voxels, stored.affine)
     kept = voxels.dtype in (np.uint8, np.int8, np.int16, np.uint16)
     # Integers of 8 and 16 bits stay what they are: a quarter or half of the memory, and the same values.
     return Volume(Path(stored.name).name, np.ascontiguousarray(turned, None if kept else np.float32), affine)

@@ -69,12 +69,15 @@ def survey_volume(volume: Volume, windows: Sequence[Window] = DEFAULT_WINDOWS) -
     if not nonzero.size:
         raise ExtractError(f"{volume.name}: expected an image with contrast, got 0 nearly everywhere")
     black = float(volume.voxels.min())
-    _, high = DEFAULT_WINDOWS[0].limits(nonzero, black, volume.name)
-    limits = tuple(window.limits(nonzero, black, volume.name) for window in windows)
+    usual = DEFAULT_WINDOWS[0].limits(nonzero, black, volume.name)
+    limits = tuple(
+        usual if window == DEFAULT_WINDOWS[0] else window.limits(nonzero, black, volume.name)
+        for window in windows
+    )
     if any(window.hounsfield for window in windows):
         threshold = TISSUE_HU
     else:
-        threshold = black + TISSUE_LEVEL * (otsu_threshold(sample, high) - black)
+        threshold = black + TISSUE_LEVEL * (otsu_threshold(sample, usual[1]) - black)
     factors = np.maximum(1, np.floor(SURVEY_MM / volume.spacing_mm)).astype(int)
     coarse, affine = shrink(volume.voxels, volume.affine, factors)
     parts, num_parts = ndimage.label(coarse > threshold)

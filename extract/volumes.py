@@ -1,7 +1,7 @@
 """A folder of volumes to an archive: survey all, agree on one field of view, then slice."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -103,18 +103,13 @@ def build_volume_archive(
     unreadable: list[Unreadable] = []
     patients: dict[str, _Done] = {}
     if rounds == 2:
-        found = [
-            watched.told(result, "surveying")
-            for result in map_ordered(partial(_survey, work=work), volumes, workers)
-        ]
-        unreadable = [result for result in found if isinstance(result, Unreadable)]
+        surveyed, unreadable = _survey_all(volumes, work, workers, watched)
         refuse_unreadable(unreadable, len(volumes), "volumes", skip_unreadable)
-        surveyed = [result for result in found if isinstance(result, _Done)]
-        for result in surveyed if subjects is None else ():
-            _check_patient(result, patients)
-        fields = [result.survey.field_mm(config.planes, config.is_tilted) for result in surveyed]
+        for done in surveyed if subjects is None else ():
+            _check_patient(done, patients)
+        fields = [done.survey.field_mm(config.planes, config.is_tilted) for done in surveyed]
         fov_mm = float(np.ceil(max(fields)))
-        good = [result.item for result in surveyed]
+        good = [done.item for done in surveyed]
         watched.total = len(volumes) + len(good)
     counts: Counter[str] = Counter()
     people: set[str] = set()
@@ -126,7 +121,8 @@ def build_volume_archive(
             if isinstance(result, Unreadable):  # in a single round: found only now
                 unreadable.append(result)
                 if not skip_unreadable:
-                    unreadable += _survey_rest(result, good, work, workers, watched)
+                    rest = good[[item.name for item in good].index(result.file) + 1 :]
+                    unreadable += _survey_all(rest, work, workers, watched)[1]  # one message names them all
                     refuse_unreadable(unreadable, len(volumes), "volumes", skip_unreadable)
                 continue
             if subjects is None:
@@ -154,23 +150,25 @@ class _Watch:
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
 
-    def told(self, result: "_Done | Unreadable", what: str) -> "_Done | Unreadable":
-        """Report one more volume and hand it on."""
+    def told(self, result: "_Done | Unreadable", what: str) -> None:
+        """Report one more volume."""
         self.done += 1
         name = result.file if isinstance(result, Unreadable) else result.item.name
         self.progress(self.done, self.total, f"{what} {name}")
-        return result
 
 
-def _survey_rest(
-    bad: Unreadable, volumes: Sequence[VolumeFile], work: _Work, workers: int, watched: _Watch
-) -> Iterator[Unreadable]:
-    """The further bad ones after the first, so that one message names them all."""
-    number = [item.name for item in volumes].index(bad.file)
-    for result in map_ordered(partial(_survey, work=work), volumes[number + 1 :], workers):
-        watched.told(result, "checking")
+def _survey_all(
+    volumes: Sequence[VolumeFile], work: _Work, workers: int, watched: _Watch
+) -> tuple[list[_Done], list[Unreadable]]:
+    """What can be used, and what cannot."""
+    good, bad = [], []
+    for result in map_ordered(partial(_survey, work=work), volumes, workers):
+        watched.told(result, "surveying")
         if isinstance(result, Unreadable):
-            yield result
+            bad.append(result)
+        else:
+            good.append(result)
+    return good, bad
 
 
 def _check_patient(done: _Done, patients: dict[str, _Done]) -> None:

@@ -31,7 +31,8 @@ def header_lines(
 ) -> str:
     fields = {
         "type": NAME_OF[code[-2:]], "dimension": str(len(sizes.split())), "sizes": sizes,
-        "encoding": encoding, "endian": endian, "space": "left-posterior-superior", "space directions": "(1,0,0) (0,2,0) (0,0,3)",
+        "encoding": encoding, "endian": endian,
+        "space": "left-posterior-superior", "space directions": "(1,0,0) (0,2,0) (0,0,3)",
         "space origin": "(1,2,3)", **{key.replace("_", " "): value for key, value in extra.items()},
     }  # fmt: skip
     return "NRRD0004\n" + "".join(f"{key}: {value}\n" for key, value in fields.items() if value is not None)
