@@ -8,10 +8,11 @@ from typing import IO
 
 import nibabel
 import numpy as np
+from nibabel.imageglobals import LoggingOutputSuppressor
 
 from extract.errors import ExtractError
 from extract.orientation import oriented_affine
-from extract.payload import READ_ERRORS, fill_exactly, skip_bytes
+from extract.payload import HEADER_ERRORS, READ_ERRORS, allocate, fill_exactly, skip_bytes
 from extract.stored_volume import GZIP_RATIO, StoredVolume, check_affine, check_promise, check_shape
 
 HEADER_BYTES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
@@ -37,10 +38,12 @@ def open_nifti(path: Path, orientation: str | None = None) -> StoredVolume:
     zipped = path.name.lower().endswith(".gz")
     header = _read_header(path, zipped)
     shape = _shape(path, header)
-    dtype = header.get_data_dtype()
+    try:
+        dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
+    except HEADER_ERRORS as error:  # a NIfTI-1's offset is a float, and may be NaN
+        raise _damaged(path, error) from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise ExtractError(f"{path}: expected real numbers as voxels, got the NIfTI type {dtype}")
-    offset = int(header.get_data_offset())
     if not 0 <= offset <= MAX_OFFSET:
         raise _damaged(path, f"its voxels begin at byte {offset:,}")
     promised = prod(shape) * dtype.itemsize
@@ -49,7 +52,7 @@ def open_nifti(path: Path, orientation: str | None = None) -> StoredVolume:
     slope, intercept = (float(value) for value in _scaling(path, header))
 
     def load() -> np.ndarray:
-        flat = np.empty(prod(shape), dtype)
+        flat = allocate(f"{path}", prod(shape), dtype)
         try:
             with _open_stream(path, zipped) as stream:
                 skip_bytes(stream, offset)
@@ -86,7 +89,8 @@ def _read_header(path: Path, zipped: bool) -> nibabel.Nifti1Header:
     for size, kind in HEADER_BYTES.items():
         if len(block) >= size and size in (int.from_bytes(block[:4], order) for order in ("little", "big")):  # type: ignore[arg-type]
             try:
-                return kind(block[:size])
+                with LoggingOutputSuppressor():  # what matters is said in our own sentence
+                    return kind(block[:size])
             except Exception as error:  # nibabel's checks raise errors of many kinds
                 raise _damaged(path, error) from error
     raise _damaged(path, "it does not begin with the header of a NIfTI-1 or NIfTI-2")
@@ -106,7 +110,10 @@ def _shape(path: Path, header: nibabel.Nifti1Header) -> tuple[int, int, int]:
 
 
 def _affine(path: Path, header: nibabel.Nifti1Header, orientation: str | None) -> np.ndarray:
-    unit = header.get_xyzt_units()[0]
+    try:
+        unit = header.get_xyzt_units()[0]
+    except HEADER_ERRORS as error:
+        raise _damaged(path, f"no unit of length has the code {error}") from error
     if int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0:
         try:
             affine = np.array(header.get_best_affine(), float)

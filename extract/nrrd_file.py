@@ -16,9 +16,9 @@ from typing import IO, Any
 import nrrd
 import numpy as np
 
-from extract.errors import ExtractError
+from extract.errors import ExtractError, SettingsError
 from extract.orientation import oriented_affine
-from extract.payload import READ_ERRORS, fill_exactly, skip_bytes
+from extract.payload import HEADER_ERRORS, READ_ERRORS, allocate, fill_exactly, skip_bytes
 from extract.stored_volume import GZIP_RATIO, StoredVolume, check_affine, check_promise, check_shape
 
 MAX_HEADER_BYTES = 1 << 20
@@ -65,11 +65,16 @@ def open_nrrd(path: Path, orientation: str | None = None) -> StoredVolume:
     """
     path = Path(path)
     header, files, start = _read_header(path)
-    kept = _spatial_axes(path, header)
-    sizes = tuple(int(size) for size in header["sizes"])
-    shape = (sizes[kept[0]], sizes[kept[1]], sizes[kept[2]])
-    check_shape(f"{path}", sizes)
-    affine = _affine(path, header, kept, orientation)
+    try:
+        kept = _spatial_axes(path, header)
+        sizes = tuple(int(size) for size in header["sizes"])
+        shape = (sizes[kept[0]], sizes[kept[1]], sizes[kept[2]])
+        check_shape(f"{path}", sizes)
+        affine = _affine(path, header, kept, orientation)
+    except SettingsError:  # of the orientation: no fault of the file
+        raise
+    except HEADER_ERRORS as error:
+        raise _damaged(path, error) from error
     dtype, encoding = _dtype(path, header), ENCODINGS.get(str(header["encoding"]).lower())
     if encoding is None:
         raise ExtractError(
@@ -79,7 +84,7 @@ def open_nrrd(path: Path, orientation: str | None = None) -> StoredVolume:
     _check_files(path, files, prod(sizes) * dtype.itemsize, dtype, encoding)
 
     def load() -> np.ndarray:
-        flat = np.empty(prod(sizes), dtype)
+        flat = allocate(f"{path}", prod(sizes), dtype)
         each = flat.size // len(files)
         for number, file in enumerate(files):
             part = flat[number * each : (number + 1) * each]

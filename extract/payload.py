@@ -5,13 +5,38 @@ from typing import IO
 
 import numpy as np
 
+from extract.errors import ExtractError
+
 READ_ERRORS = (
     OSError,
     EOFError,
     ValueError,
     zlib.error,
 )  # what damaged streams raise; BadGzipFile is an OSError
+HEADER_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    AttributeError,
+)  # nonsense values
 CHUNK_BYTES = 1 << 24
+
+
+def allocate(name: str, count: int, dtype: np.dtype) -> np.ndarray:
+    """(count,) values to be filled.
+
+    Raises:
+        ExtractError: if there is no memory for them.
+    """
+    try:
+        return np.empty(count, dtype)
+    except MemoryError as error:
+        raise ExtractError(
+            f"{name}: expected {count * dtype.itemsize:,} bytes of free memory for its voxels, got less; "
+            "close other programs, take fewer --workers, or crop the volume"
+        ) from error
 
 
 def skip_bytes(stream: IO[bytes], count: int) -> None:
@@ -36,7 +61,7 @@ def fill_exactly(part: np.ndarray, stream: IO[bytes], trailing: int = 0) -> None
     Raises:
         EOFError, ValueError: if there are fewer or more.
     """
-    view = memoryview(part.view(np.uint8))
+    view = part.view(np.uint8).data
     filled = 0
     while filled < len(view):
         taken = stream.readinto(view[filled : filled + CHUNK_BYTES])  # type: ignore[attr-defined]

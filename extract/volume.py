@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.dicom_series import looks_like_dicom, open_series
+from extract.dicom_header import looks_like_dicom
+from extract.dicom_series import open_series
 from extract.errors import ExtractError
 from extract.nrrd_file import open_nrrd
 from extract.orientation import turn_to_ras

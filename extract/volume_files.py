@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from extract.building import walk_files
-from extract.dicom_series import SeriesKey, looks_like_dicom, read_series_key, require_pydicom
+from extract.dicom_header import SeriesKey, looks_like_dicom, read_series_key, require_pydicom
 from extract.errors import ExtractError
 from extract.progress import Progress, no_progress
 from extract.stored_volume import StoredVolume

@@ -10,7 +10,7 @@ import numpy as np
 
 from extract.archive import ArchiveWriter, ImageRecord
 from extract.building import BuildSummary, Unreadable, refuse_unreadable
-from extract.dicom_series import check_tag
+from extract.dicom_header import check_tag
 from extract.errors import ExtractError, SettingsError
 from extract.parallel import map_ordered, num_workers
 from extract.planes import NOISE, SliceConfig, pack_slices
