@@ -17,21 +17,11 @@ import nrrd
 import numpy as np
 
 from extract.errors import ExtractError, SettingsError
-from extract.orientation import oriented_affine
+from extract.nrrd_space import nrrd_affine, spatial_axes
 from extract.payload import HEADER_ERRORS, READ_ERRORS, allocate, fill_exactly, skip_bytes
-from extract.stored_volume import GZIP_RATIO, StoredVolume, check_affine, check_promise, check_shape
+from extract.stored_volume import GZIP_RATIO, StoredVolume, check_promise, check_shape
 
 MAX_HEADER_BYTES = 1 << 20
-# What the three numbers of a world position mean, as signs that bring it to RAS.
-SPACE_SIGNS = {
-    "right-anterior-superior": (1, 1, 1),
-    "ras": (1, 1, 1),
-    "left-anterior-superior": (-1, 1, 1),
-    "las": (-1, 1, 1),
-    "left-posterior-superior": (-1, -1, 1),
-    "lps": (-1, -1, 1),
-}
-MILLIMETRES = ("mm", "millimeter", "millimeters", "millimetre", "millimetres", "")
 TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
@@ -66,11 +56,11 @@ def open_nrrd(path: Path, orientation: str | None = None) -> StoredVolume:
     path = Path(path)
     header, files, start = _read_header(path)
     try:
-        kept = _spatial_axes(path, header)
+        kept = spatial_axes(path, header)
         sizes = tuple(int(size) for size in header["sizes"])
         shape = (sizes[kept[0]], sizes[kept[1]], sizes[kept[2]])
         check_shape(f"{path}", sizes)
-        affine = _affine(path, header, kept, orientation)
+        affine = nrrd_affine(path, header, kept, orientation)
     except SettingsError:  # of the orientation: no fault of the file
         raise
     except HEADER_ERRORS as error:
@@ -253,68 +243,3 @@ def _dtype(path: Path, header: dict[str, Any]) -> np.dtype:
             raise _damaged(path, f"expected endian little or big, got {header.get('endian', 'nothing')!r}")
         order = "="
     return np.dtype(order + code)
-
-
-def _spatial_axes(path: Path, header: dict[str, Any]) -> list[int]:
-    """Which three of the array's axes are in space; a fourth one of a single component does no harm."""
-    kinds = " ".join(header.get("kinds", ())) or "not given"
-    sizes, directions = header["sizes"], header.get("space directions")
-    axes = list(range(len(sizes)))
-    if directions is not None and len(directions) == len(sizes):
-        spatial = [
-            k for k, row in enumerate(directions) if row is not None and np.isfinite(np.asarray(row)).all()
-        ]
-    else:
-        spatial = axes if len(axes) <= 3 else [k for k in axes if int(sizes[k]) != 1]
-    others = [k for k in axes if k not in spatial]
-    if len(spatial) != 3 or any(int(sizes[k]) != 1 for k in others):
-        got = f"{len(axes)}" if len(axes) != 3 else f"{len(spatial)} of 3"
-        raise ExtractError(
-            f"{path}: expected 3 spatial axes, got {got} (kinds: {kinds}); store one 3-D volume a file"
-        )
-    return spatial
-
-
-def _affine(path: Path, header: dict[str, Any], kept: list[int], orientation: str | None) -> np.ndarray:
-    """(4, 4) from a voxel's index to mm in RAS."""
-    units = [str(unit).lower() for unit in header.get("space units", header.get("units", ()))]
-    if any(unit not in MILLIMETRES for unit in units):
-        raise ExtractError(
-            f"{path}: expected space units of mm, got {units}; convert the volume to millimetres"
-        )
-    space = str(header.get("space", "")).lower()
-    signs = SPACE_SIGNS.get(space)
-    directions = header.get("space directions")
-    affine = np.eye(4)
-    if signs is not None and directions is not None:
-        affine[:3, :3] = (np.asarray([directions[k] for k in kept], float) * signs).T
-        origin = np.asarray(header.get("space origin", np.zeros(3)), float)
-        affine[:3, 3] = np.where(np.isfinite(origin), origin, 0.0) * signs
-    elif orientation is not None:
-        affine = oriented_affine(orientation, _spacings(path, header, kept))
-    else:
-        scanner = " (the scanner's axes say nothing of the patient's)" if "scanner" in space else ""
-        raise ExtractError(
-            f"{path}: expected a header that says where the axes run to (space and space "
-            "directions), got space "
-            f"{header.get('space', 'not given')!r}{scanner} and space directions "
-            f"{'given' if directions is not None else 'not given'}; pass --orientation, for "
-            "instance --orientation LPS"
-        )
-    check_affine(f"{path}", affine)
-    return affine
-
-
-def _spacings(path: Path, header: dict[str, Any], kept: list[int]) -> np.ndarray:
-    directions, spacings = header.get("space directions"), header.get("spacings")
-    if directions is not None:
-        return np.linalg.norm(np.asarray([directions[k] for k in kept], float), axis=1)
-    if spacings is None or len(spacings) <= max(kept):
-        raise ExtractError(
-            f"{path}: expected spacings or space directions in the header, got neither, so its size in mm is "
-            "unknown; write a line such as 'spacings: 1 1 1' (mm) into the header"
-        )
-    values = np.abs(np.asarray([spacings[k] for k in kept], float))
-    if not np.isfinite(values).all() or not values.all():
-        raise ExtractError(f"{path}: expected spacings above 0 mm, got {spacings}")
-    return values
