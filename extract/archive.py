@@ -4,36 +4,33 @@ Real and synthetic archives have this one format; it is written once and never c
 """
 
 import csv
-import hashlib
 import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 import numpy as np
 
-from extract.archive_lists import (
-    COLUMNS,
-    ENTRY_ERRORS,
-    ORIGINS,
-    image_names,
-    number_labels,
-    official_lists,
-    read_dataset_json,
-    read_manifest,
-    read_preparation,
-)
+from extract.archive_lists import BASIC_COLUMNS, COLUMNS, ORIGINS
+from extract.archive_reader import Archive, open_archive
 from extract.atomic import replace_file
+from extract.cells import from_cell, has_controls, to_cell
 from extract.errors import ExtractError
-from extract.png import decode_image, encode_png
+from extract.file_hash import file_sha256, picture_hash
+from extract.png import encode_png
+from extract.tables import MAX_CELL_CHARS, MAX_NAME_CHARS
 
+__all__ = ["Archive", "ArchiveWriter", "ImageRecord", "file_sha256", "open_archive", "read_record"]
+
+ARCHIVE_FORMAT = "synthlabel-archive-1"
 IMAGES_PER_FOLDER = 1000
+FIELD_OF_COLUMN = {"class": "class_name"}  # where the two differ
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold; a real one would change the bytes
 
 
@@ -55,6 +52,7 @@ class ImageRecord:
     snapshot_sha256: str = ""
     tilt_deg: float | None = None  # of a plane, about its other axis
     affine: str = ""  # of a slice: see extract.slice_place.SlicePlace.to_text
+    # Optional columns go here, see `archive_lists.COLUMNS`.
 
     def __post_init__(self) -> None:
         if self.origin not in ORIGINS:
@@ -64,6 +62,41 @@ class ImageRecord:
                 f"{self.source or 'a real image'}: expected a subject, got none; without it images of one "
                 "person could land on two sides of a split (see --subjects and --subject-pattern)"
             )
+
+
+def read_record(row: Mapping[str, str], where: str) -> ImageRecord:
+    """The record that a row of a manifest stands for; writing it again gives the same row.
+
+    Args:
+        row: cells by column; a column of ours that is missing counts as empty.
+        where: file, for the error.
+
+    Raises:
+        ExtractError: if a cell is not of its column's kind, or a real image has no subject.
+    """
+    values: dict[str, Any] = {}
+    kinds = _field_kinds()
+    for column in COLUMNS:
+        field = FIELD_OF_COLUMN.get(column, column)
+        if field not in kinds:
+            continue  # file and sha256, which the writer knows itself
+        try:
+            values[field] = from_cell(row.get(column, ""), kinds[field])
+        except ValueError as error:
+            raise ExtractError(
+                f"{where}: expected a value for {column} in manifest.csv, got {row[column]!r} for "
+                f"{row.get('file', 'an image')} ({error})"
+            ) from error
+    if values["origin"] not in ORIGINS:
+        raise ExtractError(
+            f"{where}: expected an origin real or synthetic in manifest.csv, got {values['origin']!r}"
+        )
+    return ImageRecord(**values)
+
+
+@cache
+def _field_kinds() -> dict[str, Any]:
+    return get_type_hints(ImageRecord)
 
 
 class ArchiveWriter:
@@ -121,8 +154,14 @@ class ArchiveWriter:
         self._check(shape, record)
         number = len(self._rows)
         name = f"{number // IMAGES_PER_FOLDER:05d}/img{number:08d}.png"
+        row = _manifest_row(name, picture_hash(data), record)
+        if max(map(len, row)) > MAX_CELL_CHARS:
+            raise ExtractError(
+                f"{record.source:.80}: expected at most {MAX_CELL_CHARS} characters in a cell of the "
+                f"manifest, got {max(map(len, row))}"
+            )
         self._put(name, data)
-        self._rows.append(_manifest_row(name, hashlib.sha256(data).hexdigest(), record))
+        self._rows.append(row)
         self._labels.append(record.label)
         return name
 
@@ -156,6 +195,12 @@ class ArchiveWriter:
                 f"{where}: expected the shape of the images before it, {self._shape}, got {tuple(shape)}; "
                 "an archive holds one size, and gray or RGB throughout"
             )
+        for column, name in (("class", record.label), ("subject", record.subject)):
+            if len(name) > MAX_NAME_CHARS or has_controls(name):
+                raise ExtractError(
+                    f"{where}: expected a {column} of at most {MAX_NAME_CHARS} characters, no line break "
+                    f"or other control character among them, got {name!r:.80}"
+                )
         if self._classes is not None and record.label and record.label not in self._classes:
             raise ExtractError(
                 f"{where}: expected a class among {sorted(self._classes)}, got {record.label!r}"
@@ -172,10 +217,11 @@ class ArchiveWriter:
         self._put("dataset.json", json.dumps({"labels": labels}).encode())
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(self._rows)
+        columns, rows = _used_columns(self._rows)
+        writer.writerow(columns)
+        writer.writerows(rows)
         self._put("manifest.csv", table.getvalue().encode())
-        preparation = {"format": "synthlabel-archive-1", "classes": classes, "settings": self._preparation}
+        preparation = {"format": ARCHIVE_FORMAT, "classes": classes, "settings": self._preparation}
         self._put("preparation.json", json.dumps(preparation, indent=1).encode())
         self._zip.close()
         self._handle.close()
@@ -191,125 +237,21 @@ class ArchiveWriter:
         self._zip.writestr(entry, data)
 
 
-class Archive:
-    """An archive opened for reading; use `open_archive`.
-
-    Attributes:
-        path: the zip file.
-        classes: sorted class names; the label k is `classes[k]`.
-        labels: (N,) int64, -1 = unlabeled.
-        subjects: (N,) str, empty for synthetic images and for official archives.
-        manifest: one row an image, strings as written.
-        image_shape: (C, H, W).
-        preparation: settings that made the images; empty where unknown.
-    """
-
-    def __init__(self, path: Path, opened: zipfile.ZipFile) -> None:
-        self.path = path
-        self._zip = opened
-        names = image_names(path, opened)
-        numbers = read_dataset_json(path, opened)
-        described = read_preparation(path, opened)
-        self.preparation: dict[str, Any] = described.get("settings", {})
-        manifest = read_manifest(path, opened, names)
-        if manifest is None:
-            manifest, self.classes, self.labels = official_lists(path, opened, names, numbers)
-        else:
-            self.classes, self.labels = number_labels(path, manifest, numbers, described.get("classes"))
-        self.manifest = manifest
-        self.subjects = self.manifest["subject"].to_numpy(dtype=str)
-        first = decode_image(self.read_png(0), f"{path}: {self._name(0)}")
-        self.image_shape: tuple[int, int, int] = (first.shape[0], first.shape[1], first.shape[2])
-
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of the zip file's bytes: what splits, snapshots and runs know the archive by."""
-        return file_sha256(self.path)
-
-    def __len__(self) -> int:
-        return len(self.manifest)
-
-    def read_png(self, index: int) -> bytes:
-        """The image's bytes as stored."""
-        name = self._name(index)
-        try:
-            return self._zip.read(name)
-        except ENTRY_ERRORS as error:
-            raise ExtractError(
-                f"{self.path}: expected a sound entry {name}, got {error}; the file is damaged or encrypted: "
-                "make or copy it anew"
-            ) from error
-
-    def read_image(self, index: int) -> np.ndarray:
-        """The image as (C, H, W) uint8."""
-        return self.decode(self.read_png(index), index)
-
-    def decode(self, data: bytes, index: int) -> np.ndarray:
-        """The bytes that `read_png` gave for an image as (C, H, W) uint8, checked for its shape."""
-        pixels = decode_image(data, f"{self.path}: {self._name(index)}")
-        if pixels.shape != self.image_shape:
-            raise ExtractError(
-                f"{self.path}: expected every image to have shape {self.image_shape} (C, H, W) as the first, "
-                f"got {pixels.shape} in {self._name(index)}"
-            )
-        return pixels
-
-    def close(self) -> None:
-        """Close the zip file."""
-        self._zip.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _name(self, index: int) -> str:
-        return str(self.manifest["file"].iat[index])
-
-
-def open_archive(path: Path) -> Archive:
-    """Open an archive, ours or the official tool's, and check that its parts agree.
-
-    Raises:
-        ExtractError: if it is no zip, is damaged, holds no images, or its lists contradict each other.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ExtractError(
-            f"{path}: expected an archive (.zip), got {'a folder' if path.is_dir() else 'nothing there'}"
-        )
-    try:
-        opened = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ExtractError(
-            f"{path}: expected a zip archive, got a file that is none or is cut short ({error})"
-        ) from error
-    try:
-        return Archive(path, opened)
-    except BaseException:
-        opened.close()
-        raise
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def _manifest_row(name: str, sha256: str, record: ImageRecord) -> list[str]:
+    own = {"file": name, "sha256": sha256}
     return [
-        name, record.label, record.subject, record.source, record.plane,
-        _text(record.angle_deg), _text(record.slice_index), _text(record.position_mm), record.origin, sha256,
-        _text(record.seed), _text(record.truncation_psi), record.class_name, record.snapshot_sha256,
-        _text(record.tilt_deg), record.affine,
-    ]  # fmt: skip
+        own[column] if column in own else to_cell(getattr(record, FIELD_OF_COLUMN.get(column, column)))
+        for column in COLUMNS
+    ]
 
 
-def _text(value: float | int | None) -> str:
-    if value is None:
-        return ""
-    return str(int(value)) if isinstance(value, int | np.integer) else f"{float(value):.6g}"
+def _used_columns(rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Leave out optional columns that no image fills."""
+    used = [
+        index
+        for index, column in enumerate(COLUMNS)
+        if column in BASIC_COLUMNS or any(row[index] for row in rows)
+    ]
+    if len(used) == len(COLUMNS):
+        return list(COLUMNS), rows
+    return [COLUMNS[index] for index in used], [[row[index] for index in used] for row in rows]

@@ -6,7 +6,6 @@ papers, and does not insist on subjects: where they are not known, all pictures 
 
 import re
 import shutil
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.archive import ArchiveWriter, ImageRecord
+from extract.atomic import replace_folder
 from extract.building import Unreadable, refuse_unreadable
 from extract.errors import ExtractError, SettingsError
 from extract.pictures import Picture, decode_picture
@@ -245,17 +245,13 @@ def _archive_for(dest: Path, overwrite: bool) -> Iterator[Path]:
             f"--dest folder must be empty: {dest} {'holds files' if dest.is_dir() else 'is a file'}; name "
             "another folder, or an archive (.zip)"
         )
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{dest.name}.", suffix=".part", dir=dest.parent) as scratch:
-        archive = Path(scratch) / "dataset.zip"
+    with replace_folder(dest) as folder:
+        archive = folder / "dataset.zip"
         yield archive
-        folder = Path(scratch) / "folder"
         with zipfile.ZipFile(archive) as opened:
             for name in opened.namelist():  # names that the writer has just made
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(name) as entry, open(target, "wb") as handle:
                     shutil.copyfileobj(entry, handle)
-        if dest.exists():
-            dest.rmdir()  # empty, as was checked
-        folder.rename(dest)
+        archive.unlink()

@@ -1,14 +1,13 @@
 """Masks of an archive's images: pictures of the same names in a zip or a folder, values kept as they are."""
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from extract.archive_lists import ENTRY_ERRORS
 from extract.errors import ExtractError, name_some
+from extract.zips import open_zip, read_entry
 
 MAX_MASK_BYTES = 1 << 26
 
@@ -43,25 +42,21 @@ def open_masks(path: Path, names: list[str]) -> Callable[[int], np.ndarray | Non
 
 
 def _list_zip(path: Path, names: list[str]) -> set[str]:
-    try:
-        with zipfile.ZipFile(path) as opened:
-            return set(names) & set(opened.namelist())
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise ExtractError(f"{path}: expected a zip or a folder of masks, got {error}") from error
+    with open_zip(path) as opened:
+        return set(names) & set(opened.namelist())
 
 
 def _read_bytes(path: Path, name: str) -> bytes:
+    if not path.is_dir():
+        with open_zip(path) as opened:
+            return read_entry(path, opened, name, MAX_MASK_BYTES)
     try:
-        if path.is_dir():
-            with open(path / name, "rb") as handle:
-                data = handle.read(MAX_MASK_BYTES + 1)
-        else:
-            with zipfile.ZipFile(path) as opened, opened.open(name) as entry:
-                data = entry.read(MAX_MASK_BYTES + 1)
-    except ENTRY_ERRORS as error:
-        raise ExtractError(f"{path}: expected a sound mask {name}, got {error}") from error
+        with open(path / name, "rb") as handle:
+            data = handle.read(MAX_MASK_BYTES + 1)
+    except OSError as error:
+        raise ExtractError(f"{path / name}: expected a readable mask, got {error}") from error
     if len(data) > MAX_MASK_BYTES:
-        raise ExtractError(f"{path}: expected a mask of at most {MAX_MASK_BYTES:,} bytes, got more in {name}")
+        raise ExtractError(f"{path / name}: expected a mask of at most {MAX_MASK_BYTES:,} bytes, got more")
     return data
 
 

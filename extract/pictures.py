@@ -7,8 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from extract.errors import ExtractError
-
-MAX_PIXELS = 2**26  # 8192 x 8192; a small file may claim to be far larger than the memory
+from extract.png import MAX_PIXELS
 
 
 @dataclass(frozen=True)

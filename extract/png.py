@@ -1,6 +1,8 @@
 """PNG files whose bytes depend on the pixels alone: no time, no text, one filter, one compression level."""
 
+import io
 import struct
+import warnings
 import zlib
 
 import cv2
@@ -9,6 +11,8 @@ import numpy as np
 from extract.errors import ExtractError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+OTHER_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+MAX_PIXELS = 2**26  # 8192 x 8192; a small file may claim to be far larger than the memory
 COMPRESSION_LEVEL = 4
 # Runs alone, no search for repetitions: anatomy repeats nothing but black. Measured on slices of 64 to 256 px
 # and on chest X-rays: half the time of zlib's default strategy, and files 10 % smaller to 1 % larger.
@@ -47,7 +51,11 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     Raises:
         ExtractError: if it cannot be read, or is not 8-bit gray or RGB.
     """
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    check_promised_size(data, name)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error:  # a size or layout that OpenCV refuses
+        pixels = None
     if pixels is None:
         raise ExtractError(f"{name}: expected an image, got {len(data)} bytes that cannot be decoded")
     if pixels.dtype != np.uint8 or (pixels.ndim == 3 and pixels.shape[2] != 3):
@@ -58,6 +66,44 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     if pixels.ndim == 2:
         return pixels[None]
     return np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))  # OpenCV's BGR -> RGB, (3, H, W)
+
+
+def check_promised_size(data: bytes, name: str) -> None:
+    """Refuse a picture whose header promises more pixels than any honest one has, before room is made for it.
+
+    Raises:
+        ExtractError: if it promises too many, or is of no kind that an archive may hold.
+    """
+    if data[:8] == SIGNATURE and data[12:16] == b"IHDR" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+    else:
+        width, height = _size_by_pillow(data, name)
+    if width * height > MAX_PIXELS:
+        raise _too_large(name, f"a picture that claims {width}x{height}")
+
+
+def _size_by_pillow(data: bytes, name: str) -> tuple[int, int]:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=OTHER_FORMATS) as opened:  # reads the header alone
+                return opened.size
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, "a picture that claims far more") from error
+    except Exception as error:  # Pillow's readers raise almost anything on damaged files
+        # OpenCV knows more kinds, by their first bytes whatever the name says; their size stays unknown.
+        raise ExtractError(
+            f"{name}: expected an image, got {len(data)} bytes that cannot be decoded (known are PNG, JPEG, "
+            "BMP, WebP and TIFF)"
+        ) from error
+
+
+def _too_large(name: str, got: str) -> ExtractError:
+    return ExtractError(
+        f"{name}: expected at most {MAX_PIXELS:,} pixels, got {got}; make it smaller first, or leave it out"
+    )
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -1,19 +1,18 @@
 """What the dataset tool reads: folders, zips, archives of ours, and the packed data sets it knows by name."""
 
-import json
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from extract.archive import Archive, ImageRecord, open_archive
-from extract.archive_lists import ENTRY_ERRORS, image_names, integer_labels, read_dataset_json
+from extract.archive import Archive, ImageRecord, open_archive, read_record
+from extract.archive_lists import image_names, integer_labels, read_dataset_json
 from extract.building import list_files
 from extract.errors import ExtractError, SettingsError
 from extract.images import PICTURE_SUFFIXES
+from extract.json_values import parse_json
+from extract.zips import open_zip, read_entry
 
 MAX_PICTURE_BYTES = 2**28  # of one stored picture; honest ones stay far below
 MAX_LIST_BYTES = 2**29  # of a dataset.json
@@ -89,10 +88,10 @@ def _open_folder(path: Path) -> Source:
                 f"{described}: expected a list of labels, got {described.stat().st_size:,} bytes"
             )
         try:
-            content = json.loads(described.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ExtractError(f"{described}: expected JSON, got {error}") from error
-        labels = integer_labels(path, content)
+            text = described.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ExtractError(f"{described}: expected JSON in UTF-8, got {error}") from error
+        labels = integer_labels(path, parse_json(text, f"{described}"))
 
     def read() -> Iterator[SourceImage]:
         for name in names:
@@ -104,33 +103,16 @@ def _open_folder(path: Path) -> Source:
 
 
 def _open_zip(path: Path) -> Source:
-    try:
-        opened = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ExtractError(
-            f"{path}: expected a zip, got a file that is none or is cut short ({error}); get it anew"
-        ) from error
-    with opened:
-        entries = {info.filename: info for info in opened.infolist()}
-        if "manifest.csv" in entries:
+    with open_zip(path) as opened:
+        if "manifest.csv" in opened.NameToInfo:
             return _open_own_archive(path)
         names = image_names(path, opened)
-        if "dataset.json" in entries and entries["dataset.json"].file_size > MAX_LIST_BYTES:
-            size = entries["dataset.json"].file_size
-            raise ExtractError(f"{path}: expected a list of labels in dataset.json, got {size:,} bytes")
         labels = read_dataset_json(path, opened)
 
     def read() -> Iterator[SourceImage]:
-        with zipfile.ZipFile(path) as again:
+        with open_zip(path) as again:
             for name in names:
-                check_size(f"{path}: {name}", entries[name].file_size)  # no entry gives more than it declares
-                try:
-                    data = again.read(name)
-                except ENTRY_ERRORS as error:
-                    raise ExtractError(
-                        f"{path}: expected a sound entry {name}, got {error}; it is damaged or encrypted"
-                    ) from error
-                yield SourceImage(name, data, labels.get(name))
+                yield SourceImage(name, read_entry(path, again, name, MAX_PICTURE_BYTES), labels.get(name))
 
     return _labeled(path, names, labels, read)
 
@@ -162,35 +144,11 @@ def _open_own_archive(path: Path) -> Source:
 
 
 def _own_image(archive: Archive, index: int) -> SourceImage:
-    row = archive.manifest.iloc[index]
+    row = archive.row(index)
     pixels = archive.read_image(index)  # (C, H, W)
     pixels = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    return SourceImage(str(row["file"]), pixels, record=_record(row))
-
-
-def _record(row: "pd.Series[str]") -> ImageRecord:
-    def number(name: str) -> float | None:
-        return float(row[name]) if row[name] else None
-
-    def whole(name: str) -> int | None:
-        return int(row[name]) if row[name] else None
-
-    return ImageRecord(
-        label=row["label"],
-        subject=row["subject"],
-        source=row["source"] or row["file"],
-        plane=row["plane"],
-        angle_deg=number("angle_deg"),
-        slice_index=whole("slice_index"),
-        position_mm=number("position_mm"),
-        origin=row["origin"],
-        seed=whole("seed"),
-        truncation_psi=number("truncation_psi"),
-        class_name=row["class"],
-        snapshot_sha256=row["snapshot_sha256"],
-        tilt_deg=number("tilt_deg"),
-        affine=row["affine"],
-    )
+    record = read_record(row, str(archive.path))
+    return SourceImage(row["file"], pixels, record=replace(record, source=record.source or row["file"]))
 
 
 def check_size(what: str, num_bytes: int, limit: int = MAX_PICTURE_BYTES) -> None:

@@ -72,7 +72,7 @@ def reals_of_split(data: Path, split: Path | None, fold: int | None, progress: P
         if folds is None and fold is not None:
             raise SettingsError(f"--fold={fold}: expected the split it belongs to, got none; give --split")
         if folds is None:
-            train = np.flatnonzero((archive.manifest["origin"] != "synthetic").to_numpy())
+            train = np.flatnonzero(archive.is_real)
             held_out = np.zeros(0, dtype=np.int64)
         else:
             train = part_rows(folds, archive, fold or 0, "train")
@@ -85,7 +85,7 @@ def reals_of_split(data: Path, split: Path | None, fold: int | None, progress: P
             archive_path=data,
             archive_sha256=archive.sha256,
             images=open_images(archive, progress),
-            files=archive.manifest["file"].tolist(),
+            files=archive.names,
             subjects=archive.subjects,
             train=train,
             held_out=held_out,

@@ -96,7 +96,7 @@ def open_training_images(
     """
     with open_archive(data) as archive:
         _check_shape(archive)
-        real = (archive.manifest["origin"] != "synthetic").to_numpy()
+        real = archive.is_real
         if split is None:
             rows, split_sha256 = np.flatnonzero(real), None
         else:

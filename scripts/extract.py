@@ -8,6 +8,7 @@ import click
 from extract.errors import ExtractError, SettingsError
 from scripts.building import building_options, print_summary
 from scripts.dataset import dataset
+from scripts.extract_pack import cache, pack, unpack
 from scripts.extract_volumes import place_back, volumes
 from scripts.number_lists import parse_numbers
 from scripts.progress import progress_bar
@@ -25,8 +26,8 @@ def commands() -> None:
 
 
 commands.add_command(dataset)
-commands.add_command(volumes)
-commands.add_command(place_back)
+for command in (volumes, place_back, pack, unpack, cache):
+    commands.add_command(command)
 
 
 @commands.command()

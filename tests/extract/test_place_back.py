@@ -234,7 +234,7 @@ def test_bad_masks_are_refused(tmp_path):
                 place_back(archive, tmp_path / "v", tmp_path / "out", open_masks(tmp_path / "m", names))
         assert not (tmp_path / "out").exists()
         (tmp_path / "m.zip").write_bytes(b"no zip")
-        with pytest.raises(ExtractError, match="expected a zip or a folder of masks"):
+        with pytest.raises(ExtractError, match="expected a zip archive, got a file that is none"):
             open_masks(tmp_path / "m.zip", names)
 
 
