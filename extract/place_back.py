@@ -45,22 +45,22 @@ class _Stack:
             order: 0 = of the nearest pixel, 1 = linearly between.
         """
         column, row, number = np.broadcast_arrays(*points)
-        inside = (np.minimum(column, row) >= -0.5) & (np.maximum(column, row) <= self.side - 0.5)
-        inside &= (number >= -0.5) & (number <= len(self.present) - 0.5)
-        number = np.clip(number, 0, len(self.present) - 1)
-        weight = np.interp(number, np.arange(len(self.present)), self.present)
-        inside &= weight >= 0.5 - 1e-6  # the nearest slice is there
-        if order == 0:
-            weight = np.ones_like(weight)
-        places = [
-            number,
-            *(np.clip(k, 0, n - 1) for k, n in zip((row, column), self.layers.shape[1:], strict=True)),
-        ]
-        found = ndimage.map_coordinates(
+        last = len(self.present) - 1
+        near = (np.minimum(column, row) >= -0.5) & (np.maximum(column, row) <= self.side - 0.5)
+        near &= (number >= -0.5) & (number <= last + 0.5)
+        places = [np.clip(number[near], 0, last)]
+        weights = np.interp(places[0], np.arange(last + 1), self.present)
+        for place, count in zip((row, column), self.layers.shape[1:], strict=True):
+            places.append(np.clip(place[near], 0, count - 1))
+        values = ndimage.map_coordinates(
             self.layers, places, order=order, mode="nearest", prefilter=False,
             output=np.float32 if order else self.layers.dtype,
         )  # fmt: skip
-        return found, np.where(inside, weight, 0.0).astype(np.float32)
+        is_known = weights >= 0.5 - 1e-6  # the nearest slice is there
+        found, weight = np.zeros(near.shape, values.dtype), np.zeros(near.shape, np.float32)
+        found[near] = np.where(is_known, values, 0)
+        weight[near] = np.where(is_known, weights if order else 1.0, 0.0)
+        return found, weight
 
 
 def place_back(
@@ -281,7 +281,7 @@ def _spacing_mm(archive: Archive, numbers: np.ndarray, places: Sequence[SlicePla
 
 def _mean(found: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Interpolated values already carry the weight of the slices they come from."""
-    total = sum(np.where(weight > 0, values, 0) for values, weight in found)
+    total = sum(values for values, _ in found)
     weights = sum(weight for _, weight in found)
     return np.asarray(total / np.maximum(weights, 1e-6), np.float32)
 
