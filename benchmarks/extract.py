@@ -152,11 +152,14 @@ def _compare_speed(work: Path, spec: dict[str, Any], options: argparse.Namespace
             "order": order, "wanted": wanted, **spec,
         }  # fmt: skip
     rates: dict[str, list[float]] = {name: [] for name in variants}
+    costs: dict[str, list[float]] = {name: [] for name in variants}
     sizes: dict[str, float] = {}
     for turn in range(options.rounds):
         for name, settings in variants.items():
             done = _run(settings)
             rates[name].append(done["slices"] / done["seconds"])
+            if "cpu_seconds" in done:
+                costs[name].append(1000 * done["cpu_seconds"] / done["slices"])
             if "archive_bytes" in done:
                 sizes[name] = done["archive_bytes"] / done["slices"]
             print(f"turn {turn}: {name} {rates[name][-1]:.1f} slices a second", file=sys.stderr, flush=True)
@@ -170,6 +173,9 @@ def _compare_speed(work: Path, spec: dict[str, Any], options: argparse.Namespace
         }
         for name, several in rates.items()
     }
+    for name, several in costs.items():
+        if several:  # of one process; hardly changed by what else runs on the machine
+            summary[name]["cpu_ms_per_slice"] = {"median": statistics.median(several), "best": min(several)}
     for name, size in sizes.items():
         summary[name]["bytes_per_slice"] = {"mean": size}
     speedup = {
