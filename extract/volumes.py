@@ -99,9 +99,10 @@ def build_volume_archive(
     workers = num_workers(workers, len(volumes))
     rounds = 1 if config.fov_mm else 2
     watched = _Watch(progress, rounds * len(volumes))
-    good, fov_mm = volumes, config.fov_mm or 0.0
+    good: list[tuple[VolumeFile, Survey | None]] = [(item, None) for item in volumes]
+    fov_mm = config.fov_mm or 0.0
     unreadable: list[Unreadable] = []
-    patients: dict[str, _Done] = {}
+    patients: dict[str, tuple[str, str]] = {}  # PatientID -> the first volume and its subject
     if rounds == 2:
         surveyed, unreadable = _survey_all(volumes, work, workers, watched)
         refuse_unreadable(unreadable, len(volumes), "volumes", skip_unreadable)
@@ -109,7 +110,7 @@ def build_volume_archive(
             _check_patient(done, patients)
         fields = [done.survey.field_mm(config.planes, config.is_tilted) for done in surveyed]
         fov_mm = float(np.ceil(max(fields)))
-        good = [done.item for done in surveyed]
+        good = [(done.item, done.survey) for done in surveyed]
         watched.total = len(volumes) + len(good)
     counts: Counter[str] = Counter()
     people: set[str] = set()
@@ -121,7 +122,7 @@ def build_volume_archive(
             if isinstance(result, Unreadable):  # in a single round: found only now
                 unreadable.append(result)
                 if not skip_unreadable:
-                    rest = good[[item.name for item in good].index(result.file) + 1 :]
+                    rest = volumes[[item.name for item in volumes].index(result.file) + 1 :]
                     unreadable += _survey_all(rest, work, workers, watched)[1]  # one message names them all
                     refuse_unreadable(unreadable, len(volumes), "volumes", skip_unreadable)
                 continue
@@ -171,15 +172,15 @@ def _survey_all(
     return good, bad
 
 
-def _check_patient(done: _Done, patients: dict[str, _Done]) -> None:
+def _check_patient(done: _Done, patients: dict[str, tuple[str, str]]) -> None:
     """Refuse two subjects that DICOM says are one person: they could land on two sides of a split."""
     if not done.patient:
         return
-    first = patients.setdefault(done.patient, done)
-    if first.subject != done.subject:
+    first, subject = patients.setdefault(done.patient, (done.item.name, done.subject))
+    if subject != done.subject:
         raise ExtractError(
             f"{done.item.name}: expected a patient to be one subject, but it has the PatientID of "
-            f"{first.item.name}, and they count as {done.subject!r} and {first.subject!r}; pass "
+            f"{first}, and they count as {done.subject!r} and {subject!r}; pass "
             "--subject-tag "
             "PatientID, or a table with --subjects (which decides, where an ID was blanked for all)"
         )
@@ -208,11 +209,12 @@ def _survey(item: VolumeFile, work: _Work) -> _Done | Unreadable:
         return Unreadable(item.name, str(error))
 
 
-def _slice(item: VolumeFile, work: _Work, fov_mm: float) -> _Done | Unreadable:
-    """The slices of a volume, or why it cannot be used."""
+def _slice(known: tuple[VolumeFile, Survey | None], work: _Work, fov_mm: float) -> _Done | Unreadable:
+    """The slices of a volume, which may have been surveyed already, or why it cannot be used."""
+    item, survey = known
     try:
         volume, subject, patient = _load(item, work)
-        survey = survey_volume(volume, work.config.parsed_windows())
+        survey = survey or survey_volume(volume, work.config.parsed_windows())
     except ExtractError as error:
         return Unreadable(item.name, str(error))
     slices = tuple(
