@@ -14,7 +14,7 @@ from extract.errors import ExtractError
 from extract.png import MAX_PIXELS
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-# What a file may hold, whatever its name says. Pillow knows more; some of it starts other programs (PostScript).
+# What a file may hold, whatever its name says. Pillow knows more; PostScript for one starts other programs.
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "WEBP", "GIF", "JPEG2000")
 DICOM_SUFFIXES = (".dcm", ".dicom")
 DEEP_WINDOW_PERCENTILES = (0.5, 99.5)  # of a picture with more than 8 bits, shown as black and as white
