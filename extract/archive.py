@@ -50,6 +50,8 @@ class ImageRecord:
     truncation_psi: float | None = None
     class_name: str = ""  # class that the generator was asked for
     snapshot_sha256: str = ""
+    tilt_deg: float | None = None  # of a plane, about its other axis
+    affine: str = ""  # of a slice: see extract.slice_place.SlicePlace.to_text
     # Optional columns go here, see `archive_lists.COLUMNS`.
     source_width: int | None = None  # pixels of the picture that the image was made of, upright
     source_height: int | None = None

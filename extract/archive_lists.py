@@ -24,7 +24,7 @@ BASIC_COLUMNS = (  # in every manifest
 # (so the bytes of all other archives stay what they were), and where it is missing it reads as empty.
 COLUMNS = (
     *BASIC_COLUMNS,
-    "source_width", "source_height", "part",
+    "tilt_deg", "affine", "source_width", "source_height", "part",
 )  # fmt: skip
 MAX_NUM_CLASSES = 100_000
 ORIGINS = ("real", "synthetic")

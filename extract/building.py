@@ -66,7 +66,7 @@ def list_files(
         raise ExtractError(
             f"{source}: expected a folder of {what}, got {'a file' if source.exists() else 'nothing there'}"
         )
-    files = sorted(path.relative_to(source).as_posix() for path in _walk(source))
+    files = sorted(path.relative_to(source).as_posix() for path in walk_files(source))
     names = [name for name in files if name.lower().endswith(tuple(suffixes))]
     if not names:
         raise ExtractError(
@@ -78,7 +78,7 @@ def list_files(
     return names, len(others)
 
 
-def _walk(source: Path) -> Iterator[Path]:
+def walk_files(source: Path) -> Iterator[Path]:
     """Files below a folder, links followed once, hidden ones left out."""
     seen: set[str] = set()
     for folder, folders, files in os.walk(source, followlinks=True):

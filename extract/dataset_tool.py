@@ -21,6 +21,7 @@ from extract.building import Unreadable, refuse_unreadable
 from extract.errors import ExtractError, SettingsError
 from extract.pictures import Picture, decode_picture
 from extract.progress import Progress, no_progress
+from extract.slice_place import SlicePlace
 from extract.sources import Source, SourceImage, open_source
 from extract.subjects import compile_pattern, match_subject
 from extract.transforms import Transform
@@ -133,6 +134,8 @@ def _write(
         num_transparent += picture.had_transparency
         if not unreadable or skip_unreadable:
             record = item.record or _record(item, names, pattern)
+            if record.affine:
+                record = replace(record, affine=_follow(record.affine, picture.pixels, pixels, transform))
             writer.add(pixels, record)
             counts[record.label] += 1
             subjects.add(record.subject)
@@ -174,6 +177,14 @@ def _record(item: SourceImage, names: tuple[str, ...], pattern: re.Pattern[str] 
         subject=UNKNOWN_SUBJECT if pattern is None else match_subject(pattern, item.name),
         source=item.name,
     )
+
+
+def _follow(affine: str, before: np.ndarray, after: np.ndarray, transform: Transform) -> str:
+    """The affine of a slice after its square picture was resized; empty where borders were added."""
+    if transform.kind == "center-crop-wide":
+        return ""
+    place = SlicePlace.from_text(affine, "manifest.csv")
+    return place.resized(after.shape[1] / before.shape[1], after.shape[0] / before.shape[0]).to_text()
 
 
 def _class_names(source: Source) -> tuple[str, ...] | None:

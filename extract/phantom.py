@@ -10,18 +10,18 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import nrrd
 import numpy as np
 from scipy import ndimage
 
-from extract.atomic import replace_file, write_text
+from extract.atomic import write_text
 from extract.errors import SettingsError
+from extract.nrrd_writer import write_nrrd
+from extract.orientation import AXIS_OF_LETTER
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
 
 FIELD_MM = (200.0, 236.0, 212.0)  # right, anterior, superior: what the grid covers
 STORED_ORDERS = ("RAS", "LAS", "PSR", "LPS", "AIL")  # dealt to the subjects in turn
-LETTERS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 SULCUS_WAVELENGTH_MM = 22.0
 GRAY_THICKNESS_MM = 3.6
 SUBJECT_COLUMNS = ("file", "subject_id", "voxel_order", "tilt_deg", "voxel_mm")
@@ -88,22 +88,10 @@ def write_phantoms(
 
 
 def write_volume(path: Path, phantom: Phantom) -> None:
-    """Write a NRRD whose header says, in NRRD's usual LPS, where the voxels are."""
-    to_lps = np.array([-1.0, -1.0, 1.0])
-    header = {
-        "space": "left-posterior-superior",
-        "space directions": phantom.directions * to_lps,
-        "space origin": phantom.origin * to_lps,
-        "kinds": ["domain"] * 3,
-        "encoding": "gzip",
-    }
-    with replace_file(path) as temporary:
-        nrrd.write(str(temporary), phantom.voxels, header, compression_level=3)
-        head, data = temporary.read_bytes().split(b"\n\n", 1)
-        lines = [
-            line for line in head.split(b"\n") if not line.startswith(b"#")
-        ]  # one of them tells the time
-        temporary.write_bytes(b"\n".join(lines) + b"\n\n" + data)
+    """Write a NRRD whose header says where the voxels are."""
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = phantom.directions.T, phantom.origin
+    write_nrrd(path, phantom.voxels, affine)
 
 
 def make_phantom(seed: int, order: str, config: PhantomConfig) -> Phantom:
@@ -141,10 +129,10 @@ def _store(
     intensity: np.ndarray, directions: np.ndarray, origin: np.ndarray, order: str, tilt: tuple[float, ...]
 ) -> Phantom:
     """Permute and flip the array; directions and origin follow, so that no voxel moves in space."""
-    axes = [LETTERS[letter][0] for letter in order]
+    axes = [AXIS_OF_LETTER[letter][0] for letter in order]
     voxels, directions = intensity.transpose(axes), directions[axes]
     for axis, letter in enumerate(order):
-        if LETTERS[letter][1] < 0:
+        if AXIS_OF_LETTER[letter][1] < 0:
             origin = origin + directions[axis] * (voxels.shape[axis] - 1)
             directions = directions * np.where(np.arange(3) == axis, -1.0, 1.0)[:, None]
             voxels = np.flip(voxels, axis)

@@ -14,8 +14,8 @@ from extract.errors import ExtractError
 from extract.png import MAX_PIXELS
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-# What a file may hold, whatever its name says. Pillow knows more, some of which starts programs (PostScript).
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "JPEG2000")
+# What a file may hold, whatever its name says. Pillow knows more; PostScript for one starts other programs.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "JPEG2000")  # JPEG includes MPO
 DICOM_SUFFIXES = (".dcm", ".dicom")
 DEEP_WINDOW_PERCENTILES = (0.5, 99.5)  # of a picture with more than 8 bits, shown as black and as white
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's own

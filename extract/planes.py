@@ -1,28 +1,34 @@
 """Oblique planes sampled straight from a volume, in millimetres, with labels by content.
 
-A plane is turned about the superior axis (sagittal, coronal) or about the left-right axis (axial). Images
-show superior up and anterior left (sagittal), superior up and the patient's right on the left (coronal),
-anterior up and the patient's right on the left (axial), as radiologists look at them.
+A plane is turned about the superior axis (sagittal, coronal) or about the left-right axis (axial), and may be
+tilted about its other axis. Images show superior up and anterior left (sagittal), superior up and the
+patient's right on the left (coronal), anterior up and the patient's right on the left (axial), as
+radiologists look at them.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import numpy as np
-from scipy import ndimage
 
-from extract.errors import ExtractError, SettingsError
-from extract.volume import Volume, check_orientation
+from extract.errors import SettingsError
+from extract.orientation import check_orientation
+from extract.sampling import sample_plane, shrink
+from extract.slice_place import SlicePlace
+from extract.volume import Volume
+from extract.volume_survey import Survey
+from extract.windows import DEFAULT_WINDOW, Window, parse_window
 
 PLANES = ("sagittal", "coronal", "axial")
+SLABS = ("mean", "max")
+RGB_KINDS = ("gray", "neighbors", "windows")
 NOISE = "noise"
-WINDOW_PERCENTILES = (1.0, 99.5)
-TISSUE_LEVEL = 0.5  # of Otsu's threshold, which alone would miss muscle, fluid and a dim scalp
-SURVEY_MM = 3.0  # grid on which tissue is looked for
-MAX_SURVEYED = 2_000_000  # voxels that thresholds are taken from; more of them change nothing but the time
 MIN_AREA = 0.002  # of the plane's largest cross-section; below it a slice counts as empty
-FIELD_MARGIN = 1.03
+MAX_SLAB_LAYERS = 200
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,12 @@ class SliceConfig:
     noise_below: float = 0.25  # of the largest tissue area of the same volume and plane
     noise_share: float = 1.0  # at most this share of a volume's slices is noise
     orientation: str | None = None  # for headers that say nothing
+    tilts_deg: tuple[float, ...] = (0.0,)  # about the plane's other axis
+    slab_mm: float = 0.0  # thickness of a slice; 0 = a plane without thickness
+    slab: str = "mean"  # over the thickness: mean, max
+    windows: tuple[str, ...] = (DEFAULT_WINDOW,)  # one, or three for rgb "windows"
+    rgb: str | None = None  # None = one channel; gray, neighbors, windows = three
+    neighbor_mm: float = 3.0  # for rgb "neighbors": red and blue are so far behind and ahead
 
     def __post_init__(self) -> None:
         if not self.planes or any(plane not in PLANES for plane in self.planes):
@@ -64,91 +76,69 @@ class SliceConfig:
         if not 0 <= self.noise_share <= 1:
             raise SettingsError(f"--noise-share must be in [0, 1], got {self.noise_share}")
         check_orientation(self.orientation)
+        if not self.tilts_deg or not all(abs(angle) <= 45 for angle in self.tilts_deg):
+            raise SettingsError(f"--tilts must be between -45 and 45 degrees, got {self.tilts_deg}")
+        if not 0 <= self.slab_mm < math.inf:
+            raise SettingsError(f"--slab-mm must be 0 or more, got {self.slab_mm}")
+        if self.slab not in SLABS:
+            raise SettingsError(f"--slab must be one of {', '.join(SLABS)}, got {self.slab!r}")
+        if self.rgb is not None and self.rgb not in RGB_KINDS:
+            raise SettingsError(f"--rgb must be one of {', '.join(RGB_KINDS)}, got {self.rgb!r}")
+        if not 0 < self.neighbor_mm < math.inf:
+            raise SettingsError(f"--neighbor-mm must be above 0, got {self.neighbor_mm}")
+        wanted = 3 if self.rgb == "windows" else 1
+        if len(self.windows) != wanted:
+            raise SettingsError(
+                f"--window must be given {'three times with --rgb windows' if wanted == 3 else 'once'}, got "
+                f"{len(self.windows)}: {' '.join(self.windows)}"
+            )
+        for text in self.windows:
+            parse_window(text)
+
+    def parsed_windows(self) -> tuple[Window, ...]:
+        """The windows that the texts stand for."""
+        return tuple(parse_window(text) for text in self.windows)
+
+    @property
+    def is_tilted(self) -> bool:
+        """Whether any plane leaves the upright."""
+        return any(self.tilts_deg)
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """Of an image: (H, W), or (H, W, 3)."""
+        return (self.size, self.size) if self.rgb is None else (self.size, self.size, 3)
 
 
 @dataclass(frozen=True)
-class Survey:
-    """Where a volume's tissue is and how bright it is."""
-
-    center_mm: np.ndarray  # (3,) middle of the tissue's box, RAS
-    points_mm: np.ndarray  # (P, 3) the tissue's surface on a coarse grid, from the center
-    threshold: float  # brightness above which a voxel is tissue
-    window: tuple[float, float]  # brightness shown as black and as white
-
-    def aim(self, fov_mm: float) -> np.ndarray:
-        """(3,) where to center the field, RAS: on the tissue, or, if that is taller, so that its top is in.
-
-        A head with its neck is taller than a brain; the neck, not the vertex, then leaves the image.
-        """
-        too_tall = float(self.points_mm[:, 2].max()) * FIELD_MARGIN - fov_mm / 2
-        return self.center_mm + np.array([0.0, 0.0, max(too_tall, 0.0)])
-
-    def field_mm(self, planes: Sequence[str]) -> float:
-        """Side of the square that holds the tissue of every turned plane."""
-        x, _, z = np.abs(self.points_mm).max(axis=0)
-        reach = [z, float(np.hypot(self.points_mm[:, 0], self.points_mm[:, 1]).max())]
-        if "axial" in planes:
-            reach += [x, float(np.hypot(self.points_mm[:, 1], self.points_mm[:, 2]).max())]
-        return 2 * max(reach) * FIELD_MARGIN
-
-
-@dataclass(frozen=True)
-class Slice:
+class Slice(Generic[Kept]):
     """One image of a volume."""
 
-    pixels: np.ndarray  # (H, W) uint8
+    pixels: Kept  # (H, W) or (H, W, 3) uint8, or what was made of them at once
     label: str  # plane, or noise
     plane: str
     angle_deg: float
     slice_index: int
     position_mm: float  # along the normal (right, anterior, superior), from the tissue's center
+    tilt_deg: float
+    place: SlicePlace  # where its pixels are in the patient
 
 
-def survey_volume(volume: Volume) -> Survey:
-    """Find tissue: brighter than half of Otsu's threshold, its largest connected part on a coarse grid.
-
-    Raises:
-        ExtractError: if nothing stands out.
-    """
-    stride = int(np.ceil((volume.voxels.size / MAX_SURVEYED) ** (1 / 3)))
-    sample = volume.voxels[::stride, ::stride, ::stride]
-    nonzero = sample[sample != 0]
-    if not nonzero.size:
-        raise ExtractError(f"{volume.name}: expected an image with contrast, got 0 nearly everywhere")
-    low, high = (float(value) for value in np.percentile(nonzero, WINDOW_PERCENTILES))
-    low = low if low < high else float(volume.voxels.min())  # a mask has one value beside its background
-    if not low < high:
-        raise ExtractError(f"{volume.name}: expected an image with contrast, got {low:g} nearly everywhere")
-    black = float(volume.voxels.min())
-    threshold = black + TISSUE_LEVEL * (otsu_threshold(sample, high) - black)
-    factors = np.maximum(1, np.floor(SURVEY_MM / volume.spacing_mm)).astype(int)
-    coarse, affine = _shrink(volume.voxels, volume.affine, factors)
-    parts, num_parts = ndimage.label(coarse > threshold)
-    if not num_parts:
-        raise ExtractError(f"{volume.name}: expected tissue brighter than {threshold:g}, got none")
-    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    tissue = parts == largest
-    surface = tissue & ~ndimage.binary_erosion(tissue)  # enough to know how far it reaches in any direction
-    positions = np.argwhere(surface) @ affine[:3, :3].T + affine[:3, 3]  # (P, 3) mm
-    center = (positions.min(axis=0) + positions.max(axis=0)) / 2
-    return Survey(center, positions - center, threshold, (low, high))
+def slice_volume(
+    volume: Volume, survey: Survey, config: SliceConfig, fov_mm: float
+) -> list[Slice[np.ndarray]]:
+    """All slices of a volume in a fixed order: by plane, angle, tilt, position. See `pack_slices`."""
+    return pack_slices(volume, survey, config, fov_mm, np.asarray)
 
 
-def otsu_threshold(voxels: np.ndarray, high: float) -> float:
-    """The brightness that best parts dark from bright (Otsu 1979), values above `high` counted as `high`."""
-    low = float(voxels.min())
-    counts, edges = np.histogram(np.minimum(voxels, high), bins=256, range=(low, high))
-    centers = (edges[:-1] + edges[1:]) / 2
-    below, above = counts.cumsum(), counts[::-1].cumsum()[::-1]
-    sums = counts * centers
-    mean_below = sums.cumsum() / np.maximum(below, 1)
-    mean_above = sums[::-1].cumsum()[::-1] / np.maximum(above, 1)
-    between = below[:-1].astype(float) * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
-    return float(edges[1 + int(np.argmax(between))])
-
-
-def slice_volume(volume: Volume, survey: Survey, config: SliceConfig, fov_mm: float) -> list[Slice]:
-    """All slices of a volume in a fixed order: by plane, angle, position.
+def pack_slices(
+    volume: Volume,
+    survey: Survey,
+    config: SliceConfig,
+    fov_mm: float,
+    pack: Callable[[np.ndarray], Kept],
+) -> list[Slice[Kept]]:
+    """All slices of a volume, each packed as soon as it is made: a thousand pictures outweigh their volume.
 
     A slice whose tissue area is below `config.noise_below` of the largest area that this volume shows in
     this plane (at any angle) is labeled noise; one without tissue is left out, because pictures that are
@@ -156,112 +146,129 @@ def slice_volume(volume: Volume, survey: Survey, config: SliceConfig, fov_mm: fl
     """
     # Voxels finer than the pixels would alias: average them first to about a pixel.
     factors = np.maximum(1, np.floor(fov_mm / config.size / volume.spacing_mm + 0.05)).astype(int)
-    voxels, affine = _shrink(volume.voxels, volume.affine, factors)
-    slices: list[Slice] = []
+    voxels, affine = shrink(volume.voxels, volume.affine, factors)
+    slices: list[Slice[Kept]] = []
     for plane in config.planes:
-        found = list(_sample_plane(voxels, affine, survey, config, plane, fov_mm))
+        found = [
+            (area, replace(item, pixels=pack(item.pixels)))
+            for area, item in _sample_slices(voxels, affine, survey, config, plane, fov_mm)
+        ]
         largest = max((area for area, _ in found), default=0.0)
         for area, item in found:
             if area <= MIN_AREA * largest:
                 continue
             label = NOISE if area < config.noise_below * largest else plane
-            slices.append(
-                Slice(item.pixels, label, plane, item.angle_deg, item.slice_index, item.position_mm)
-            )
+            slices.append(item if label == plane else replace(item, label=label))
     return _limit_noise(slices, config.noise_share)
 
 
-def plane_axes(plane: str, angle_deg: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def plane_axes(
+    plane: str, angle_deg: float, tilt_deg: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Normal, image-right and image-down as unit vectors in RAS.
 
     A positive angle turns the sagittal and coronal planes anticlockwise seen from above, and tips the
-    axial plane's front upwards.
+    axial plane's front upwards. A positive tilt then leans the picture's upper edge towards the normal: the
+    sagittal plane's top to the patient's right, the coronal one's to the front; of the axial plane it lifts
+    the patient's left.
     """
     cos, sin = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
+    lean, rise = np.cos(np.radians(tilt_deg)), np.sin(np.radians(tilt_deg))
     right, front = np.array([cos, sin, 0.0]), np.array([-sin, cos, 0.0])
     down = np.array([0.0, 0.0, -1.0])
     match plane:
         case "sagittal":
-            return right, -front, down
+            return lean * right + rise * down, -front, lean * down - rise * right
         case "coronal":
-            return front, -right, down
+            return lean * front + rise * down, -right, lean * down - rise * front
         case "axial":
-            up_front = np.array([0.0, cos, sin])
-            return np.array([0.0, -sin, cos]), np.array([-1.0, 0.0, 0.0]), -up_front
+            up_front, top = np.array([0.0, cos, sin]), np.array([0.0, -sin, cos])
+            left = np.array([-1.0, 0.0, 0.0])
+            return lean * top - rise * left, lean * left + rise * top, -up_front
     raise SettingsError(f"plane must be one of {', '.join(PLANES)}, got {plane!r}")
 
 
-def _sample_plane(
+def _sample_slices(
     voxels: np.ndarray, affine: np.ndarray, survey: Survey, config: SliceConfig, plane: str, fov_mm: float
-) -> Iterator[tuple[float, Slice]]:
-    """Yield tissue area in mm^2 and slice at each angle and position."""
+) -> Iterator[tuple[float, Slice[Any]]]:
+    """Yield tissue area in mm^2 and slice at each angle, tilt and position."""
     pixel_mm = fov_mm / config.size
     ticks = (np.arange(config.size) - (config.size - 1) / 2) * pixel_mm
     to_index = np.linalg.inv(affine)
-    low, high = survey.window
     center = survey.aim(fov_mm) if plane != "axial" else survey.center_mm
     middle = to_index[:3, :3] @ center + to_index[:3, 3]
-    for angle in config.angles_deg:
-        normal, right, down = (to_index[:3, :3] @ axis for axis in plane_axes(plane, angle))  # voxels a mm
-        sample = sample_upright if _is_upright(normal, right, down, fov_mm) else sample_oblique
-        for index, position in enumerate(_positions(survey.points_mm @ plane_axes(plane, angle)[0], config)):
-            values = sample(voxels, middle + position * normal, right, down, ticks)  # (H, W)
-            area = float((values > survey.threshold).sum()) * pixel_mm**2
-            pixels = np.clip((values - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
-            yield area, Slice(pixels, plane, plane, angle, index, float(position))
+    offsets = _slab_offsets(config.slab_mm, float(np.linalg.norm(affine[:3, :3], axis=0).min()))
+    for angle, tilt in ((angle, tilt) for angle in config.angles_deg for tilt in config.tilts_deg):
+        axes = plane_axes(plane, angle, tilt)
+        normal, right, down = (to_index[:3, :3] @ axis for axis in axes)  # voxels a mm
+
+        sample = partial(
+            _sample_slab, voxels, middle, (normal, right, down), ticks, survey.black, offsets, config.slab
+        )
+        for index, position in enumerate(_positions(survey.points_mm @ axes[0], config)):
+            values = sample(float(position))
+            area = float(np.count_nonzero(values > survey.threshold)) * pixel_mm**2
+            pixels = _color(values, sample, float(position), survey, config)
+            place = SlicePlace.of_plane(center + position * axes[0], axes, pixel_mm, config.size)
+            yield area, Slice(pixels, plane, plane, angle, index, float(position), tilt, place)
 
 
-def sample_oblique(
-    voxels: np.ndarray, middle: np.ndarray, right: np.ndarray, down: np.ndarray, ticks: np.ndarray
+def _slab_offsets(slab_mm: float, voxel_mm: float) -> np.ndarray:
+    """Where a slab is sampled, mm from its middle: at least every voxel, evenly, none on its rim."""
+    num = min(max(1, math.ceil(slab_mm / voxel_mm)), MAX_SLAB_LAYERS)
+    return ((np.arange(num) + 0.5) / num - 0.5) * slab_mm
+
+
+def _sample_slab(
+    voxels: np.ndarray,
+    middle: np.ndarray,
+    steps: tuple[np.ndarray, np.ndarray, np.ndarray],
+    ticks: np.ndarray,
+    fill: float,
+    offsets: np.ndarray,
+    slab: str,
+    position_mm: float,
 ) -> np.ndarray:
-    """Sample any plane trilinearly; 0 outside the volume.
-
-    Args:
-        voxels: (R, A, S).
-        middle: (3,) voxel index at the image's center.
-        right, down: (3,) steps of the voxel index for a mm to the image's right and down.
-        ticks: (N,) mm of the pixels from the center, along both sides.
-
-    Returns:
-        (N, N) brightness.
-    """
-    rows = np.multiply.outer(down, ticks)[:, :, None]  # (3, H, 1)
-    columns = np.multiply.outer(right, ticks)[:, None, :]  # (3, 1, W)
-    grid = middle[:, None, None] + rows + columns  # (3, H, W)
-    return ndimage.map_coordinates(voxels, grid, order=1, mode="constant", prefilter=False)
+    """(H, W) brightness of the slab around a position: mean or maximum of its layers."""
+    normal, right, down = steps
+    layers = (
+        sample_plane(voxels, middle + (position_mm + offset) * normal, right, down, ticks, fill)
+        for offset in offsets
+    )
+    total = next(layers)
+    for layer in layers:
+        total = np.maximum(total, layer) if slab == "max" else total + layer
+    return total / np.float32(len(offsets)) if slab == "mean" and len(offsets) > 1 else total
 
 
-def sample_upright(
-    voxels: np.ndarray, middle: np.ndarray, right: np.ndarray, down: np.ndarray, ticks: np.ndarray
+def _color(
+    values: np.ndarray,
+    sample: Callable[[float], np.ndarray],
+    position: float,
+    survey: Survey,
+    config: SliceConfig,
 ) -> np.ndarray:
-    """The same for a plane that stands along the third voxel axis, ten times faster.
-
-    Whole columns of voxels are weighted between their four neighbors, then read off along the column.
-    """
-    num_x, num_y, num_z = voxels.shape
-    x0, x1, fx, in_x = _neighbors(middle[0] + right[0] * ticks, num_x)
-    y0, y1, fy, in_y = _neighbors(middle[1] + right[1] * ticks, num_y)
-    z0, z1, fz, in_z = _neighbors(middle[2] + down[2] * ticks, num_z)
-    fx, fy = fx[:, None], fy[:, None]
-    columns = (1 - fx) * ((1 - fy) * voxels[x0, y0] + fy * voxels[x0, y1])  # (W, S)
-    columns += fx * ((1 - fy) * voxels[x1, y0] + fy * voxels[x1, y1])
-    columns[~(in_x & in_y)] = 0
-    lines = (1 - fz) * columns[:, z0] + fz * columns[:, z1]  # (W, H)
-    lines[:, ~in_z] = 0
-    return lines.T
+    """(H, W) or (H, W, 3) uint8: the slice in its window, its windows, or with its neighbors."""
+    match config.rgb:
+        case "neighbors":
+            behind, ahead = (sample(position + step) for step in (-config.neighbor_mm, config.neighbor_mm))
+            channels = [apply_window(layer, survey.window) for layer in (behind, values, ahead)]
+        case "windows":
+            channels = [apply_window(values, window) for window in survey.windows]
+        case "gray":
+            channels = [apply_window(values, survey.window)] * 3
+        case _:
+            return apply_window(values, survey.window)
+    return np.stack(channels, axis=-1)
 
 
-def _neighbors(places: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Lower and upper index, the upper one's weight, and whether the place lies within the axis."""
-    lower = np.clip(np.floor(places), 0, num - 1).astype(np.intp)
-    upper = np.minimum(lower + 1, num - 1)
-    return lower, upper, (places - lower).astype(np.float32), (places >= 0) & (places <= num - 1)
-
-
-def _is_upright(normal: np.ndarray, right: np.ndarray, down: np.ndarray, fov_mm: float) -> bool:
-    """Whether no pixel is off by more than a hundredth of a voxel if the plane counts as upright."""
-    tilts = [normal[2], right[2], down[0], down[1]]
-    return bool(np.abs(tilts).max() * fov_mm < 0.01)
+def apply_window(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Brightness to uint8: the window's lower value becomes 0, its upper one 255."""
+    low, high = window
+    scaled = values - low
+    scaled *= 255 / (high - low)
+    np.clip(scaled, 0, 255, out=scaled)
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def _positions(along_normal: np.ndarray, config: SliceConfig) -> np.ndarray:
@@ -273,21 +280,7 @@ def _positions(along_normal: np.ndarray, config: SliceConfig) -> np.ndarray:
     return np.arange(np.ceil(first / config.step_mm), np.floor(last / config.step_mm) + 1) * config.step_mm
 
 
-def _shrink(voxels: np.ndarray, affine: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average blocks of voxels; the affine follows to the blocks' centers."""
-    if (factors == 1).all():
-        return voxels, affine
-    pad = [(0, int(-n % k)) for n, k in zip(voxels.shape, factors, strict=True)]
-    padded = np.pad(voxels, pad, mode="edge")
-    a, b, c = (n // k for n, k in zip(padded.shape, factors, strict=True))
-    i, j, k = (int(factor) for factor in factors)
-    blocks = padded.reshape(a, i, b, j, c, k).mean(axis=(1, 3, 5), dtype=np.float32)
-    scale = np.diag([*factors.astype(float), 1.0])
-    scale[:3, 3] = (factors - 1) / 2
-    return blocks, affine @ scale
-
-
-def _limit_noise(slices: list[Slice], share: float) -> list[Slice]:
+def _limit_noise(slices: list[Slice[Kept]], share: float) -> list[Slice[Kept]]:
     """Keep at most the given share of noise, evenly chosen; the order stays."""
     noise = [index for index, item in enumerate(slices) if item.label == NOISE]
     num_others = len(slices) - len(noise)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from extract.errors import ExtractError, SettingsError
-from scripts.building import building_options, print_summary
 from scripts.dataset import dataset
 from scripts.extract_images import images, preprocess
 from scripts.extract_pack import cache, pack, unpack
+from scripts.extract_volumes import place_back, volumes
+from scripts.number_lists import parse_numbers
 from scripts.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def commands() -> None:
 
 
 commands.add_command(dataset)
-for command in (images, preprocess, pack, unpack, cache):
+for command in (volumes, place_back, images, preprocess, pack, unpack, cache):
     commands.add_command(command)
 
 
@@ -45,80 +46,6 @@ def phantom(out: Path, subjects: int, seed: int, voxel_mm: float, noise: float, 
     with progress_bar("phantoms") as progress:
         paths = write_phantoms(out, subjects, seed, config, progress=progress)
     click.echo(f"{out}: {len(paths)} volumes and subjects.csv")
-
-
-@commands.command()
-@click.option("--source", type=FOLDER, required=True, help="Folder of NRRD volumes.")
-@click.option("--dest", type=FILE, required=True, help="Archive to write (.zip).")
-@click.option("--size", type=int, default=256, show_default=True, help="Pixels a side, a power of two.")
-@click.option(
-    "--planes", default="sagittal,coronal", show_default=True, help="Some of sagittal,coronal,axial."
-)
-@click.option(
-    "--angles", default="0", show_default=True, metavar="DEG", help="start:stop:step (inclusive) or a,b,c."
-)
-@click.option("--step-mm", type=float, default=None, help="Distance between slices.  [default: 3]")
-@click.option(
-    "--slices-per-plane", type=int, default=None, help="Slices at each angle, instead of --step-mm."
-)
-@click.option(
-    "--fov-mm", type=float, default=None, help="Side of the field.  [default: what the largest head needs]"
-)
-@click.option(
-    "--noise-below",
-    type=float,
-    default=0.25,
-    show_default=True,
-    help="A slice with less than this share of its plane's largest tissue area is noise.",
-)
-@click.option(
-    "--noise-share", type=float, default=1.0, show_default=True, help="At most this share is noise."
-)
-@click.option(
-    "--subjects", type=FILE, default=None, help="CSV of file and subject_id.  [default: file names]"
-)
-@click.option("--orientation", default=None, help="Three letters (RAS, LPS, ...) for headers that give none.")
-@building_options
-def volumes(
-    source: Path,
-    dest: Path,
-    size: int,
-    planes: str,
-    angles: str,
-    step_mm: float | None,
-    slices_per_plane: int | None,
-    fov_mm: float | None,
-    noise_below: float,
-    noise_share: float,
-    subjects: Path | None,
-    orientation: str | None,
-    workers: int | None,
-    skip_unreadable: bool,
-    overwrite: bool,
-) -> None:
-    """Slice NRRD volumes into an archive; classes are the planes and noise."""
-    from extract.planes import SliceConfig
-    from extract.volumes import build_volume_archive
-
-    if step_mm is not None and slices_per_plane is not None:
-        raise SettingsError("give --step-mm or --slices-per-plane, not both")
-    config = SliceConfig(
-        planes=tuple(name.strip() for name in planes.split(",")),
-        angles_deg=parse_angles(angles),
-        size=size,
-        step_mm=3.0 if step_mm is None else step_mm,
-        slices_per_plane=slices_per_plane,
-        fov_mm=fov_mm,
-        noise_below=noise_below,
-        noise_share=noise_share,
-        orientation=orientation,
-    )
-    with progress_bar("volumes") as progress:
-        summary = build_volume_archive(
-            source, dest, config, subjects=subjects, workers=workers, skip_unreadable=skip_unreadable,
-            overwrite=overwrite, progress=progress,
-        )  # fmt: skip
-    print_summary(summary, "volumes")
 
 
 @commands.command()
@@ -215,40 +142,6 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise ExtractError(
             f"{path}: already exists and is left alone; choose another name or pass --overwrite"
         )
-
-
-def parse_angles(text: str) -> tuple[float, ...]:
-    """Angles in degrees from `start:stop:step` (the stop belongs to it) or a list with commas.
-
-    Raises:
-        SettingsError: if the text is neither.
-    """
-    if ":" not in text:
-        return parse_numbers(text, "--angles")
-    try:
-        start, stop, step = (float(part) for part in text.split(":"))
-        num = int((stop - start) / step + 1e-9) + 1
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise SettingsError(
-            f"--angles must be start:stop:step such as -21:21:5 or a list, got {text!r}"
-        ) from error
-    if num < 1 or num > 1000:
-        raise SettingsError(
-            f"--angles must give at least one angle on the way from start to stop, got {text!r}"
-        )
-    return tuple(start + step * number for number in range(num))
-
-
-def parse_numbers(text: str, flag: str) -> tuple[float, ...]:
-    """Numbers from a list with commas.
-
-    Raises:
-        SettingsError: if one is none.
-    """
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise SettingsError(f"{flag} must be numbers with commas between them, got {text!r}") from error
 
 
 def _describe_parts(split: "Split", archive: Any, fold: int) -> list[str]:

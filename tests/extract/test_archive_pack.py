@@ -239,7 +239,7 @@ def test_a_manifest_that_points_elsewhere_reads_nothing_there(folder, tmp_path):
             "expected one row a picture, got several for 00000/img0",
         ),
         (lambda text: "", "expected a table with a header"),
-        (lambda text: text.replace("-3.5", "-3,5"), "expected 15 cells in line 2, got 16"),
+        (lambda text: text.replace("-3.5", "-3,5"), "expected [0-9]+ cells in line 2, got [0-9]+"),
     ],
 )
 def test_a_list_that_a_spreadsheet_has_bent_is_refused(folder, tmp_path, damage, message):

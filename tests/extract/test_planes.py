@@ -1,20 +1,17 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
+from scipy import ndimage
 
+from benchmarks.extract_worker import make_volume
 from extract.errors import ExtractError, SettingsError
 from extract.phantom import rotation
-from extract.planes import (
-    NOISE,
-    SliceConfig,
-    otsu_threshold,
-    plane_axes,
-    sample_oblique,
-    sample_upright,
-    slice_volume,
-    survey_volume,
-)
+from extract.planes import NOISE, SliceConfig, plane_axes, slice_volume
+from extract.sampling import sample_oblique, sample_plane, sample_upright, shrink
 from extract.volume import Volume, read_volume
+from extract.volume_survey import otsu_threshold, survey_volume
+from extract.windows import parse_window
 from tests.extract.making import head_volume, write_nrrd
 
 
@@ -23,8 +20,8 @@ def volume_of(voxels: np.ndarray, spacing=(4.0, 4.0, 4.0)) -> Volume:
 
 
 def slices_of(voxels: np.ndarray, spacing=(4.0, 4.0, 4.0), fov_mm: float = 200.0, **settings):
-    volume = volume_of(voxels, spacing)
-    return slice_volume(volume, survey_volume(volume), SliceConfig(**{"size": 64, **settings}), fov_mm)
+    volume, config = volume_of(voxels, spacing), SliceConfig(**{"size": 64, **settings})
+    return slice_volume(volume, survey_volume(volume, config.parsed_windows()), config, fov_mm)
 
 
 def marked(plane: str) -> np.ndarray:
@@ -238,8 +235,126 @@ def test_a_volume_without_contrast_is_refused():
         ({"fov_mm": -1.0}, "--fov-mm must be above 0"),
         ({"noise_below": 1.0}, "--noise-below"),
         ({"orientation": "RRR"}, "--orientation must be three letters"),
+        ({"tilts_deg": (50.0,)}, "--tilts must be between -45 and 45"),
+        ({"slab_mm": -1.0}, "--slab-mm must be 0 or more"),
+        ({"slab": "min"}, "--slab must be one of mean, max"),
+        ({"rgb": "cmyk"}, "--rgb must be one of gray, neighbors, windows"),
+        ({"neighbor_mm": 0.0}, "--neighbor-mm must be above 0"),
+        ({"rgb": "windows"}, "--window must be given three times with --rgb windows, got 1"),
+        ({"windows": ("ct:lung", "ct:bone")}, "--window must be given once, got 2: ct:lung ct:bone"),
+        ({"windows": ("ct:soul",)}, "--window ct: must name one of brain, subdural"),
     ],
 )  # fmt: skip
 def test_settings_outside_their_range_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
         SliceConfig(**settings)
+
+
+@pytest.mark.parametrize("plane", ["sagittal", "coronal", "axial"])
+def test_a_tilt_turns_about_the_other_axis_and_leans_the_picture_as_said(plane):
+    straight, tilted = np.array(plane_axes(plane, 0)), np.array(plane_axes(plane, 0, 20))
+    assert tilted @ tilted.T == pytest.approx(np.eye(3))
+    assert np.linalg.det(tilted) == pytest.approx(np.linalg.det(straight))
+    leaning = {
+        "sagittal": -tilted[2] @ [1, 0, 0],
+        "coronal": -tilted[2] @ [0, 1, 0],
+        "axial": tilted[1] @ [0, 0, 1],
+    }
+    assert leaning[plane] == pytest.approx(np.sin(np.radians(20)))  # to the right, to the front, left side up
+    both = np.array(plane_axes(plane, 30, -20))
+    assert both @ both.T == pytest.approx(np.eye(3))
+    assert both[0] @ np.array(plane_axes(plane, 30))[0] == pytest.approx(np.cos(np.radians(20)))
+
+
+@pytest.mark.parametrize("turn", [(0.0, 0.0), (17.0, 0.0), (-9.0, 12.0)])
+@pytest.mark.parametrize("plane", ["sagittal", "coronal", "axial"])
+def test_the_fastest_way_to_sample_never_changes_the_picture(plane, turn):
+    voxels = np.random.default_rng(1).integers(-500, 500, (21, 24, 19)).astype(np.int16)
+    _, right, down = plane_axes(plane, *turn)
+    ticks = (np.arange(32) - 15.5) * 0.8
+    middle = np.array([9.3, 12.1, 8.7])
+    general = sample_oblique(voxels, middle, right, down, ticks, -500.0)
+    assert sample_plane(voxels, middle, right, down, ticks, -500.0) == pytest.approx(general, abs=2e-3)
+    assert (general == -500).any()
+
+
+def test_a_slab_is_the_mean_or_the_maximum_over_its_thickness():
+    voxels = head_volume().astype(np.float32)
+    voxels[20] += 60  # one bright layer, 4 mm thick, in the middle of the sagittal slices
+    thin, mean, most = (
+        slices_of(voxels, planes=("sagittal",), step_mm=10.0, windows=("values:0,300",), **slab)
+        for slab in ({}, {"slab_mm": 20.0}, {"slab_mm": 20.0, "slab": "max"})
+    )
+    middle = [next(item.pixels for item in found if item.position_mm == 0) for found in (thin, mean, most)]
+    inside = (slice(20, 44), slice(24, 40))
+    thin_level, mean_level, most_level = (float(pixels[inside].mean()) for pixels in middle)
+    assert mean_level < thin_level < most_level
+    assert mean_level == pytest.approx(thin_level - 60 / 2 * 255 / 300 + 60 / 5 * 255 / 300, abs=4)
+    assert middle[1][inside].std() < middle[0][inside].std()  # noise averages out
+
+
+def test_air_stays_black_where_values_are_negative():
+    voxels = head_volume().astype(np.float32) * 4 - 1000  # air is -1000, as in CT
+    found = slices_of(voxels, fov_mm=400.0, planes=("axial",), slices_per_plane=3)
+    assert found[1].pixels[0, 0] == 0 and found[1].pixels[32, 32] > 100  # the corner lies outside the volume
+
+
+def test_a_ct_window_shows_its_hounsfield_units():
+    voxels = np.full((40, 40, 40), -1000.0)
+    voxels[5:35, 5:35, 5:35] = np.linspace(0, 80, 30)[:, None, None]
+    voxels[2:38, 1:3, 1:39] = -500  # a foam mattress, no tissue
+    found = slices_of(voxels, planes=("axial",), slices_per_plane=1, windows=("ct:brain",))
+    row = found[0].pixels[32].astype(float)
+    shown = row[(row > 5) & (row < 250)]
+    assert np.diff(shown).min() <= 0 and row.max() > 245  # a ramp from 0 to 80 fills the window of 0 to 80
+    survey = survey_volume(volume_of(voxels), (parse_window("ct:brain"),))
+    assert survey.threshold == -300 and survey.window == (0.0, 80.0)
+    assert survey.center_mm == pytest.approx([78, 78, 78], abs=3)
+
+
+def test_rgb_is_three_times_the_same_three_windows_or_three_neighbors():
+    voxels = head_volume().astype(np.float32)
+    settings = {"planes": ("coronal",), "step_mm": 5.0}
+    (gray,) = (slices_of(voxels, **settings),)
+    same = slices_of(voxels, rgb="gray", **settings)
+    assert all(
+        np.array_equal(a.pixels[..., k], b.pixels) for a, b in zip(same, gray, strict=True) for k in range(3)
+    )
+    windows = ("values:0,200", "values:50,150", "percentile:1,99.5")
+    three = slices_of(voxels, rgb="windows", windows=windows, **settings)
+    for k, window in enumerate(windows):
+        alone = slices_of(voxels, windows=(window,), **settings)
+        assert np.array_equal(three[4].pixels[..., k], alone[4].pixels)
+    beside = slices_of(voxels, rgb="neighbors", neighbor_mm=5.0, **settings)
+    assert np.array_equal(beside[4].pixels[..., 0], gray[3].pixels)
+    assert np.array_equal(beside[4].pixels[..., 1], gray[4].pixels)
+    assert np.array_equal(beside[4].pixels[..., 2], gray[5].pixels)
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_turning_the_whole_volume_first_gives_the_same_planes(order):
+    side, angle = 63, 14.0  # a multiple of three, so that the survey finds the middle of the cube
+    voxels = make_volume(side, 0.0, 0).astype(np.float32)
+    affine = np.eye(4)
+    affine[:3, 3] = -(side - 1) / 2
+    volume = Volume("v", voxels, affine)
+    config = SliceConfig(size=64, step_mm=6.0, angles_deg=(angle,), windows=("values:0,700",))
+    found = slice_volume(volume, survey_volume(volume, config.parsed_windows()), config, float(side))
+    turned = ndimage.rotate(voxels, -angle, axes=(0, 1), reshape=False, order=order)
+    assert len(found) > 10
+    for item in found:
+        index = round(item.position_mm + (side - 1) / 2)
+        lines = turned[index] if item.plane == "sagittal" else turned[:, index]
+        shown = np.clip(lines[::-1, ::-1].T * 255 / 700, 0, 255).astype(np.uint8)
+        theirs = np.asarray(Image.fromarray(shown).resize((64, 64), Image.Resampling.LANCZOS), float)
+        assert np.abs(theirs - item.pixels)[4:-4, 4:-4].mean() < 2  # gray levels
+
+
+def test_neighboring_voxels_are_averaged_by_blocks_whatever_their_type():
+    rng = np.random.default_rng(0)
+    for kind in (np.uint8, np.int16, np.float32):
+        voxels = rng.integers(0, 250, (7, 8, 9)).astype(kind)
+        small, affine = shrink(voxels, np.eye(4), np.array([2, 1, 3]))
+        padded = np.pad(voxels.astype(float), [(0, 1), (0, 0), (0, 0)], mode="edge")
+        assert small == pytest.approx(padded.reshape(4, 2, 8, 1, 3, 3).mean(axis=(1, 3, 5)), rel=1e-6)
+        assert affine @ [0, 0, 0, 1] == pytest.approx([0.5, 0, 1, 1])

@@ -10,9 +10,12 @@ import SimpleITK as sitk
 
 from extract.archive import open_archive
 from extract.images import ImageConfig, SubjectRule, build_image_archive
-from extract.planes import NOISE, SliceConfig, slice_volume, survey_volume
+from extract.place_back import place_back, read_pictures
+from extract.planes import NOISE, SliceConfig, slice_volume
 from extract.split import make_split
 from extract.volume import read_volume
+from extract.volume_survey import survey_volume
+from extract.volumes import build_volume_archive
 
 DATA = Path(os.environ.get("SYNTHLABEL_DATA", Path(__file__).parents[2] / "../shared/data"))
 VOLUMES, CHEST = DATA / "brain_volumes", DATA / "chest_xray" / "train"
@@ -77,3 +80,22 @@ def test_patients_of_the_chest_set_stay_whole(tmp_path):
                 set(archive.subjects[split.rows(archive, fold, part)]) for part in ("train", "val", "test")
             ]
             assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
+
+
+@needs_volumes
+def test_a_real_volume_sliced_and_put_back_is_itself(tmp_path):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / ONE_OF_EACH[0]).symlink_to((VOLUMES / ONE_OF_EACH[0]).resolve())
+    config = SliceConfig(
+        planes=("coronal",), size=128, step_mm=1.0, windows=("values:0,255",), fov_mm=256.0, noise_below=0.0
+    )
+    build_volume_archive(tmp_path / "v", tmp_path / "a.zip", config)
+    with open_archive(tmp_path / "a.zip") as archive:
+        (path,) = place_back(archive, tmp_path / "v", tmp_path / "out", read_pictures(archive))
+    made, source = sitk.ReadImage(str(path)), sitk.ReadImage(str(VOLUMES / ONE_OF_EACH[0]))
+    assert made.GetSize() == source.GetSize() and made.GetDirection() == pytest.approx(source.GetDirection())
+    assert made.GetOrigin() == pytest.approx(source.GetOrigin())
+    values, truth = (sitk.GetArrayFromImage(image).astype(float) for image in (made, source))
+    tissue = (truth > 60) & (values > 0)  # what lies below the field is not there
+    assert tissue.sum() > 0.9 * (truth > 60).sum()
+    assert np.abs(values - truth)[tissue].mean() < 0.03 * np.ptp(truth)

@@ -1,13 +1,15 @@
 from pathlib import Path
 
+import nibabel.orientations as orientations
 import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from extract.errors import ExtractError, SettingsError
+from extract.orientation import check_orientation, turn_to_ras
 from extract.phantom import rotation
-from extract.volume import check_orientation, read_volume
+from extract.volume import read_volume
 from tests.extract.making import ramp_volume, write_nrrd
 
 OBLIQUE = rotation(0.06, -0.04, 0.1)
@@ -18,7 +20,7 @@ def test_every_stored_order_gives_the_same_volume(tmp_path, order):
     path = write_nrrd(tmp_path / "v.nrrd", ramp_volume(), order, (1.0, 2.0, 3.0))
     volume = read_volume(path)
     assert np.array_equal(volume.voxels, ramp_volume())
-    assert volume.voxels.dtype == np.float32
+    assert volume.voxels.dtype == np.int16  # as stored: a small integer needs no float
     assert volume.spacing_mm == pytest.approx([1, 2, 3])
     assert volume.affine[:3, 3] == pytest.approx([-10, 5, 3])
 
@@ -164,3 +166,17 @@ def test_units_other_than_millimetres_are_refused(tmp_path):
     path = write_nrrd(tmp_path / "v.nrrd", ramp_volume(), **{"space units": ["m", "m", "m"]})
     with pytest.raises(ExtractError, match="expected space units of mm"):
         read_volume(path)
+
+
+def test_axes_go_where_an_independent_library_takes_them():
+    rng = np.random.default_rng(0)
+    voxels = ramp_volume()
+    for _ in range(60):
+        axes, signs = rng.permutation(3), rng.choice([-1, 1], 3)
+        affine = np.eye(4)
+        affine[:3, :3] = rotation(*rng.normal(0, 0.15, 3)) @ np.diag(signs)[axes] * rng.uniform(0.5, 3, 3)
+        affine[:3, 3] = rng.normal(0, 50, 3)
+        turned, matrix = turn_to_ras(voxels, affine)
+        to_ras = orientations.io_orientation(affine)
+        assert np.array_equal(turned, orientations.apply_orientation(voxels, to_ras))
+        assert matrix == pytest.approx(affine @ orientations.inv_ornt_aff(to_ras, voxels.shape))

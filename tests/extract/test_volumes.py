@@ -1,11 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from extract.archive import open_archive
+from extract.dataset_tool import build_dataset
 from extract.errors import ExtractError, SettingsError
 from extract.planes import SliceConfig
+from extract.slice_place import SlicePlace
+from extract.transforms import Transform
 from extract.volumes import build_volume_archive
 from tests.extract.making import head_volume, write_nrrd
 
@@ -111,10 +115,11 @@ def test_nothing_but_bad_volumes_is_refused_even_then(tmp_path):
 def test_an_empty_or_missing_folder_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        ExtractError, match=r"expected NRRD volumes \(\.nrrd, \.nhdr\), got none among 0 files"
+        ExtractError,
+        match=r"expected volumes \(\.nrrd, \.nhdr, \.nii, \.nii\.gz, DICOM series\), got none among 0 files",
     ):
         build_volume_archive(tmp_path / "empty", tmp_path / "a.zip", CONFIG)
-    with pytest.raises(ExtractError, match="expected a folder of NRRD volumes, got nothing there"):
+    with pytest.raises(ExtractError, match="expected a folder of volumes, got nothing there"):
         build_volume_archive(tmp_path / "none", tmp_path / "a.zip", CONFIG)
 
 
@@ -129,3 +134,81 @@ def test_the_subjects_table_in_the_folder_is_not_counted_as_another_file(source,
     (source / "notes.txt").write_text("not a volume")
     summary = build_volume_archive(source, tmp_path / "a.zip", CONFIG, subjects=table)
     assert summary.num_ignored == 1
+
+
+def test_a_given_field_needs_one_round_and_gives_the_same_archive(source, tmp_path):
+    build_volume_archive(source, tmp_path / "two.zip", CONFIG)
+    with open_archive(tmp_path / "two.zip") as archive:
+        fov_mm = archive.preparation["fov_mm"]
+        two = [archive.read_png(k) for k in range(len(archive))]
+    reports: list[tuple[int, int]] = []
+    build_volume_archive(
+        source, tmp_path / "one.zip", replace(CONFIG, fov_mm=fov_mm),
+        progress=lambda done, total, message: reports.append((done, total)),
+    )  # fmt: skip
+    assert reports == [(n, 3) for n in range(1, 4)]
+    with open_archive(tmp_path / "one.zip") as archive:
+        assert [archive.read_png(k) for k in range(len(archive))] == two
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_volumes_of_a_single_round_are_all_named_or_left_out(source, tmp_path, workers):
+    (source / "v1.nrrd").write_bytes(b"NRRD0004\nrubbish")
+    (source / "z.nrrd").write_bytes(b"")
+    config = replace(CONFIG, fov_mm=200.0)
+    with pytest.raises(ExtractError, match="2 of 4 volumes cannot be used, so nothing was written") as caught:
+        build_volume_archive(source, tmp_path / "a.zip", config, workers=workers)
+    assert "v1.nrrd" in str(caught.value) and "z.nrrd" in str(caught.value)
+    assert not list(tmp_path.glob("*.zip*")) and not list(tmp_path.glob(".*"))
+    summary = build_volume_archive(source, tmp_path / "a.zip", config, skip_unreadable=True, workers=workers)
+    assert summary.num_files == 2 and [item.file for item in summary.unreadable] == ["v1.nrrd", "z.nrrd"]
+
+
+def test_nrrd_and_nifti_lie_side_by_side(tmp_path):
+    import nibabel
+
+    folder = tmp_path / "v"
+    (folder / "deep").mkdir(parents=True)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    write_nrrd(folder / "a.nrrd", head_volume(), "PSR", (4.0, 4.0, 4.0))
+    nibabel.save(nibabel.Nifti1Image(head_volume(), affine), folder / "deep" / "b.nii.gz")
+    summary = build_volume_archive(folder, tmp_path / "a.zip", CONFIG)
+    with open_archive(tmp_path / "a.zip") as archive:
+        assert set(archive.subjects) == {"a", "deep/b"} and summary.num_files == 2
+        first, second = (
+            [archive.read_image(k) for k in np.flatnonzero(archive.subjects == name)]
+            for name in ("a", "deep/b")
+        )
+        assert np.abs(np.stack(first).astype(int) - np.stack(second)).max() <= 1
+
+
+def test_the_manifest_says_where_each_slice_is_and_the_preparation_how_it_was_made(source, tmp_path):
+    config = replace(
+        CONFIG, tilts_deg=(0.0, 10.0), slab_mm=8.0, slab="max", rgb="windows", fov_mm=180.0,
+        windows=("values:0,100", "values:50,255", "percentile:1,99"),
+    )  # fmt: skip
+    build_volume_archive(source, tmp_path / "a.zip", config)
+    with open_archive(tmp_path / "a.zip") as archive:
+        assert archive.image_shape == (3, 16, 16)
+        assert set(archive.manifest["tilt_deg"]) == {"0", "10"}
+        prepared = archive.preparation
+        assert prepared["slab_mm"] == 8.0 and prepared["slab"] == "max" and prepared["rgb"] == "windows"
+        assert prepared["windows"] == ["values:0,100", "values:50,255", "percentile:1,99"]
+        rows = archive.manifest[archive.manifest["source"] == "v0.nrrd"]
+        rows = rows[(rows["plane"] == "sagittal") & (rows["angle_deg"] == "0") & (rows["tilt_deg"] == "0")]
+        places = [SlicePlace.from_text(text, "here") for text in rows["affine"]]
+        steps = np.diff([place.matrix[0, 3] for place in places])
+        assert steps == pytest.approx(np.diff(rows["position_mm"].astype(float)), abs=1e-3)
+        assert places[0].matrix[:, 0] == pytest.approx(
+            [0, -180 / 16, 0]
+        )  # a column to the right is further back
+
+
+def test_a_resized_archive_says_where_its_larger_pixels_are(source, tmp_path):
+    build_volume_archive(source, tmp_path / "a.zip", CONFIG)
+    build_dataset(tmp_path / "a.zip", tmp_path / "b.zip", Transform(width=8, height=8))
+    with open_archive(tmp_path / "b.zip") as archive:
+        place = SlicePlace.from_text(archive.manifest["affine"][3], "here")
+    with open_archive(tmp_path / "a.zip") as archive:
+        before = SlicePlace.from_text(archive.manifest["affine"][3], "here")
+    assert place.matrix @ [2, 5, 0, 1] == pytest.approx(before.matrix @ [4.5, 10.5, 0, 1], abs=1e-3)

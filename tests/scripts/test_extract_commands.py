@@ -10,7 +10,7 @@ from extract.archive import open_archive
 from extract.errors import SettingsError
 from extract.split import read_split
 from scripts.cli import cli
-from scripts.extract import parse_angles
+from scripts.number_lists import parse_angles
 from tests.extract.making import head_volume, write_nrrd
 
 VOLUMES = ("volumes", "--source", ".", "--dest", "a.zip")
@@ -178,7 +178,7 @@ def test_wrong_flags_end_with_2(arguments, message):
 
 def test_an_empty_folder_ends_with_1(tmp_path):
     result = run("volumes", "--source", tmp_path, "--dest", tmp_path / "a.zip")
-    assert result.exit_code == 1 and "expected NRRD volumes" in said(result)
+    assert result.exit_code == 1 and "expected volumes" in said(result)
 
 
 @pytest.mark.parametrize(
