@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import resource
-import shlex
 import shutil
 import statistics
 import subprocess
@@ -43,10 +42,11 @@ def main() -> None:
         return
     result: dict[str, Any] = {
         "machine": {
-            "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+            "cpu": _processor(), "load_at_start": round(os.getloadavg()[0], 1), "cores": os.cpu_count(),
             "python": platform.python_version(), "numpy": np.__version__,
         },
-        "command": shlex.join(["python", "-m", "benchmarks.archive", *sys.argv[1:]]),
+        "command": f"python -m benchmarks.archive --sizes {options.sizes} --side {options.side} --rounds "
+        f"{options.rounds}",
         "side": options.side,
         "sizes": {},
     }  # fmt: skip
@@ -58,6 +58,15 @@ def main() -> None:
         if options.out:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

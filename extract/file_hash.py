@@ -3,7 +3,8 @@
 An archive is known by the hash of its bytes. Reading 20 GB for it at each opening takes a minute; so the hash
 of a large file is kept in the cache folder, and holds as long as the system reports the same inode, size,
 time of change and time of status change. The last of these cannot be set by a program: whoever writes to
-the file, or replaces it and gives the old date to the new one, alters it.
+the file, or replaces it and gives the old date to the new one, alters it. (On FAT, which has no such time, a
+file of the same size that is given the old date passes; its pictures' own hashes still tell.)
 """
 
 import hashlib

@@ -87,7 +87,7 @@ def _size_by_pillow(data: bytes, name: str) -> tuple[int, int]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of what Pillow would mend; whether it can be used is said below
             with Image.open(io.BytesIO(data), formats=OTHER_FORMATS) as opened:  # reads the header alone
                 return opened.size
     except Image.DecompressionBombError as error:

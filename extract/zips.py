@@ -3,6 +3,7 @@
 Entries are never unpacked by their names. Every reader here says beforehand how large an entry may be.
 """
 
+import os
 import stat
 import struct
 import zipfile
@@ -13,6 +14,9 @@ from pathlib import Path, PurePosixPath
 from extract.errors import ExtractError, name_some
 
 MAX_NAME_CHARS = 512
+LOCAL_HEADER = struct.Struct("<4s2xH18xHH")  # signature, flags, sizes of the name and of what is extra
+UTF8_FLAG = 0x800
+MAX_EXTRA_BYTES = 64  # read along; zip64 needs 20
 # What reading an entry raises: damaged, cut, encrypted, or packed by a method that Python does not know.
 ENTRY_ERRORS = (
     zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError, struct.error,
@@ -82,9 +86,36 @@ def read_entry(path: Path, opened: zipfile.ZipFile, name: str, max_bytes: int) -
             )
         if info.compress_size > path.stat().st_size:  # room is made for it before it is read
             raise zipfile.BadZipFile(f"a packed size of {info.compress_size:,} bytes")
-        return opened.read(info)
+        data = _read_stored(opened, info)
+        return opened.read(info) if data is None else data
     except (KeyError, *ENTRY_ERRORS) as error:
         raise ExtractError(
             f"{path}: expected a sound entry {name}, got {error}; the file is damaged or encrypted: "
             "make or copy it anew"
         ) from error
+
+
+def _read_stored(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes | None:
+    """The bytes of a sound entry that is stored as it is, in one call of the system and half the time.
+
+    None where anything is otherwise than in archives of ours: zipfile then reads it, or says what is wrong.
+    """
+    is_plain = info.compress_type == zipfile.ZIP_STORED and info.flag_bits & ~UTF8_FLAG == 0
+    if not is_plain or info.compress_size != info.file_size or opened.fp is None or not hasattr(os, "pread"):
+        return None
+    name = info.orig_filename.encode()
+    most = LOCAL_HEADER.size + len(name) + MAX_EXTRA_BYTES + info.file_size
+    found = os.pread(opened.fp.fileno(), most, info.header_offset)
+    if len(found) < LOCAL_HEADER.size:
+        return None
+    signature, flags, name_size, extra_size = LOCAL_HEADER.unpack_from(found)
+    start = LOCAL_HEADER.size + name_size + extra_size
+    data = found[start : start + info.file_size]
+    is_sound = (
+        signature == b"PK\x03\x04"
+        and flags == info.flag_bits
+        and found[LOCAL_HEADER.size : LOCAL_HEADER.size + name_size] == name
+        and len(data) == info.file_size
+        and zlib.crc32(data) == info.CRC
+    )
+    return data if is_sound else None

@@ -13,6 +13,7 @@ from PIL import Image
 
 import extract.archive_reader
 import extract.file_hash
+import extract.zips
 from extract.archive import ArchiveWriter, ImageRecord, file_sha256, open_archive
 from extract.cache import open_images
 from extract.cached import list_cached, remove_damaged, trim_cache
@@ -215,3 +216,20 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(tmp_path, monkey
     ):
         open_images(archive)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_entries_are_the_same_by_the_short_way_and_by_zipfile(tmp_path, monkeypatch):
+    path = write_archive(tmp_path / "a.zip", many_subjects(3)).path
+    prefixed = tmp_path / "p.zip"
+    prefixed.write_bytes(b"what a self-unpacking program would be" + path.read_bytes())
+    packed = tmp_path / "d.zip"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    read = []
+    for archive_path in (path, prefixed, packed):
+        with open_archive(archive_path) as archive:
+            read.append([archive.read_png(index) for index in range(9)])
+    monkeypatch.setattr(extract.zips, "_read_stored", lambda opened, info: None)
+    with open_archive(path) as archive:
+        assert [archive.read_png(index) for index in range(9)] == read[0] == read[1] == read[2]
