@@ -145,7 +145,7 @@ def _worker() -> list[str]:
 
 def _measure(command: list[str], options: argparse.Namespace) -> dict[str, Any]:
     environment = {
-        **os.environ, "OMP_NUM_THREADS": str(options.threads), "OMP_WAIT_POLICY": "PASSIVE",
+        **os.environ, "OMP_NUM_THREADS": str(options.threads), "GOMP_SPINCOUNT": "1000",
         "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     if command[0] == "python":

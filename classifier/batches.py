@@ -11,7 +11,7 @@ from torch import Tensor
 from classifier.augment import Augmentation, augment_batch
 from classifier.config import ClassifierConfig
 from classifier.data import LabeledImages, shuffled_indices
-from classifier.preprocess import Preprocessing
+from classifier.preprocess import PreparedImages, Preprocessing
 from extract.seeds import derive_seed
 
 PREDICT_BATCH = 256
@@ -35,7 +35,7 @@ class TrainingBatches:
         device: torch.device,
     ) -> None:
         self.device, self.bs = device, config.batch_size
-        self._images, self._preprocessing = images.images, preprocessing
+        self._images = PreparedImages(images.images, preprocessing)
         self._targets = torch.from_numpy(targets).to(device)
         self._weights = torch.from_numpy(sample_weights(images, targets, config.balance_classes)).to(device)
         self._augmentation = Augmentation(mirror=config.mirror) if config.augment else None
@@ -52,7 +52,7 @@ class TrainingBatches:
         for _ in range(len(self)):
             indices = next(self._order)
             self._left -= 1
-            batch = self._preprocessing.to_batch(self._images.gather(indices), self.device)
+            batch = self._images.batch(indices, self.device)
             if self._augmentation is not None:
                 batch = augment_batch(batch, self._augmentation, self._generator)
             rows = torch.from_numpy(indices).to(self.device)
@@ -68,16 +68,17 @@ class ValidationBatches:
         self, images: LabeledImages, num_classes: int, preprocessing: Preprocessing, device: torch.device
     ) -> None:
         self.device, self.bs = device, PREDICT_BATCH
-        self._images, self._preprocessing = images.images, preprocessing
+        self._num_images = len(images)
+        self._images = PreparedImages(images.images, preprocessing)
         self._targets = torch.from_numpy(images.soft_labels(num_classes)).to(device)
 
     def __len__(self) -> int:
-        return -(-len(self._images) // self.bs)
+        return -(-self._num_images // self.bs)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self._images), self.bs):
-            rows = np.arange(start, min(start + self.bs, len(self._images)))
-            batch = self._preprocessing.to_batch(self._images.gather(rows), self.device)
+        for start in range(0, self._num_images, self.bs):
+            rows = np.arange(start, min(start + self.bs, self._num_images))
+            batch = self._images.batch(rows, self.device)
             yield batch, self._targets[start : start + self.bs]
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from extract.errors import SettingsError
+from extract.preprocessing import PLAIN, PreprocessConfig, parse_preprocessing
 
 SMALL_RESNET = "small_resnet"
 KEEP = ("best", "last")
@@ -19,6 +20,7 @@ class ClassifierConfig:
     lr: float | None = None  # peak of the one-cycle schedule; None = the network's own, see `peak_lr`
     weight_decay: float = 0.05  # decoupled (AdamW); biases and normalisation are spared
     warmup: float = 0.2  # share of the steps until the peak
+    preprocessing: PreprocessConfig = PLAIN  # before the network; also a name or a mapping of settings
     augment: bool = True  # small shifts, turns, zooms, brightness and contrast
     mirror: bool = False  # left-right; only where the anatomy or its label names no side
     label_smoothing: float = 0.0  # share of each label spread evenly over all classes
@@ -31,6 +33,7 @@ class ClassifierConfig:
     threads: int | None = None  # CPU threads of torch during the training; None = as they are
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "preprocessing", parse_preprocessing(self.preprocessing))
         for name in ("steps", "batch_size", "validate_every"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         _require(

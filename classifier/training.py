@@ -62,12 +62,12 @@ def train_classifier(
     _refuse_missing_classes(targets, classes)
     _refuse_unfit_validation(train, val, classes)
     device = choose_device(config.device)
-    preprocessing = fit_preprocessing(train.images)
+    preprocessing = fit_preprocessing(train.images, config.preprocessing)
     with _reproducible(config, device):
         model = build_model(
             config.arch,
             len(classes),
-            preprocessing.channels,
+            preprocessing.input_channels,
             preprocessing.input_size,
             pretrained=config.pretrained,
             seed=derive_seed(config.seed, "model"),

@@ -53,6 +53,9 @@ class ImageRecord:
     tilt_deg: float | None = None  # of a plane, about its other axis
     affine: str = ""  # of a slice: see extract.slice_place.SlicePlace.to_text
     # Optional columns go here, see `archive_lists.COLUMNS`.
+    source_width: int | None = None  # pixels of the picture that the image was made of, upright
+    source_height: int | None = None
+    part: str = ""  # of the division that the pictures came in (train, val, test); no split
 
     def __post_init__(self) -> None:
         if self.origin not in ORIGINS:

@@ -23,7 +23,8 @@ BASIC_COLUMNS = (  # in every manifest
 # it is written and read by the field's type, a manifest has it only where an image of the archive fills it
 # (so the bytes of all other archives stay what they were), and where it is missing it reads as empty.
 COLUMNS = (
-    *BASIC_COLUMNS, "tilt_deg", "affine",
+    *BASIC_COLUMNS,
+    "tilt_deg", "affine", "source_width", "source_height", "part",
 )  # fmt: skip
 MAX_NUM_CLASSES = 100_000
 ORIGINS = ("real", "synthetic")

@@ -31,6 +31,7 @@ class BuildSummary:
     unreadable: tuple[Unreadable, ...] = ()  # left out
     num_ignored: int = 0  # files in the folder that are of no known kind
     empty_folders: tuple[str, ...] = ()  # where a class was meant, it has no picture
+    notes: tuple[str, ...] = ()  # what should be looked at before the archive is used
 
 
 def refuse_unreadable(unreadable: Sequence[Unreadable], num_files: int, what: str, skip: bool) -> None:

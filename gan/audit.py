@@ -103,7 +103,8 @@ def audit(
     Args:
         extractor: nearest neighbours are found by its features, and by plain intensities as well.
         network: a snapshot or run folder; archive, split and fold are then looked up beside it.
-        seeds: of the images, with `network`.
+        seeds: of the images, with `network`; a conditional one makes the classes as often as they are in
+            the training part.
         fakes: an archive of generated images instead; `data` (and, for held-out images, `split` and `fold`)
             must then be those of the generator.
         mirror: a mirrored copy is a copy.
@@ -119,7 +120,7 @@ def audit(
     notes: list[str] = []
     if network is not None:
         reals = reals_of_network(network, data, split, fold, progress)
-        generated = sample(network, seeds, truncation_psi, noise_mode, batch_size, device, progress)
+        generated = sample(network, seeds, reals, truncation_psi, noise_mode, batch_size, device, progress)
     else:
         assert fakes is not None
         if data is None:

@@ -10,10 +10,13 @@ import numpy as np
 from extract.archive import open_archive
 from extract.cache import open_images
 from extract.errors import SettingsError
+from extract.folder_archive import archive_of
 from extract.png import encode_png
 from extract.progress import Progress
 from extract.split import read_split
+from gan.class_shares import assign_classes, shares_of
 from gan.errors import GanError
+from gan.images import channels_last
 from gan.reference import find_reference, part_rows
 from gan.sampling import check_sampling, open_sampler
 from gan.snapshot import read_snapshot, refuse_overlap
@@ -29,6 +32,7 @@ class Generated:
     seeds: list[str]  # empty where unknown
     source: Path  # snapshot or archive
     snapshot_sha256: str  # empty where unknown
+    classes: list[str]  # that the generator was asked for; empty where there are none
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class RealSides:
     images: np.ndarray  # (M, C, H, W) uint8, all of the archive
     files: list[str]  # of all
     subjects: np.ndarray  # (M,) str
+    labels: np.ndarray  # (M,) class names, empty where unlabeled
     train: np.ndarray  # rows that the generator learned from
     held_out: np.ndarray  # rows that it never saw; may be empty
     split_sha256: str | None
@@ -51,7 +56,8 @@ def reals_of_network(
 ) -> RealSides:
     snapshot = read_snapshot(network)
     reference = find_reference(snapshot, data, None, split, fold, None)
-    reals = reals_of_split(reference.data, reference.split, reference.fold, progress)
+    own_fold = None if reference.split is None else reference.fold
+    reals = reals_of_split(reference.data, reference.split, own_fold, progress)
     if reals.archive_sha256 != snapshot.archive_sha256:
         raise GanError(
             f"--data={reference.data}: expected the archive that {snapshot.path} was trained on "
@@ -67,7 +73,7 @@ def reals_of_network(
 
 
 def reals_of_split(data: Path, split: Path | None, fold: int | None, progress: Progress) -> RealSides:
-    with open_archive(data) as archive:
+    with open_archive(archive_of(data, progress)) as archive:
         folds = None if split is None else read_split(split, archive)
         if folds is None and fold is not None:
             raise SettingsError(f"--fold={fold}: expected the split it belongs to, got none; give --split")
@@ -87,6 +93,7 @@ def reals_of_split(data: Path, split: Path | None, fold: int | None, progress: P
             images=open_images(archive, progress),
             files=archive.names,
             subjects=archive.subjects,
+            labels=archive.manifest["label"].to_numpy(),
             train=train,
             held_out=held_out,
             split_sha256=None if folds is None else folds.sha256,
@@ -97,33 +104,38 @@ def reals_of_split(data: Path, split: Path | None, fold: int | None, progress: P
 def sample(
     network: Path,
     seeds: Sequence[int],
+    reals: RealSides,
     truncation_psi: float,
     noise_mode: str,
     batch_size: int,
     device: str,
     progress: Progress,
 ) -> Generated:
+    """The images of the seeds; a conditional generator makes the classes as often as the training part."""
     snapshot = read_snapshot(network)
-    if snapshot.classes:
-        raise SettingsError(
-            f"--network={snapshot.path}: expected an unconditional generator, got one with classes; make "
-            "an archive with gan generate --class and audit it with --fakes"
-        )
     check_sampling(seeds, noise_mode, batch_size, truncation_psi)
-    sampler = open_sampler(network, device=device)
+    numbers: list[int] | None = None
+    if snapshot.classes:
+        taught = reals.labels[reals.train]
+        shares = shares_of(snapshot, None, {name: float((taught == name).sum()) for name in snapshot.classes})
+        assert shares is not None
+        numbers = assign_classes(len(seeds), shares)
+    sampler = open_sampler(network, device=device, several_classes=numbers is not None)
     images = np.empty((len(seeds), *snapshot.image_shape), dtype=np.uint8)
     done = 0
-    for part, pixels in sampler.batches(seeds, truncation_psi, noise_mode, batch_size):
+    for part, pixels in sampler.batches(seeds, truncation_psi, noise_mode, batch_size, numbers):
         images[done : done + len(part)] = pixels
         done += len(part)
         progress(done, len(seeds), "images sampled")
-    hashes = [hashlib.sha256(encode_png(_as_stored(image))).hexdigest() for image in images]
-    files = [f"seed{seed:04d}.png" for seed in seeds]
-    return Generated(images, files, hashes, [str(seed) for seed in seeds], snapshot.path, snapshot.sha256)
-
-
-def _as_stored(image: np.ndarray) -> np.ndarray:
-    return image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
+    return Generated(
+        images=images,
+        files=[f"seed{seed:04d}.png" for seed in seeds],
+        sha256=[hashlib.sha256(encode_png(channels_last(image))).hexdigest() for image in images],
+        seeds=[str(seed) for seed in seeds],
+        source=snapshot.path,
+        snapshot_sha256=snapshot.sha256,
+        classes=[""] * len(seeds) if numbers is None else [snapshot.classes[number] for number in numbers],
+    )
 
 
 def read_generated(fakes: Path, progress: Progress) -> Generated:
@@ -137,4 +149,5 @@ def read_generated(fakes: Path, progress: Progress) -> Generated:
             seeds=manifest["seed"].tolist(),
             source=fakes,
             snapshot_sha256=snapshots.pop() if len(snapshots) == 1 else "",
+            classes=manifest["class"].tolist(),
         )

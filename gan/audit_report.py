@@ -53,7 +53,7 @@ def write_audit(audit: Audit, outdir: Path, *, overwrite: bool = False) -> list[
     rows = _rows(audit)
     write_text(outdir / "nearest.csv", _csv(rows))
     flagged = [row for row, is_copy in zip(rows, audit.flagged, strict=True) if is_copy]
-    columns = ("file", "sha256", "seed", "copy_of", "copy_of_subject", "copy_score", "correlation")
+    columns = ("file", "sha256", "seed", "class", "copy_of", "copy_of_subject", "copy_score", "correlation")
     write_text(
         outdir / "copies.csv", _csv([{name: row[name] for name in columns} for row in flagged], columns)
     )
@@ -127,6 +127,7 @@ def _rows(audit: Audit) -> list[dict[str, Any]]:
             "file": file,
             "sha256": audit.generated.sha256[index],
             "seed": audit.generated.seeds[index],
+            "class": audit.generated.classes[index],
             "train_file": reals.files[near[index]],
             "train_subject": reals.subjects[near[index]],
             "train_mirrored": int(audit.to_train.places[index] >= len(train)),

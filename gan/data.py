@@ -10,6 +10,7 @@ from torch import Tensor
 from extract.archive import Archive, open_archive
 from extract.cache import open_images
 from extract.errors import SettingsError
+from extract.folder_archive import archive_of
 from extract.progress import Progress, no_progress
 from extract.split import read_split
 from gan.errors import GanError
@@ -94,7 +95,7 @@ def open_training_images(
         SettingsError: if the options do not fit the archive.
         GanError: if nothing is left to train on.
     """
-    with open_archive(data) as archive:
+    with open_archive(archive_of(data, progress)) as archive:
         _check_shape(archive)
         real = archive.is_real
         if split is None:
@@ -114,7 +115,7 @@ def open_training_images(
         classes = _classes(archive, rows, data) if cond else ()
         subjects = sorted({str(name) for name in archive.subjects[rows] if str(name)})
         return TrainingImages(
-            name=data.stem,
+            name=data.name if data.is_dir() else data.stem,
             images=open_images(archive, progress),
             rows=rows.astype(np.int64),
             mirror=mirror,

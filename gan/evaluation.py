@@ -12,6 +12,7 @@ from extract.archive import open_archive
 from extract.atomic import write_text
 from extract.cache import open_images
 from extract.errors import SettingsError, name_some
+from extract.folder_archive import archive_of
 from extract.json_values import json_value
 from extract.progress import Progress, no_progress
 from extract.split import read_split
@@ -240,7 +241,7 @@ def _open_reference(reference: Reference, snapshot: Snapshot, progress: Progress
         )
     if reference.part in ("train", "all"):
         return reals
-    with open_archive(reference.data) as archive:
+    with open_archive(archive_of(reference.data)) as archive:
         assert reference.split is not None
         rows = part_rows(read_split(reference.split, archive), archive, reference.fold, reference.part)
         subjects = tuple(sorted({str(name) for name in archive.subjects[rows]}))

@@ -11,6 +11,7 @@ import torch
 
 from extract.archive import open_archive
 from extract.errors import SettingsError, name_some
+from extract.folder_archive import archive_of
 from extract.split import read_split
 from gan.config import TrainConfig
 from gan.data import TrainingImages
@@ -96,7 +97,7 @@ def _refuse_taught_on_test(name: str, extractor: FeatureExtractor, config: Train
     """
     if config.split is None or not isinstance(extractor, TaughtOnSubjects):
         return
-    with open_archive(config.data) as archive:
+    with open_archive(archive_of(config.data)) as archive:
         rows = read_split(config.split, archive).rows(archive, config.fold, "test")
         tested = {str(subject) for subject in archive.subjects[rows]}
     known = sorted(tested & {*extractor.train_subjects, *extractor.val_subjects})

@@ -86,10 +86,23 @@ def plan(
         lines = overview(config, data, job, place)
         lines += _extent_lines(job, extent)
         lines.append(f"Metrics:            {', '.join(metric.text for metric in measures.metrics) or 'none'}")
-        lines += [f"Warning: {text}." for text in list_warnings(config, job.recipe, data, device)]
+        lines += job.start_notes
+        warnings = [*list_warnings(config, job.recipe, data, device), *_missing_devices(config)]
+        lines += [f"Warning: {text}." for text in warnings]
         lines += ["", tables[0], "", tables[1], ""]
         lines += _cost_lines(job, extent, probe_sec, config.gpus, progress)
     return options, "\n".join(lines)
+
+
+def _missing_devices(config: TrainConfig) -> list[str]:
+    """A plan may be made on another machine than the training's; there it would be refused."""
+    found = torch.cuda.device_count()
+    if config.gpus == 1 or config.device == "cpu" or found >= config.gpus:
+        return []
+    return [
+        f"--gpus={config.gpus}: this machine has {found} CUDA devices, so that the training cannot start "
+        f"here; with --device=cpu it would take {config.gpus} processes on the CPU"
+    ]
 
 
 def measure_extent(config: TrainConfig, job: Job) -> Extent:

@@ -11,6 +11,7 @@ import numpy as np
 from extract.archive import Archive, open_archive
 from extract.errors import SettingsError, name_some
 from extract.fold import PARTS
+from extract.folder_archive import archive_of
 from extract.split import Split
 from gan.errors import GanError
 from gan.features import FeatureExtractor, TaughtOnSubjects
@@ -49,7 +50,7 @@ def find_reference(
         data = _recorded_file(recorded.get("training_set_kwargs", {}).get("path"), snapshot, "--data")
     if mirror is None:
         mirror = bool(recorded.get("training_set_kwargs", {}).get("xflip", False))
-    with open_archive(data) as archive:
+    with open_archive(archive_of(data)) as archive:
         is_its_own = archive.sha256 == snapshot.archive_sha256
     if split is None and snapshot.split_sha256 is not None and is_its_own:
         split = _recorded_file(own.get("split"), snapshot, "--split")
@@ -121,7 +122,7 @@ def _recorded_file(recorded: str | None, snapshot: Snapshot, option: str) -> Pat
             f"{OPTIONS_NAME} that names it"
         )
     path = Path(recorded)
-    if not path.is_file():
+    if not path.exists():
         raise GanError(
             f"Could not look up dataset options; please specify {option}: {path}, which the run was trained "
             "with, is not there any more"

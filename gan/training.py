@@ -249,8 +249,9 @@ def _stop_if_asked(session: Session, stop: StopRequest) -> None:
     number = session.job.ranks.largest(0 if stop.signal is None else stop.signal.value)
     if number == 0:
         return
-    with session.job.ranks.together():  # a process that left sooner would have the writing one ended
+    with session.job.ranks.together():
         stop_if_diverged(session)
+    with session.job.ranks.together():  # a process that left sooner would have the writing one ended
         save_state(session)
     interrupted = TrainingInterrupted(Signals(number).name, number, session.run_dir, session.job.kimg)
     session.log(f"Stopped: {interrupted}")

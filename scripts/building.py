@@ -32,6 +32,8 @@ def print_summary(summary: BuildSummary, what: str) -> None:
         click.echo(f"ignored: {summary.num_ignored} other files in the folder", err=True)
     if summary.empty_folders:
         click.echo(f"note: no picture in the folder {', '.join(map(repr, summary.empty_folders))}", err=True)
+    for note in summary.notes:
+        click.echo(f"note: {note}", err=True)
     counts = ", ".join(f"{name} {count}" for name, count in summary.counts.items())
     left_out = f", {len(summary.unreadable)} left out" if summary.unreadable else ""
     click.echo(

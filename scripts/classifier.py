@@ -48,6 +48,13 @@ def commands() -> None:
 @click.option(
     "--augment/--no-augment", default=True, show_default=True, help="Small shifts, turns, zooms, brightness."
 )
+@click.option(
+    "--preprocessing",
+    default="plain",
+    show_default=True,
+    metavar="NAME|FILE.json",
+    help="Steps before the network, kept in the model; see `synthlabel extract preprocess`.",
+)
 @click.option("--mirror", is_flag=True, help="Also mirror left-right; only where no label names a side.")
 @click.option("--validate-every", type=int, default=100, show_default=True, metavar="STEPS")
 @click.option(
@@ -77,6 +84,7 @@ def train(
     label_smoothing: float,
     balance_classes: bool,
     augment: bool,
+    preprocessing: str,
     mirror: bool,
     validate_every: int,
     keep: str,
@@ -87,6 +95,7 @@ def train(
 ) -> None:
     """Train a classifier; validation chooses checkpoint and temperature, the test part stays closed."""
     from classifier.config import ClassifierConfig
+    from extract.preprocessing import load_preprocessing
 
     config = ClassifierConfig(
         arch=arch,
@@ -98,6 +107,7 @@ def train(
         label_smoothing=label_smoothing,
         balance_classes=balance_classes,
         augment=augment,
+        preprocessing=load_preprocessing(preprocessing),
         mirror=mirror,
         validate_every=validate_every,
         keep=keep,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from extract.errors import ExtractError, SettingsError
-from scripts.building import building_options, print_summary
 from scripts.dataset import dataset
+from scripts.extract_images import images, preprocess
 from scripts.extract_pack import cache, pack, unpack
 from scripts.extract_volumes import place_back, volumes
 from scripts.number_lists import parse_numbers
@@ -26,7 +26,7 @@ def commands() -> None:
 
 
 commands.add_command(dataset)
-for command in (volumes, place_back, pack, unpack, cache):
+for command in (volumes, place_back, images, preprocess, pack, unpack, cache):
     commands.add_command(command)
 
 
@@ -46,61 +46,6 @@ def phantom(out: Path, subjects: int, seed: int, voxel_mm: float, noise: float, 
     with progress_bar("phantoms") as progress:
         paths = write_phantoms(out, subjects, seed, config, progress=progress)
     click.echo(f"{out}: {len(paths)} volumes and subjects.csv")
-
-
-@commands.command()
-@click.option("--source", type=FOLDER, required=True, help="Folder with one folder a class.")
-@click.option("--dest", type=FILE, required=True, help="Archive to write (.zip).")
-@click.option("--size", type=int, default=256, show_default=True, help="Pixels a side, a power of two.")
-@click.option("--subjects", type=FILE, default=None, help="CSV of files and subjects.")
-@click.option(
-    "--subject-pattern",
-    default=None,
-    metavar="REGEX",
-    help="Finds the subject in a file's path: the group `subject`, or all groups joined by -.",
-)
-@click.option(
-    "--file-column", default=None, help="Column of file paths.  [default: file, path, ..., class/name]"
-)
-@click.option(
-    "--subject-column", default=None, help="Column of subjects.  [default: subject_id, patient_key, ...]"
-)
-@click.option("--label-column", default=None, help="Column of classes.  [default: the folder is the class]")
-@click.option("--rgb", is_flag=True, help="Keep color; otherwise gray.")
-@click.option(
-    "--fit",
-    type=click.Choice(["pad", "crop", "squash"]),
-    default="pad",
-    show_default=True,
-    help="What to do with pictures that are not square.",
-)
-@building_options
-def images(
-    source: Path,
-    dest: Path,
-    size: int,
-    subjects: Path | None,
-    subject_pattern: str | None,
-    file_column: str | None,
-    subject_column: str | None,
-    label_column: str | None,
-    rgb: bool,
-    fit: str,
-    workers: int | None,
-    skip_unreadable: bool,
-    overwrite: bool,
-) -> None:
-    """Bring a folder of pictures into an archive."""
-    from extract.images import ImageConfig, SubjectRule, build_image_archive
-
-    config = ImageConfig(size=size, rgb=rgb, fit=fit)
-    rule = SubjectRule(subjects, subject_pattern, file_column, subject_column, label_column)
-    with progress_bar("images") as progress:
-        summary = build_image_archive(
-            source, dest, config, rule, workers=workers, skip_unreadable=skip_unreadable, overwrite=overwrite,
-            progress=progress,
-        )  # fmt: skip
-    print_summary(summary, "pictures")
 
 
 @commands.command()

@@ -46,7 +46,7 @@ def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), help="Where to make the run folder."
 )
-@click.option("--data", type=click.Path(path_type=Path), help="Archive of training images (.zip).")
+@click.option("--data", type=click.Path(path_type=Path), help="Archive (.zip) or folder of training images.")
 @click.option(
     "--split", type=click.Path(path_type=Path), help="Split file: train on one fold's training part alone."
 )

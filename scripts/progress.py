@@ -28,24 +28,33 @@ def progress_bar(title: str) -> Iterator[Progress]:
     )  # fmt: skip
     with bar:
         task = bar.add_task(title, total=None, message="")
+        is_first = True
 
         def report(done: int, total: int, message: str) -> None:
+            nonlocal is_first
+            if is_first:  # what an earlier run has done says nothing of the speed of this one
+                bar.reset(task, completed=done, total=total, message=message)
+                is_first = False
             bar.update(task, completed=done, total=total, message=message)
 
         yield report
 
 
 def _line_reporter(title: str) -> Progress:
-    started = time.monotonic()
-    last = started
+    last = time.monotonic()
+    first: tuple[float, int] | None = None  # time and place of the first report: a resumed job begins midway
 
     def report(done: int, total: int, message: str) -> None:
-        nonlocal last
+        nonlocal last, first
         now = time.monotonic()
+        if first is None or done < first[1]:
+            first = (now, done)
         if now - last < LOG_INTERVAL_SEC:
             return
         last = now
-        left = f" ({(now - started) * (total - done) / done:.0f} s left)" if done else ""
+        started, done_before = first
+        rate = (done - done_before) / max(now - started, 1e-9)
+        left = f" ({(total - done) / rate:.0f} s left)" if rate > 0 else ""
         click.echo(f"{title}: {done}/{total} {message}{left}", err=True)
 
     return report

@@ -12,18 +12,21 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     create_model,
+    model_serializer,
     model_validator,
 )
 
 from classifier.config import ClassifierConfig
 from extract.errors import SettingsError
+from extract.preprocessing import PLAIN, PreprocessConfig, parse_preprocessing
 from gan.config import TrainConfig
 from semisup.arms import ARMS
 
 # What the engine sets itself, run by run; everything else of the two packages' settings may stand in a study.
-CLASSIFIER_SET_HERE = frozenset({"seed", "threads", "calibrate"})
+CLASSIFIER_SET_HERE = frozenset({"seed", "threads", "calibrate", "preprocessing"})
 GAN_SET_HERE = frozenset({"data", "split", "fold", "outdir", "resume", "cond", "metrics", "gpus", "workers"})
 
 
@@ -70,8 +73,23 @@ class PseudoConfig(Section):
     pseudo_share: float = Field(default=0.5, gt=0, le=1)
 
 
+class PreprocessedSection(Section):
+    """Settings with steps before the network: a preset's name, or a mapping of settings."""
+
+    preprocessing: Annotated[PreprocessConfig, BeforeValidator(parse_preprocessing)] = PLAIN
+
+    @model_serializer(mode="wrap")
+    def _leave_out_plain(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if self.preprocessing == PLAIN:  # studies that began before there were steps go on
+            content.pop("preprocessing", None)
+        else:
+            content["preprocessing"] = self.preprocessing.differences()
+        return content
+
+
 def _section_from(
-    settings: type, name: str, leave_out: frozenset[str], extra: dict[str, Any]
+    settings: type, name: str, leave_out: frozenset[str], extra: dict[str, Any], base: type[Section] = Section
 ) -> type[Section]:
     """A section with the fields of another package's settings dataclass, less what the engine sets itself."""
     hints = typing.get_type_hints(settings)
@@ -86,14 +104,16 @@ def _section_from(
             default = Field(default_factory=field.default_factory)
         fields[field.name] = (hints[field.name], default)
     # `__module__` makes it importable, so that it pickles.
-    return create_model(name, __base__=Section, __module__=__name__, **fields)
+    return create_model(name, __base__=base, __module__=__name__, **fields)
 
 
 if typing.TYPE_CHECKING:  # their fields are known at run time alone
     ClassifierSection = Any
     GanSection = Any
 else:
-    ClassifierSection = _section_from(ClassifierConfig, "ClassifierSection", CLASSIFIER_SET_HERE, {})
+    ClassifierSection = _section_from(
+        ClassifierConfig, "ClassifierSection", CLASSIFIER_SET_HERE, {}, PreprocessedSection
+    )
     GanSection = _section_from(
         TrainConfig, "GanSection", GAN_SET_HERE, {"network": (Path | dict[int, Path] | None, None)}
     )

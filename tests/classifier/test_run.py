@@ -8,6 +8,7 @@ from classifier.config import ClassifierConfig
 from classifier.errors import ClassifierError
 from classifier.run import Provenance, load_classifier
 from classifier.training import train_classifier
+from extract.preprocessing import PRESETS
 from tests.classifier.toys import CLASSES, toy_images
 
 
@@ -139,3 +140,28 @@ def test_a_full_disk_is_an_error_of_the_system_and_keeps_the_run(classifier, run
     monkeypatch.undo()
     assert load_classifier(run_dir).classes == classifier.classes
     assert not list(run_dir.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["plain", "pneumonia-backbone", "brain-planes"])
+def test_steps_are_alike_in_training_in_memory_and_read_back(name, tmp_path):
+    config = ClassifierConfig(steps=4, batch_size=8, validate_every=2, preprocessing=PRESETS[name])
+    train, val = toy_images(24, seed=1), toy_images(12, seed=2)
+    trained = train_classifier(train, val, CLASSES, config)
+    trained.save(tmp_path / "run")
+    again = load_classifier(tmp_path / "run")
+    assert again.preprocessing == trained.preprocessing and again.config == config
+    assert np.array_equal(again.predict_logits(val.images), trained.predict_logits(val.images))
+    alone = [again.predict_logits(val.images.subset(np.array([k]))) for k in range(12)]
+    np.testing.assert_allclose(np.concatenate(alone), again.predict_logits(val.images), atol=1e-5)
+
+
+def test_a_model_of_the_first_preprocessing_reads_and_predicts_as_ever(classifier, run_dir):
+    path = run_dir / "model.json"
+    description = json.loads(path.read_text())
+    written = description["preprocessing"]
+    assert written.pop("version") == 2 and written.pop("steps")["normalize"] == "dataset"
+    description["preprocessing"] = {**written, "version": 1, "resize": None}
+    del description["config"]["preprocessing"]
+    path.write_text(json.dumps(description))
+    images = toy_images(12, seed=5).images
+    assert np.array_equal(load_classifier(run_dir).predict_logits(images), classifier.predict_logits(images))

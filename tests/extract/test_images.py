@@ -7,7 +7,6 @@ from PIL import Image
 from extract.archive import open_archive
 from extract.errors import ExtractError, SettingsError
 from extract.images import ImageConfig, SubjectRule, build_image_archive, prepare_image
-from extract.subjects import read_subject_table
 
 SMALL = ImageConfig(size=16)
 PATTERN = SubjectRule(pattern=r"(?P<subject>p\d+)_")
@@ -39,7 +38,10 @@ def test_folders_become_classes_and_the_pattern_finds_the_subject(source, tmp_pa
             "rgb": False,
             "fit": "pad",
             "left_out": [],
+            "shape_clue": None,
         }
+        assert archive.manifest["source_width"].tolist() == ["30"] * 12
+        assert archive.manifest["source_height"].tolist() == ["20"] * 12
 
 
 @pytest.mark.parametrize(
@@ -115,8 +117,10 @@ def test_subjects_are_mandatory():
         SubjectRule(Path("t.csv"), "x")
     with pytest.raises(SettingsError, match="must be a regular expression"):
         SubjectRule(pattern="(")
-    with pytest.raises(SettingsError, match="need --subjects TABLE"):
+    with pytest.raises(SettingsError, match="--label-column needs --subjects TABLE or --labels TABLE"):
         SubjectRule(pattern="x", label_column="type")
+    with pytest.raises(SettingsError, match="--subject-column needs --subjects TABLE"):
+        SubjectRule(pattern="x", subject_column="who")
 
 
 def test_a_picture_outside_a_class_folder_is_refused(source, tmp_path):
@@ -264,17 +268,3 @@ def test_shrinking_averages(tmp_path):
 def test_settings_outside_their_range_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
         ImageConfig(**settings)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"file;subject_id\na/x.png;p1\n", "columns with commas between them, got semicolons"),
-        ("file,subject_id\na/x.png,José\n".encode("latin-1"), "a CSV table in UTF-8"),
-        (b"file,subject_id\na/x.png,p1\n,\n", "got none for line 3"),
-    ],
-)
-def test_a_table_as_spreadsheets_save_it_is_refused_with_the_remedy(tmp_path, content, message):
-    (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(ExtractError, match=message):
-        read_subject_table(tmp_path / "t.csv")

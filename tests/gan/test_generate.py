@@ -112,6 +112,8 @@ def test_seeds_are_ranges_and_lists():
         ({"batch_size": 0}, "--batch must be at least 1"),
         ({"seeds": []}, "--seeds must name at least one seed"),
         ({"seeds": [2**32]}, "--seeds must be between 0 and"),
+        ({"precision": "half"}, "--precision must be one of fp32, bf16, fp16, got 'half'"),
+        ({"precision": "fp16"}, "--precision=fp16 is for GPUs"),
     ],
 )
 def test_wrong_settings_are_refused(trained: Path, tmp_path: Path, arguments: dict, sentence: str):
@@ -132,6 +134,16 @@ def test_settings_that_give_no_picture_are_refused(trained: Path, tmp_path: Path
 def test_a_range_that_would_fill_the_memory_is_refused():
     with pytest.raises(SettingsError, match="at most 10,000,000 seeds"):
         parse_seeds("0-5000000000")
+
+
+def test_bf16_gives_nearly_the_same_images_and_is_told_in_the_archive(trained: Path, tmp_path: Path):
+    generate_archive(trained, range(8), tmp_path / "fp32.zip")
+    generate_archive(trained, range(8), tmp_path / "bf16.zip", precision="bf16")
+    exact, rounded = (pixels_of(tmp_path / f"{name}.zip").astype(int) for name in ("fp32", "bf16"))
+    assert np.abs(exact - rounded).max() > 0 and np.abs(exact - rounded).mean() < 2
+    for name in ("fp32", "bf16"):
+        with open_archive(tmp_path / f"{name}.zip") as archive:
+            assert archive.preparation["precision"] == name
 
 
 def test_pictures_that_are_there_are_left_alone(trained: Path, tmp_path: Path):

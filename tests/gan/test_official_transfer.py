@@ -14,6 +14,7 @@ from gan.config import TrainConfig, describe
 from gan.job import Job
 from gan.networks import choose_device
 from gan.official_files import find_network
+from gan.planning import plan
 from gan.preparation import open_data, prepare_job
 from gan.snapshot import read_snapshot, refuse_overlap
 from gan.training import train
@@ -198,6 +199,8 @@ def test_a_run_from_an_official_file_says_so_and_is_never_taken_for_clean(
         outdir=tmp_path / "runs",
         **SAME_SIZE,
     )
+    _, text = plan(config, probe_sec=0)
+    assert "G: from 3 to 1 colour channels" in text
     final = train(config)
     assert not source.with_suffix(".ran").exists()
     assert "resumecustom" in final.parent.name

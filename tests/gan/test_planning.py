@@ -53,6 +53,15 @@ def test_the_plan_says_what_it_does_not_know(tiny: TrainConfig):
     assert "Training part:      all real images (48), 12 subjects" in text
 
 
+@pytest.mark.skipif(torch.cuda.device_count() >= 64, reason="needs a machine with fewer CUDA devices")
+def test_the_plan_for_another_machine_warns_of_the_devices_that_are_missing(tiny: TrainConfig):
+    config = replace(tiny, gpus=64, batch=64)
+    _, text = plan(replace(config, device="auto"), probe_sec=0)
+    assert "Warning: --gpus=64: this machine has" in text
+    _, text = plan(replace(config, device="cpu"), probe_sec=0)
+    assert "Warning: --gpus" not in text
+
+
 def test_the_plan_measures_time_and_memory_on_a_scratch_copy(tiny: TrainConfig, tmp_path: Path):
     before = torch.get_rng_state()
     _, text = plan(replace(tiny, outdir=tmp_path / "runs"), probe_sec=0.5)

@@ -404,6 +404,19 @@ def test_a_network_is_audited_by_its_seeds_with_the_hashes_that_generate_gives(t
     assert not set(found.reals.subjects[found.reals.held_out]) & set(snapshot.subjects)
 
 
+def test_a_conditional_network_makes_the_classes_as_often_as_the_training_has_them(
+    trained_conditional, tmp_path
+):
+    found = audit(PixelExtractor(), network=trained_conditional, seeds=range(8))
+    assert sorted(found.generated.classes) == ["bar"] * 4 + ["disc"] * 4
+    generate_archive(trained_conditional, range(8), tmp_path / "a.zip", class_shares={"bar": 1, "disc": 1})
+    with open_archive(tmp_path / "a.zip") as archive:
+        assert found.generated.sha256 == archive.manifest["sha256"].tolist()
+        assert found.generated.classes == archive.manifest["label"].tolist()
+    write_audit(found, tmp_path / "out")
+    assert ",class," in (tmp_path / "out" / "nearest.csv").read_text().splitlines()[0]
+
+
 def test_a_fold_that_the_generator_learned_from_is_refused(trained, shapes_split):
     with pytest.raises(
         GanError, match=r"the generator was trained on .* subjects of the held-out parts of fold 0"

@@ -66,7 +66,7 @@ def no_downloaded_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 def test_a_picture_that_the_network_made_is_found_again(
     trained: Path, made: Path, tmp_path: Path, distance: str, gain_db: float
 ):
-    """The discriminator of a training of seconds judges little; that of a real one does (docs/gan-latent.md)."""
+    """The discriminator of a training of seconds judges little; a real one's does (docs/gan-latent.md)."""
     config = ProjectConfig(num_steps=100, distance=distance, save_video=False)
     summary = project_image(trained, made, tmp_path, config)
     sampler = open_sampler(trained)

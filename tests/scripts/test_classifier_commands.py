@@ -149,3 +149,23 @@ def test_a_place_that_cannot_hold_the_run_is_known_before_the_training(folder):
     (folder / "notes.txt").write_text("mine")
     result = run_train(folder, "notes.txt/run", "--steps", 100_000)
     assert result.exit_code == 1 and "got a file at" in " ".join(result.output.split())
+
+
+def test_preprocessing_by_name_or_file_is_kept_and_used_again(folder, tmp_path):
+    (tmp_path / "steps.json").write_text('{"preset": "clahe", "size": 24}')
+    result = run_train(folder, "steps", "--preprocessing", tmp_path / "steps.json")
+    assert result.exit_code == 0, result.output
+    description = json.loads((folder / "steps" / "model.json").read_text())
+    assert description["preprocessing"]["steps"]["clahe_clip"] == 2.0
+    assert description["preprocessing"]["steps"]["size"] == 24
+    metrics = json.loads((folder / "steps" / "metrics.json").read_text())["val"]["metrics"]
+    again = run("evaluate", "--model", folder / "steps", "--data", folder / "toy.zip",
+                "--split", folder / "toy.split.json", "--part", "val")  # fmt: skip
+    assert again.exit_code == 0, again.output
+    assert json.loads((folder / "steps" / "metrics.json").read_text())["val"]["metrics"] == metrics
+
+
+def test_an_unknown_preprocessing_ends_with_2(folder):
+    result = run_train(folder, "none", "--preprocessing", "clae")
+    assert result.exit_code == 2 and "did you mean 'clahe'" in " ".join(result.output.split())
+    assert not (folder / "none").exists()

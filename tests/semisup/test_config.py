@@ -119,3 +119,24 @@ def test_a_setting_that_stands_twice_is_refused(tmp_path):
     (tmp_path / "study.yaml").write_text("name: a\nfractions: [0.2]\nfractions: [0.5]\n")
     with pytest.raises(SettingsError, match="line 3 sets 'fractions' a second time"):
         load_study(tmp_path / "study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("given", "clip"), [("clahe", 2.0), ({"clahe_clip": 3}, 3), ({"preset": "clahe", "clahe_clip": 4}, 4)]
+)
+def test_preprocessing_is_a_name_or_settings(write_study, given, clip):
+    config = load_study(write_study(classifier={"preprocessing": given}))
+    assert config.classifier_config(seed=0).preprocessing.clahe_clip == clip
+    assert config.classifier.model_dump(mode="json")["preprocessing"] == {"version": 2, "clahe_clip": clip}
+
+
+def test_a_wrong_preprocessing_is_named(write_study):
+    text = refusal(write_study, classifier={"preprocessing": "clae"})
+    assert "classifier.preprocessing: preprocessing must be one of plain" in text
+    text = refusal(write_study, classifier={"preprocessing": {"clip": 2}})
+    assert "classifier.preprocessing: preprocessing has no setting 'clip'" in text
+
+
+def test_studies_from_before_there_were_steps_keep_their_keys(write_study):
+    for classifier in ({}, {"preprocessing": "plain"}):
+        assert "preprocessing" not in load_study(write_study(classifier=classifier)).classifier.model_dump()
