@@ -64,8 +64,8 @@ def survey_volume(volume: Volume, windows: Sequence[Window] = DEFAULT_WINDOWS) -
         ExtractError: if nothing stands out.
     """
     stride = int(np.ceil((volume.voxels.size / MAX_SURVEYED) ** (1 / 3)))
-    sample = volume.voxels[::stride, ::stride, ::stride].astype(np.float32)
-    nonzero = sample[sample != 0]
+    sample = volume.voxels[::stride, ::stride, ::stride]
+    nonzero = sample[sample != 0].astype(np.float32)
     if not nonzero.size:
         raise ExtractError(f"{volume.name}: expected an image with contrast, got 0 nearly everywhere")
     black = float(volume.voxels.min())
@@ -74,10 +74,11 @@ def survey_volume(volume: Volume, windows: Sequence[Window] = DEFAULT_WINDOWS) -
         usual if window == DEFAULT_WINDOWS[0] else window.limits(nonzero, black, volume.name)
         for window in windows
     )
+    del nonzero  # several megabytes, as much as a small volume
     if any(window.hounsfield for window in windows):
         threshold = TISSUE_HU
     else:
-        threshold = black + TISSUE_LEVEL * (otsu_threshold(sample, usual[1]) - black)
+        threshold = black + TISSUE_LEVEL * (otsu_threshold(sample.astype(np.float32), usual[1]) - black)
     factors = np.maximum(1, np.floor(SURVEY_MM / volume.spacing_mm)).astype(int)
     coarse, affine = shrink(volume.voxels, volume.affine, factors)
     parts, num_parts = ndimage.label(coarse > threshold)
