@@ -1,9 +1,9 @@
 """Does something trivial predict the class? Where it does, a classifier may learn that and nothing else.
 
 Each clue is one plain fact of a picture (its original size, its file's type, its brightness at the border).
-The simplest rule on that fact alone predicts the class of subjects that it was not made on; how well it does,
-with an interval, is said in words. The rule is a table: a clue's values, or ranges of them, and the class
-that is most frequent in each.
+The simplest rule on that fact alone tells one class from the others in subjects that it was not made on; how
+well it does, with an interval, is said in words. The rule is a table: a clue's values, or ranges of them, and
+on which side most pictures of each are.
 
 Source: Holte 1993, "Very Simple Classification Rules Perform Well on Most Commonly Used Datasets", Machine
 Learning 11 (the rule 1R).
@@ -24,10 +24,11 @@ from extract.seeds import derive_seed
 from extract.survey import PictureSurvey
 
 NUM_FOLDS = 5
-NUM_DRAWS = 1000  # of the bootstrap over subjects
 MIN_SUBJECTS = 10  # of each class; fewer say nothing about a clue
 MAX_RANGES = 16  # of a measured clue
+MAX_EXAMPLES = 3
 MIN_PER_VALUE = 5  # images of a named value; rarer ones count as one
+CHANCE = 0.5  # of balanced accuracy, for one class against the others
 GIVES_AWAY, HINTS = 0.5, 0.2  # of the way from chance to certainty, reached by the interval's lower end
 
 
@@ -36,33 +37,33 @@ class Clue:
     """A fact of each picture that should not tell its class."""
 
     name: str
-    kind: str  # "file" (of the original file), "shape", "brightness", "texture"
+    kind: str  # "name" (never seen by a classifier), "file", "shape", "brightness", "texture"
     values: np.ndarray  # (N,) float, NaN = unknown, or (N,) str
 
 
 @dataclass(frozen=True)
 class Confound:
-    """How well one clue predicts the class of unseen subjects."""
+    """How well one clue tells a class from the others in unseen subjects; the class that it tells best."""
 
     name: str
     kind: str
-    balanced_accuracy: float
+    tells: str  # class name
+    balanced_accuracy: float  # of this class against the others; chance is 0.5
     low: float  # of the 95 % interval, over subjects
     high: float
-    chance: float  # one over the number of classes
-    examples: tuple[tuple[str, str, int, int], ...]  # value or range, class it stands for, images of it, all
+    examples: tuple[tuple[str, int, int], ...]  # value or range that tells it, images of the class, all
 
     @property
     def strength(self) -> str:
         """`gives away`, `hints`, `weak` or `none`, by the lower end of the interval."""
-        way = (self.low - self.chance) / (1 - self.chance)
+        way = (self.low - CHANCE) / (1 - CHANCE)
         if way >= GIVES_AWAY:
             return "gives away"
         return "hints" if way >= HINTS else "weak" if way > 0 else "none"
 
 
 def find_confounds(
-    archive: Archive, survey: PictureSurvey, seed: int = 0, progress: Progress = no_progress
+    archive: Archive, survey: PictureSurvey, *, seed: int = 0, progress: Progress = no_progress
 ) -> tuple[Confound, ...]:
     """Try every clue that the archive has, strongest first.
 
@@ -78,7 +79,7 @@ def find_confounds(
     found = []
     clues = [clue for clue in list_clues(archive, survey) if _varies(clue.values[rows])]
     for number, clue in enumerate(clues):
-        found.append(_test(clue, clue.values[rows], labels, groups, folds, names, seed))
+        found.append(_test(clue, clue.values[rows], labels, groups, folds, names))
         progress(number + 1, len(clues), "looking for what gives classes away")
     return tuple(sorted(found, key=lambda item: (-item.low, item.name)))
 
@@ -88,13 +89,13 @@ def list_clues(archive: Archive, survey: PictureSurvey) -> list[Clue]:
     sources = archive.manifest["source"].tolist()
     clues = [
         Clue("type of the original file", "file", _text([PurePosixPath(s).suffix.lower() for s in sources])),
-        Clue("beginning of the file's name", "file", _text([name_stem(source) for source in sources])),
+        Clue("beginning of the file's name", "name", _text([name_stem(source) for source in sources])),
     ]
     # Folders above the class's own, which an archive of class folders starts its paths with.
     folders = [_folders_beside(s, label) for s, label in zip(sources, archive.manifest["label"], strict=True)]
-    clues.append(Clue("folder beside the class", "file", _text(folders)))
+    clues.append(Clue("folder beside the class", "name", _text(folders)))
     if "part" in archive.manifest.columns:
-        clues.append(Clue("original part", "file", archive.manifest["part"].to_numpy(dtype=str)))
+        clues.append(Clue("original part", "name", archive.manifest["part"].to_numpy(dtype=str)))
     width, height = _numbers(archive, "source_width"), _numbers(archive, "source_height")
     if width is not None and height is not None:
         clues += [
@@ -119,17 +120,17 @@ def list_clues(archive: Archive, survey: PictureSurvey) -> list[Clue]:
 def describe(confound: Confound) -> str:
     """What was found of a clue, as a sentence."""
     shares = (
-        f"{100 * confound.balanced_accuracy:.0f} % balanced accuracy "
-        f"({100 * confound.low:.0f} to {100 * confound.high:.0f} %, chance {100 * confound.chance:.0f} %)"
+        f"balanced accuracy {100 * confound.balanced_accuracy:.0f} % "
+        f"({100 * confound.low:.0f} to {100 * confound.high:.0f} %, chance {100 * CHANCE:.0f} %)"
     )
     match confound.strength:
         case "gives away":
-            return f"{confound.name} alone gives the class away: {shares}"
+            return f"{confound.name} alone gives {confound.tells} away: {shares}"
         case "hints":
-            return f"{confound.name} alone hints at the class: {shares}"
+            return f"{confound.name} alone hints at {confound.tells}: {shares}"
         case "weak":
-            return f"{confound.name} says a little about the class: {shares}"
-    return f"{confound.name} says nothing of the class: {shares}"
+            return f"{confound.name} says a little about {confound.tells}: {shares}"
+    return f"{confound.name} tells no class: {shares}"
 
 
 def name_stem(source: str) -> str:
@@ -138,7 +139,7 @@ def name_stem(source: str) -> str:
 
 
 def _folders_beside(source: str, label: str) -> str:
-    return "/".join(part for part in PurePosixPath(source).parts[:-1] if part != label)
+    return "/".join(part for part in PurePosixPath(source).parts[:-1] if part.casefold() != label.casefold())
 
 
 def _text(values: Sequence[str]) -> np.ndarray:
@@ -187,21 +188,25 @@ def _deal(groups: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
 
 def _test(
     clue: Clue, values: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: np.ndarray,
-    names: Sequence[str], seed: int,
+    names: Sequence[str],
 ) -> Confound:  # fmt: skip
-    num_classes = len(names)
-    predicted = np.empty(len(labels), np.int64)
-    for fold in range(NUM_FOLDS):
-        inside = folds != fold
-        codes, num_codes, _ = _code(values, values[inside])
-        votes = _votes(codes[inside], labels[inside], num_codes, num_classes)
-        predicted[~inside] = votes.argmax(axis=1)[codes[~inside]]
-    value, low, high = _balanced(predicted == labels, labels, groups, num_classes, clue.name, seed)
-    codes, num_codes, texts = _code(values, values)
-    return Confound(
-        clue.name, clue.kind, value, low, high, 1 / num_classes,
-        _examples(codes, num_codes, texts, labels, names),
-    )  # fmt: skip
+    """The class that the clue tells best, by the lower end of the interval."""
+    best: tuple[float, float, float, int] | None = None
+    for label in range(len(names)):
+        is_class = (labels == label).astype(np.int64)
+        is_right = np.empty(len(labels), bool)
+        for fold in range(NUM_FOLDS):
+            inside = folds != fold
+            codes, num_codes, _ = _code(values, values[inside])
+            votes = _votes(codes[inside], is_class[inside], num_codes)
+            is_right[~inside] = votes.argmax(axis=1)[codes[~inside]] == is_class[~inside]
+        low, value, high = _balanced(is_right, is_class, groups)
+        if best is None or low > best[0]:
+            best = (low, value, high, label)
+    assert best is not None
+    low, value, high, label = best
+    examples = _examples(values, labels == label)
+    return Confound(clue.name, clue.kind, names[label], value, low, high, examples)
 
 
 def _code(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, int, list[str]]:
@@ -227,41 +232,36 @@ def _code(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, int, list[
     return np.where(is_kept, codes, len(kept)), len(kept) + 1, [*(t or "(none)" for t in kept), "(others)"]
 
 
-def _votes(codes: np.ndarray, labels: np.ndarray, num_codes: int, num_classes: int) -> np.ndarray:
-    """(codes, classes) shares of each class that has the code, so that no class wins by its size."""
-    votes = np.zeros((num_codes, num_classes))
-    np.add.at(votes, (codes, labels), 1)
+def _votes(codes: np.ndarray, is_class: np.ndarray, num_codes: int) -> np.ndarray:
+    """(codes, 2) shares of the others and of the class that have the code, so that no side wins by its size."""
+    votes = np.zeros((num_codes, 2))
+    np.add.at(votes, (codes, is_class), 1)
     return votes / np.maximum(votes.sum(axis=0), 1)
 
 
-def _balanced(
-    is_right: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classes: int, name: str, seed: int
-) -> tuple[float, float, float]:
-    """Balanced accuracy and its 95 % interval by drawing whole subjects again."""
+def _balanced(is_right: np.ndarray, is_class: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
+    """Balanced accuracy between the ends of its 95 % interval, which counts subjects, not images.
+
+    The interval is that of a mean of ratios over clusters (linearized); where every image is right, its lower
+    end follows the rule of three.
+    """
     num_groups = int(groups.max()) + 1
-    right, total = np.zeros((num_groups, num_classes)), np.zeros((num_groups, num_classes))
-    np.add.at(right, (groups, labels), is_right)
-    np.add.at(total, (groups, labels), 1)
-    value = float((right.sum(axis=0) / total.sum(axis=0)).mean())
-    rng = np.random.default_rng(derive_seed("confound interval", name, seed))
-    drawn = []
-    for _ in range(NUM_DRAWS):
-        times = np.bincount(rng.integers(0, num_groups, num_groups), minlength=num_groups)
-        drawn.append(((times @ right) / np.maximum(times @ total, 1)).mean())
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return value, float(low), float(high)
+    right, total = np.zeros((num_groups, 2)), np.zeros((num_groups, 2))
+    np.add.at(right, (groups, is_class), is_right)
+    np.add.at(total, (groups, is_class), 1)
+    rates = right.sum(axis=0) / total.sum(axis=0)
+    value = float(rates.mean())
+    influence = ((right - rates * total) / total.sum(axis=0)).mean(axis=1)
+    reach = 1.96 * float(np.sqrt((influence**2).sum()))
+    if value == 1:
+        reach = 3 / int((total > 0).sum(axis=0).min()) / 2
+    return max(value - reach, 0.0), value, min(value + reach, 1.0)
 
 
-def _examples(
-    codes: np.ndarray, num_codes: int, texts: Sequence[str], labels: np.ndarray, names: Sequence[str]
-) -> tuple[tuple[str, str, int, int], ...]:
-    """The places of the table that tell a class best: what, the class, its images there, all images there."""
-    counts = np.zeros((num_codes, len(names)), np.int64)
-    np.add.at(counts, (codes, labels), 1)
-    best = _votes(codes, labels, num_codes, len(names)).argmax(axis=1)
-    order = np.argsort(-counts[np.arange(num_codes), best], kind="stable")
-    return tuple(
-        (texts[k], names[best[k]], int(counts[k, best[k]]), int(counts[k].sum()))
-        for k in order[:4]
-        if counts[k].sum()
-    )
+def _examples(values: np.ndarray, is_class: np.ndarray) -> tuple[tuple[str, int, int], ...]:
+    """Values or ranges where the class is more frequent than elsewhere: its images there, and all images."""
+    codes, num_codes, texts = _code(values, values)
+    votes = _votes(codes, is_class.astype(np.int64), num_codes)
+    mine, everyone = (np.bincount(c, minlength=num_codes) for c in (codes[is_class], codes))
+    order = [k for k in np.argsort(-mine, kind="stable") if votes[k, 1] > votes[k, 0]]
+    return tuple((texts[k], int(mine[k]), int(everyone[k])) for k in order[:MAX_EXAMPLES])

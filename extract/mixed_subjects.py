@@ -8,6 +8,7 @@ import numpy as np
 from extract.archive import Archive
 
 CHANCE_SHARE = 0.9  # of the number that chance would give: from there classes vary within subjects by nature
+MIN_SUBJECTS = 10  # with several images; of fewer, nothing can be said
 MAX_NAMED = 5
 
 
@@ -23,7 +24,7 @@ class MixedSubjects:
     @property
     def is_suspicious(self) -> bool:
         """Whether labels go with subjects but for these, so that their names may join strangers."""
-        return 0 < self.num_mixed < CHANCE_SHARE * self.expected
+        return self.num_several >= MIN_SUBJECTS and 0 < self.num_mixed < CHANCE_SHARE * self.expected
 
     def describe(self) -> str:
         """What was found, as a sentence."""

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from extract.archive import Archive
 from extract.atomic import write_text
-from extract.confounds import Confound, describe
+from extract.confounds import CHANCE, Confound, describe
 from extract.duplicates import DuplicateGroup, describe_pair
 from extract.errors import ExtractError
 from extract.png import encode_png
@@ -183,7 +183,7 @@ def _interval_svg(confound: Confound) -> Markup:
     return Markup(
         f'<svg class="interval" viewBox="-4 0 208 16" role="img">'
         '<line class="axis" x1="0" y1="8" x2="200" y2="8"/>'
-        f'<line class="chance" x1="{x(confound.chance):.1f}" y1="1" x2="{x(confound.chance):.1f}" y2="15"/>'
+        f'<line class="chance" x1="{x(CHANCE):.1f}" y1="1" x2="{x(CHANCE):.1f}" y2="15"/>'
         f'<line class="range" x1="{x(confound.low):.1f}" y1="8" x2="{x(confound.high):.1f}" y2="8"/>'
         f'<circle cx="{x(confound.balanced_accuracy):.1f}" cy="8" r="4"/></svg>'
     )

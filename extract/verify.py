@@ -93,7 +93,7 @@ def verify_archive(
     warnings += [_say_outliers(archive, outliers)] if outliers else []
     if mixed.is_suspicious:
         warnings.append(f"{mixed.describe()}: look whether these names stand for several people")
-    warnings += [describe(item) for item in confounds if item.strength in WARNED]
+    warnings += [describe(item) for item in confounds if item.strength in WARNED and item.kind != "name"]
     if checked is not None:
         warnings += _split_warnings(archive, checked, alike or ())
     return Verification(
@@ -203,6 +203,12 @@ def _remarks(
         remarks.append("pictures of fewer than 32 pixels a side are too small to look for near duplicates")
     if not (archive.subjects != "").any():
         remarks.append("the archive names no subjects: such an archive cannot be split without a leak")
+    named = [item for item in confounds if item.kind == "name" and item.strength in WARNED]
+    remarks += [
+        f"{describe(item)}; no classifier sees names, but classes that are named differently often come from "
+        "different places"
+        for item in named
+    ]
     if not confounds and len(archive.classes) > 1:
         remarks.append("too few subjects (10 of each class) to ask what gives the classes away")
     return remarks

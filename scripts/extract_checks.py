@@ -48,7 +48,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--link-near", is_flag=True, help="Keep subjects together that share near duplicates, too.")
 @click.option(
-    "--min-likeness", type=float, default=0.8, show_default=True, help="Of near duplicates (--link-near)."
+    "--min-likeness", type=float, default=0.93, show_default=True, help="Of near duplicates (--link-near)."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -129,7 +129,7 @@ def show(
 @click.option(
     "--min-likeness",
     type=float,
-    default=0.8,
+    default=0.93,
     show_default=True,
     help="Correlation of fine structure that makes two pictures near duplicates.",
 )

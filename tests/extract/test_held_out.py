@@ -134,7 +134,9 @@ def test_a_subject_of_two_sites_is_refused_or_tested_whole(tmp_path):
 
 
 def test_subjects_linked_across_sites_move_together(tmp_path):
-    with write(tmp_path / "a.zip", [(900, "a", "HH0", "HH0.nrrd"), (900, "a", "IXI0", "IXI0.nrrd")]) as archive:
+    with write(
+        tmp_path / "a.zip", [(900, "a", "HH0", "HH0.nrrd"), (900, "a", "IXI0", "IXI0.nrrd")]
+    ) as archive:
         with pytest.raises(ExtractError, match="linked by a picture in common.*HH0"):
             held(archive, values=("IXI",))
         split = held(archive, values=("IXI",), whole_subjects=True)
@@ -144,7 +146,9 @@ def test_subjects_linked_across_sites_move_together(tmp_path):
 
 
 def test_what_cannot_be_held_out_is_refused_with_what_there_is(archive):
-    with pytest.raises(ExtractError, match="expected images with source=UCL, got none; there are HH0-T1.nrrd"):
+    with pytest.raises(
+        ExtractError, match="expected images with source=UCL, got none; there are HH0-T1.nrrd"
+    ):
         held(archive, values=("UCL",))
     with pytest.raises(ExtractError, match="expected the column hospital in the manifest.*--table"):
         held(archive, "hospital", ("A",))

@@ -4,21 +4,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.archive import ArchiveWriter, ImageRecord, open_archive
-from extract.duplicates import alike_subjects, describe_pair, find_alike
+from extract.duplicates import DEFAULT_MIN_LIKENESS, alike_subjects, describe_pair, find_alike
 from extract.errors import ExtractError, SettingsError
-from extract.fingerprints import NUM_ORIENTATIONS, candidate_pairs, take_fingerprints, turn, turn_signed
-from extract.near_duplicates import correlate, find_near_duplicates, fine_structure
+from extract.fingerprints import (
+    ORIENTATION_PAIRS,
+    ORIENTATIONS,
+    candidate_pairs,
+    fine_structure,
+    rank_orientations,
+    take_fingerprints,
+    turn,
+)
+from extract.near_duplicates import compare_places, correlate, find_near_duplicates
 from extract.png import encode_png
 from extract.survey import survey_pictures
-from tests.extract.altering import ALTERATIONS, alter, people, shift
+from tests.extract.altering import ALTERATIONS, alter, brighten, people, shift
 from tests.extract.making import rewrite_zip
 
 NOBODY = -1
 
 
-def near(thumbs: np.ndarray, owners=None, **settings):
+def near(thumbs: np.ndarray, owners=None, min_likeness: float = DEFAULT_MIN_LIKENESS):
     owners = np.full(len(thumbs), NOBODY) if owners is None else np.asarray(owners)
-    return find_near_duplicates(thumbs, np.arange(len(thumbs)), owners, **settings)
+    return find_near_duplicates(thumbs, np.arange(len(thumbs)), owners, min_likeness=min_likeness)
 
 
 @pytest.mark.parametrize("name", ALTERATIONS)
@@ -51,12 +59,25 @@ def test_a_likeness_outside_its_range_is_refused():
         near(people(2), min_likeness=1.0)
 
 
-@pytest.mark.parametrize("orientation", range(NUM_ORIENTATIONS))
-def test_fingerprints_turn_with_their_pictures_and_the_blind_ones_do_not_change(orientation):
-    thumbs = people(3, size=32)
-    plain, turned = take_fingerprints(thumbs), take_fingerprints(turn(thumbs, orientation).copy())
-    assert np.allclose(turn_signed(plain.signed, orientation), turned.signed, atol=1e-5)
-    assert np.allclose(plain.blind, turned.blind, atol=1e-5)
+@pytest.mark.parametrize("orientation", range(len(ORIENTATIONS)))
+def test_fingerprints_tell_neither_orientation_nor_shift_but_amplitudes_tell_the_orientation(orientation):
+    thumbs = people(40)
+    moved = np.roll(turn(thumbs[2], orientation), (3, -2), axis=(0, 1))  # cyclic: nothing is lost
+    prints = take_fingerprints(np.concatenate([thumbs, moved[None]]))
+    products = prints.blind[:40] @ prints.blind[40]
+    assert products.argmax() == 2 and products[2] > 0.7 and np.sort(products)[-2] < 0.5
+    (order,) = rank_orientations(prints.amplitudes, np.array([[40, 2]]))
+    assert orientation in ORIENTATION_PAIRS[order[0]]
+
+
+def test_the_places_that_agree_least_decide():
+    picture, other = people(2)
+    half = picture.copy()
+    half[:, 32:] = other[:, 32:]
+    assert compare_places(picture, picture, (0.0, 0.0)) > 0.999
+    assert compare_places(picture, brighten(picture), (0.0, 0.0)) > 0.93
+    assert compare_places(picture, half, (0.0, 0.0)) < 0.8
+    assert compare_places(picture, np.full_like(picture, 9), (0.0, 0.0)) == 0
 
 
 def test_the_pair_tells_orientation_and_shift():
