@@ -233,7 +233,7 @@ def _code(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, int, list[
 
 
 def _votes(codes: np.ndarray, is_class: np.ndarray, num_codes: int) -> np.ndarray:
-    """(codes, 2) shares of the others and of the class that have the code, so that no side wins by its size."""
+    """(codes, 2) shares of the others and of the class with the code, so that no side wins by its size."""
     votes = np.zeros((num_codes, 2))
     np.add.at(votes, (codes, is_class), 1)
     return votes / np.maximum(votes.sum(axis=0), 1)

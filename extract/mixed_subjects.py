@@ -7,7 +7,7 @@ import numpy as np
 
 from extract.archive import Archive
 
-CHANCE_SHARE = 0.9  # of the number that chance would give: from there classes vary within subjects by nature
+CHANCE_SHARE = 0.9  # of the number that chance would give: from there labels do not go with subjects
 MIN_SUBJECTS = 10  # with several images; of fewer, nothing can be said
 MAX_NAMED = 5
 
@@ -20,11 +20,22 @@ class MixedSubjects:
     num_mixed: int  # of those, with several classes
     expected: float  # of those, if labels were dealt to images at random
     subjects: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]  # mixed ones: name, images by class
+    are_slices: bool  # of volumes: each subject shows all planes by nature
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether labels go with subjects but for these, so that their names may join strangers."""
-        return self.num_several >= MIN_SUBJECTS and 0 < self.num_mixed < CHANCE_SHARE * self.expected
+        """Whether somebody has to look: a diagnosis seldom changes between the pictures of a person."""
+        return self.num_several >= MIN_SUBJECTS and self.num_mixed > 0 and not self.are_slices
+
+    @property
+    def advice(self) -> str:
+        """What to look for, where it is suspicious."""
+        if self.num_mixed < CHANCE_SHARE * self.expected:
+            return "labels go with subjects but for these: look whether their names stand for several people"
+        return (
+            "labels vary within subjects as if dealt at random: look whether these names join strangers (a "
+            "number that two lists both use), unless a class may change from one picture to the next"
+        )
 
     def describe(self) -> str:
         """What was found, as a sentence."""
@@ -56,4 +67,5 @@ def find_mixed(archive: Archive) -> MixedSubjects:
         for subject, count in sorted(several.items())
         if len(count) > 1
     )
-    return MixedSubjects(len(several), len(mixed), expected, mixed)
+    are_slices = bool((archive.manifest["plane"][chosen] != "").all())
+    return MixedSubjects(len(several), len(mixed), expected, mixed, are_slices)

@@ -92,7 +92,7 @@ def verify_archive(
     warnings = _duplicate_warnings(survey, identical, alike)
     warnings += [_say_outliers(archive, outliers)] if outliers else []
     if mixed.is_suspicious:
-        warnings.append(f"{mixed.describe()}: look whether these names stand for several people")
+        warnings.append(f"{mixed.describe()}; {mixed.advice}")
     warnings += [describe(item) for item in confounds if item.strength in WARNED and item.kind != "name"]
     if checked is not None:
         warnings += _split_warnings(archive, checked, alike or ())
@@ -117,12 +117,10 @@ def verify_archive(
 
 def _label_conflicts(archive: Archive, identical: Sequence[DuplicateGroup]) -> list[str]:
     """The same picture under two classes: one of the labels is wrong."""
+    files, labels = archive.manifest["file"].tolist(), archive.manifest["label"].tolist()
     return [
         "identical pictures with different labels: "
-        + ", ".join(
-            f"{archive.manifest['file'].iat[row]} ({archive.manifest['label'].iat[row] or 'unlabeled'})"
-            for row in group.rows
-        )
+        + ", ".join(f"{files[row]} ({labels[row] or 'unlabeled'})" for row in group.rows)
         for group in identical
         if group.crosses_classes
     ]
@@ -162,7 +160,8 @@ def _say_outliers(archive: Archive, outliers: Sequence[Outlier]) -> str:
         by_kind[item.kind].append(item)
     kinds = ", ".join(f"{len(items)} {kind}" for kind, items in by_kind.items())
     named = [f"{archive.manifest['file'].iat[item.row]}: {item.reason}" for item in outliers]
-    return f"{len(outliers)} pictures of odd brightness ({kinds}): {name_some(named)}"
+    what = "picture" if len(outliers) == 1 else "pictures"
+    return f"{len(outliers)} {what} of odd brightness ({kinds}): {name_some(named)}"
 
 
 def _split_warnings(archive: Archive, split: Split, alike: Sequence[DuplicateGroup]) -> list[str]:

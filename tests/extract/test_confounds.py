@@ -136,8 +136,11 @@ def test_a_subject_that_joins_strangers_is_suspicious_where_labels_go_with_subje
     assert "1 of 30 subjects with several images show several classes (23 would if" in mixed.describe()
 
 
-def test_classes_that_vary_within_every_subject_are_not_suspicious(tmp_path):
+def test_labels_that_vary_within_subjects_as_if_by_chance_are_suspicious_but_not_for_slices(tmp_path):
     images = [(random_pixels(p, k, size=8), "abc"[k % 3], f"p{p}", "") for p in range(10) for k in range(6)]
     with write(tmp_path / "a.zip", images) as archive:
         mixed = find_mixed(archive)
-    assert mixed.num_mixed == mixed.num_several == 10 and not mixed.is_suspicious
+        assert mixed.num_mixed == mixed.num_several == 10 and mixed.is_suspicious
+        assert "as if dealt at random: look whether these names join strangers" in mixed.advice
+        archive.manifest["plane"] = "axial"
+        assert not find_mixed(archive).is_suspicious

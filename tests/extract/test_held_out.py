@@ -129,7 +129,7 @@ def test_a_subject_of_two_sites_is_refused_or_tested_whole(tmp_path):
         split = held(archive, values=("IXI",), whole_subjects=True)
         assert set(split.folds[0].test) == of_site("IXI") | {"HH0"}
         assert split.held_out is not None and split.held_out.moved_subjects == ("HH0",)
-        with pytest.raises(ExtractError, match="expected each subject in the test part of one value.*HH0"):
+        with pytest.raises(ExtractError, match=r"in the test part of one value.*HH0"):
             held(archive, whole_subjects=True)
 
 
@@ -137,7 +137,7 @@ def test_subjects_linked_across_sites_move_together(tmp_path):
     with write(
         tmp_path / "a.zip", [(900, "a", "HH0", "HH0.nrrd"), (900, "a", "IXI0", "IXI0.nrrd")]
     ) as archive:
-        with pytest.raises(ExtractError, match="linked by a picture in common.*HH0"):
+        with pytest.raises(ExtractError, match=r"linked by a picture in common.*HH0"):
             held(archive, values=("IXI",))
         split = held(archive, values=("IXI",), whole_subjects=True)
         assert set(split.folds[0].test) == of_site("IXI") | {"HH0"}
@@ -147,10 +147,10 @@ def test_subjects_linked_across_sites_move_together(tmp_path):
 
 def test_what_cannot_be_held_out_is_refused_with_what_there_is(archive):
     with pytest.raises(
-        ExtractError, match="expected images with source=UCL, got none; there are HH0-T1.nrrd"
+        ExtractError, match=r"expected images with source=UCL, got none; there are HH0-T1\.nrrd"
     ):
         held(archive, values=("UCL",))
-    with pytest.raises(ExtractError, match="expected the column hospital in the manifest.*--table"):
+    with pytest.raises(ExtractError, match=r"expected the column hospital in the manifest.*--table"):
         held(archive, "hospital", ("A",))
     with pytest.raises(ExtractError, match=r"expected 2 to 20 different values of subject .*got 24"):
         held(archive, "subject")
