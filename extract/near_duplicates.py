@@ -37,7 +37,9 @@ MIN_ENERGY = 0.2  # of the picture's strongest places, below which a place has n
 MIN_COMMON = 0.5  # of the places where either picture has detail, those where both have
 MIN_PLACES = 0.03  # of all pixels
 WHITE, MAX_WHITE = 250, 0.15  # gray level that counts as cut, and share of a place that may be
+COUNTED = (0.05, 0.5)  # of the places, from those that agree least: but for a mark or a letter, the half
 RIM = 2.0  # pixels of a 64-pixel thumbnail that are left out beside what a shift moved in
+BLACK = 12  # gray level up to which a line beside the content (padding, air) is none of it
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,12 @@ def _move(thumb: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
     )  # fmt: skip
 
 
+def _extent(pixels: np.ndarray, axis: int) -> tuple[int, int]:
+    """First line along an axis that is not black throughout, and the one after the last."""
+    lines = np.flatnonzero(pixels.max(axis=1 - axis) > BLACK)
+    return (int(lines[0]), int(lines[-1]) + 1) if len(lines) else (0, len(pixels))
+
+
 def compare_places(a: np.ndarray, b: np.ndarray, shift: tuple[float, float]) -> float:
     """How alike two aligned (S, S) pictures are in the half of the places where they are least so.
 
@@ -181,13 +189,14 @@ def compare_places(a: np.ndarray, b: np.ndarray, shift: tuple[float, float]) -> 
     white = (np.maximum(a, b) >= WHITE).astype(np.float32)
     kept = cv2.GaussianBlur(white, (0, 0), PLACE_SIGMA * scale) < MAX_WHITE
     for axis, moved in enumerate(shift):
-        if abs(moved) * side >= 0.5:
-            rim = int(np.ceil(abs(moved) * side + RIM * scale))
-            np.moveaxis(kept, axis, 0)[:rim] = False
-            np.moveaxis(kept, axis, 0)[-rim:] = False
+        (first_a, last_a), (first_b, last_b) = _extent(a, axis), _extent(b, axis)
+        rim = int(np.ceil(abs(moved) * side + RIM * scale))
+        lines = np.moveaxis(kept, axis, 0)
+        lines[: max(first_a, first_b) + rim] = False
+        lines[max(min(last_a, last_b) - rim, 0) :] = False
     common, either = has_detail[0] & has_detail[1] & kept, (has_detail[0] | has_detail[1]) & kept
     if common.sum() < max(MIN_COMMON * either.sum(), MIN_PLACES * a.size):
         return 0.0
     product = cv2.GaussianBlur(details[0] * details[1], (0, 0), PLACE_SIGMA * scale)
     local = np.sort(product[common] / (energies[0] * energies[1])[common])
-    return float(local[: max(1, len(local) // 2)].mean())
+    return float(local[int(COUNTED[0] * len(local)) : max(1, int(COUNTED[1] * len(local)))].mean())
