@@ -12,7 +12,7 @@ from extract.errors import ExtractError, name_some
 from extract.fold import Fold, Split
 from extract.held_out import match_rows
 
-SIZE_SLACK = 0.1  # of a part's due size, beside what rounding, rare classes and linked subjects explain
+SIZE_SLACK = 0.1  # of a part's due size
 
 
 @dataclass(frozen=True)
@@ -230,28 +230,32 @@ def _linked_with(split: Split, subjects: set[str]) -> set[str]:
 
 
 def _check_sizes(split: Split, facts: SubjectFacts, where: str) -> None:
-    """Parts are about as large as the split says: fractions of training, validation, tests alike."""
+    """Parts are about as large as the split says: fractions of training, validation, tests alike.
+
+    What rounding, one subject of each class and linked subjects explain is allowed, and a tenth more, so that
+    a few subjects may be left out by hand.
+    """
+    num_classes = len(facts.classes)
     excess = sum(len(group) - 1 for group in split.linked_subjects)
-    lumps = 1 + len(facts.classes) + excess  # what rounding, one of each class and linked subjects explain
-    num_tested = sum(len(fold.test) for fold in split.folds)
+    mean_tested = sum(len(fold.test) for fold in split.folds) / len(split.folds)
     for number, fold in enumerate(split.folds):
-        due = [
-            (len(fold.labeled[f]), f * len(fold.train), f"labeled at fraction {f}") for f in split.fractions
-        ]
-        if split.held_out is None and len(split.folds) > 1:
-            due.append((len(fold.test), num_tested / len(split.folds), "in the test part"))
-        for got, expected, what in due:
-            if abs(got - expected) > lumps + SIZE_SLACK * expected:
-                raise ExtractError(
-                    f"{where}: fold {number}: expected about {expected:.0f} subjects {what}, got {got}; "
-                    "make the split anew"
-                )
         rest = len(facts.counts) - len(fold.test)
-        for fraction in split.fractions:
-            most = fraction * split.val_share * rest
-            if len(fold.val[fraction]) > most + lumps + SIZE_SLACK * most:
+        checks = []
+        if split.held_out is None:
+            reach = num_classes + excess
+            checks.append(
+                ("in the test part", len(fold.test), mean_tested, mean_tested - reach, mean_tested + reach)
+            )
+        for f in split.fractions:
+            due = f * len(fold.train)
+            bounds = (due - 0.5 - excess, max(due + 0.5, num_classes) + excess)
+            checks.append((f"labeled at fraction {f}", len(fold.labeled[f]), due, *bounds))
+            due = f * split.val_share * rest  # validation may be smaller: it yields to the labeled part
+            most = max(due + 1, num_classes) + excess
+            checks.append((f"in validation at fraction {f}", len(fold.val[f]), due, 0, most))
+        for what, got, due, least, most in checks:
+            if not least - SIZE_SLACK * due <= got <= most + SIZE_SLACK * due:
                 raise ExtractError(
-                    f"{where}: fold {number}: expected at most about {most:.0f} subjects in validation at "
-                    f"fraction {fraction} (--val-share {split.val_share}), got {len(fold.val[fraction])}; "
-                    "make the split anew"
+                    f"{where}: fold {number}: expected about {due:.0f} subjects {what}, got {got}; make the "
+                    "split anew"
                 )
