@@ -236,16 +236,17 @@ def _check_sizes(split: Split, facts: SubjectFacts, where: str) -> None:
     a few subjects may be left out by hand.
     """
     num_classes = len(facts.classes)
-    excess = sum(len(group) - 1 for group in split.linked_subjects)
+    everyone = set(facts.counts)
     mean_tested = sum(len(fold.test) for fold in split.folds) / len(split.folds)
     for number, fold in enumerate(split.folds):
         rest = len(facts.counts) - len(fold.test)
         checks = []
         if split.held_out is None:
-            reach = num_classes + excess
+            reach = num_classes + _num_dragged(split, everyone)
             checks.append(
                 ("in the test part", len(fold.test), mean_tested, mean_tested - reach, mean_tested + reach)
             )
+        excess = _num_dragged(split, {*fold.train, *fold.val[1.0]})
         for f in split.fractions:
             due = f * len(fold.train)
             bounds = (due - 0.5 - excess, max(due + 0.5, num_classes) + excess)
@@ -259,3 +260,8 @@ def _check_sizes(split: Split, facts: SubjectFacts, where: str) -> None:
                     f"{where}: fold {number}: expected about {due:.0f} subjects {what}, got {got}; make the "
                     "split anew"
                 )
+
+
+def _num_dragged(split: Split, subjects: set[str]) -> int:
+    """How many of the subjects are there because another one is: all but one of each linked group."""
+    return sum(max(0, len(subjects.intersection(group)) - 1) for group in split.linked_subjects)

@@ -92,8 +92,11 @@ def _validation_too_large(fold: Content, rng: np.random.Generator) -> None:
 
 
 def _fraction_too_large(fold: Content, rng: np.random.Generator) -> None:
-    """30 % of the labels become nearly 60 %."""
-    fold["labeled"]["0.3"] = fold["labeled"]["0.6"][:-1]
+    """The smaller fractions become nearly all of the training part, nested as they should be."""
+    first = set(fold["labeled"]["0.3"])
+    others = [name for name in fold["train"] if name not in first]
+    fold["labeled"]["0.3"] = sorted(first | set(others[:-2]))
+    fold["labeled"]["0.6"] = sorted(first | set(others[:-1]))
 
 
 def _linked_parted(fold: Content, rng: np.random.Generator) -> None:
