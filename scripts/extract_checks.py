@@ -139,7 +139,7 @@ def verify(
     data: Path, split: Path | None, html: Path | None, as_json: bool, min_likeness: float, no_near: bool,
     overwrite: bool,
 ) -> None:  # fmt: skip
-    """Check pictures, labels, duplicates, confounds and the split; exit code 1 if anything is wrong."""
+    """Say what is in an archive and its split; exit code 1 if anything is wrong."""
     from extract.archive import open_archive
     from extract.findings import findings_json
     from extract.page import write_page
