@@ -219,7 +219,7 @@ def _code(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, int, list[
         )
         codes = np.searchsorted(limits, np.nan_to_num(values), side="right")
         codes[~np.isfinite(values)] = len(limits) + 1
-        ends = [f"{limit:.4g}" for limit in limits]
+        ends = [f"{limit:.3g}" for limit in limits]
         texts = [f"below {ends[0]}"] if ends else ["any"]
         texts += [f"{a} to {b}" for a, b in pairwise(ends)]
         texts += [f"from {ends[-1]}"] if ends else []
