@@ -10,7 +10,7 @@ from extract.page import MAX_GROUPS, write_page
 from extract.split import make_split, write_split
 from extract.verify import verify_archive
 from tests.extract.altering import alter, people
-from tests.extract.making import random_pixels, write_archive
+from tests.extract.making import random_pixels, rewrite_zip, write_archive
 
 IMAGE = re.compile(r'<img src="data:image/png;base64,([A-Za-z0-9+/=]+)"')
 
@@ -92,3 +92,23 @@ def test_many_groups_are_cut_and_counted(tmp_path):
         write_page(archive, verify_archive(archive), tmp_path / "a.html")
     text = (tmp_path / "a.html").read_text()
     assert text.count('<div class="group">') == MAX_GROUPS and "3 more groups are not shown" in text
+
+
+def test_damaged_pictures_archives_without_lists_and_color_have_their_pages(tmp_path):
+    with ArchiveWriter(tmp_path / "a.zip") as writer:
+        for k in range(4):
+            pixels = np.ascontiguousarray(np.repeat(people(1, size=32, seed=k).transpose(1, 2, 0), 3, axis=2))
+            writer.add(pixels, ImageRecord(label="ab"[k % 2], subject=f"s{k}"))
+    cut = rewrite_zip(tmp_path / "a.zip", tmp_path / "b.zip", {"00000/img00000002.png": b"cut"})
+    with open_archive(cut) as archive:
+        found = verify_archive(archive)
+        write_page(archive, found, tmp_path / "b.html")
+        assert findings_json(archive, found)["is_sound"] is False
+    text = (tmp_path / "b.html").read_text()
+    assert "1 fault to mend before anything is trained" in text and "00000/img00000002.png" in text
+    without = {"manifest.csv": None, "preparation.json": None}
+    official = rewrite_zip(tmp_path / "a.zip", tmp_path / "c.zip", without)
+    with open_archive(official) as archive:
+        found = verify_archive(archive)
+        write_page(archive, found, tmp_path / "c.html")
+    assert found.errors == () and "in color" in (tmp_path / "c.html").read_text()
