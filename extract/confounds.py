@@ -27,6 +27,7 @@ NUM_FOLDS = 5
 MIN_SUBJECTS = 10  # of each class; fewer say nothing about a clue
 MAX_RANGES = 16  # of a measured clue
 MAX_EXAMPLES = 3
+UNKNOWN = "unknown"  # name of the place of missing values
 MIN_PER_VALUE = 5  # images of a named value; rarer ones count as one
 CHANCE = 0.5  # of balanced accuracy, for one class against the others
 GIVES_AWAY, HINTS = 0.5, 0.2  # of the way from chance to certainty, reached by the interval's lower end
@@ -223,7 +224,7 @@ def _code(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, int, list[
         texts = [f"below {ends[0]}"] if ends else ["any"]
         texts += [f"{a} to {b}" for a, b in pairwise(ends)]
         texts += [f"from {ends[-1]}"] if ends else []
-        return codes, len(limits) + 2, [*texts, "unknown"]
+        return codes, len(limits) + 2, [*texts, UNKNOWN]
     kept, counts = np.unique(known, return_counts=True)
     kept = kept[counts >= MIN_PER_VALUE]
     codes = np.searchsorted(kept, values)
@@ -263,5 +264,23 @@ def _examples(values: np.ndarray, is_class: np.ndarray) -> tuple[tuple[str, int,
     codes, num_codes, texts = _code(values, values)
     votes = _votes(codes, is_class.astype(np.int64), num_codes)
     mine, everyone = (np.bincount(c, minlength=num_codes) for c in (codes[is_class], codes))
-    order = [k for k in np.argsort(-mine, kind="stable") if votes[k, 1] > votes[k, 0]]
-    return tuple((texts[k], int(mine[k]), int(everyone[k])) for k in order[:MAX_EXAMPLES])
+    found: list[tuple[str, int, int]] = []
+    last = -2
+    for k in np.flatnonzero(votes[:, 1] > votes[:, 0]).tolist():
+        text, images, total = texts[k], int(mine[k]), int(everyone[k])
+        if values.dtype.kind == "f" and k == last + 1 and text != UNKNOWN:  # ranges side by side are one
+            before, images_before, total_before = found.pop()
+            text = _join_ranges(before, text)
+            images, total = images + images_before, total + total_before
+        found.append((text, images, total))
+        last = k
+    return tuple(sorted(found, key=lambda item: -item[1])[:MAX_EXAMPLES])
+
+
+def _join_ranges(first: str, second: str) -> str:
+    """`1 to 2` and `2 to 3` as `1 to 3`; the same for `below 2` and `from 2`."""
+    low = "" if first.startswith("below ") else first.split(" to ")[0].removeprefix("from ")
+    high = "" if second.startswith("from ") else second.split(" to ")[-1]
+    return (
+        f"{low} to {high}" if low and high else f"below {high}" if high else f"from {low}" if low else "any"
+    )

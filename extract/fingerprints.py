@@ -92,14 +92,14 @@ def _amplitudes(thumbs: np.ndarray) -> np.ndarray:
     ).astype(np.float32)
 
 
-def rank_orientations(amplitudes: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """(M, 4) which of ORIENTATION_PAIRS makes the second picture most like the first, best first."""
+def likely_orientations(amplitudes: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """(M,) which of ORIENTATION_PAIRS makes the second picture most like the first."""
     first, second = amplitudes[pairs[:, 0]], amplitudes[pairs[:, 1]]
     # Mirroring exchanges the first with the second and the third with the fourth; exchanging rows and columns
     # the first with the third; the two together give the quarter turns.
     exchanged = ([0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0])
     products = np.stack([(first * second[:, :, order]).sum(axis=(1, 2)) for order in exchanged], axis=1)
-    return np.argsort(-products, axis=1, kind="stable")
+    return products.argmax(axis=1)
 
 
 def candidate_pairs(

@@ -17,7 +17,7 @@ from extract.fingerprints import (
     ORIENTATION_PAIRS,
     candidate_pairs,
     fine_structure,
-    rank_orientations,
+    likely_orientations,
     take_fingerprints,
     turn,
 )
@@ -28,7 +28,6 @@ CHUNK_SIZE = 512  # pairs correlated at a time
 MAX_SHIFT = 0.09  # of a side, found in either direction
 MAX_CANDIDATES = 16  # nearest neighbours of a picture that are compared with it
 MIN_PRODUCT = 0.3  # of fingerprints, for a pair to be a candidate
-NUM_TRIED = 2  # pairs of orientations: a symmetric organ may have two that fit by their amplitudes
 MIN_OVERALL = 0.7  # correlation of the whole fine structure, for the places to be compared
 # Pixels of a 64-pixel thumbnail: noise below the first is left out, detail up to the second compared, in
 # places of the third's width.
@@ -87,8 +86,8 @@ def find_near_duplicates(
     found = []
     for start in range(0, len(pairs), CHUNK_SIZE):
         chunk = pairs[start : start + CHUNK_SIZE]
-        orders = rank_orientations(prints.amplitudes, chunk)
-        for likely in _align(thumbs, rows[chunk], orders):
+        turns = likely_orientations(prints.amplitudes, chunk)
+        for likely in _align(thumbs, rows[chunk], turns):
             moved = _move(turn(thumbs[likely.other], likely.orientation), likely.shift)
             likeness = compare_places(thumbs[likely.row], moved, likely.shift)
             if likeness >= min_likeness:
@@ -97,14 +96,14 @@ def find_near_duplicates(
     return found
 
 
-def _align(thumbs: np.ndarray, pairs: np.ndarray, orders: np.ndarray) -> list[NearPair]:
+def _align(thumbs: np.ndarray, pairs: np.ndarray, turns: np.ndarray) -> list[NearPair]:
     """The pairs that agree as a whole, each in its best orientation and shift; `likeness` is of the whole."""
     needed, where = np.unique(pairs, return_inverse=True)
     where = where.reshape(-1, 2)
     fine = np.stack([fine_structure(thumbs[row]) for row in needed])  # (U, S, S)
     best: dict[int, NearPair] = {}
     for number, both in enumerate(ORIENTATION_PAIRS):
-        chosen = np.flatnonzero((orders[:, :NUM_TRIED] == number).any(axis=1))
+        chosen = np.flatnonzero(turns == number)
         if not len(chosen):
             continue
         for orientation in both:

@@ -144,3 +144,14 @@ def test_labels_that_vary_within_subjects_as_if_by_chance_are_suspicious_but_not
         assert "as if dealt at random: look whether these names join strangers" in mixed.advice
         archive.manifest["plane"] = "axial"
         assert not find_mixed(archive).is_suspicious
+
+
+def test_ranges_side_by_side_are_said_as_one(tmp_path):
+    images = []
+    for k in range(160):
+        label = "ab"[k % 2]
+        images.append((pixels_of(k, 1.0 if label == "a" else 0.7), label, f"s{k}", "x.png"))
+    with write(tmp_path / "a.zip", images) as archive:
+        found = confounds(archive)["mean brightness"]
+    (example,) = found.examples
+    assert example[0].startswith("from " if found.tells == "a" else "below ") and example[1:] == (80, 80)
