@@ -7,6 +7,7 @@ import numpy as np
 
 from extract.archive import Archive
 from extract.errors import SettingsError
+from extract.held_out import HeldOut
 
 PARTS = ("train", "val", "test")
 
@@ -30,7 +31,9 @@ class Split:
     fractions: tuple[float, ...]  # ascending, the last is 1.0
     folds: tuple[Fold, ...]
     val_share: float = 0.15
-    linked_subjects: tuple[tuple[str, ...], ...] = ()  # groups that share an identical picture
+    linked_subjects: tuple[tuple[str, ...], ...] = ()  # groups that share a picture
+    links_alike: bool = False  # whether near duplicates link, too, not only identical pictures
+    held_out: HeldOut | None = None  # what decided the test parts; None = drawn
     path: Path | None = None
     sha256: str = ""  # of the file's bytes
 

@@ -17,12 +17,20 @@ INK, PAPER, FAINT = (235, 235, 235), (24, 24, 27), (150, 150, 155)
 
 
 def contact_sheet(
-    archive: Archive, *, columns: int = 10, rows_per_class: int = 2, seed: int = 0
+    archive: Archive,
+    *,
+    columns: int = 10,
+    rows_per_class: int = 2,
+    seed: int = 0,
+    class_name: str | None = None,
 ) -> Image.Image:
     """Draw sample images of each class, spread over subjects, with class, subject and plane beside them.
 
+    Args:
+        class_name: this class alone; None = all, and the unlabeled images.
+
     Raises:
-        SettingsError: if a count is below 1.
+        SettingsError: if a count is below 1, or there is no such class.
     """
     if columns < 1 or rows_per_class < 1:
         raise SettingsError(f"--columns and --rows must be at least 1, got {columns} and {rows_per_class}")
@@ -32,7 +40,9 @@ def contact_sheet(
     title_font, small_font = ImageFont.load_default(15), ImageFont.load_default(10)
     groups = [(name, np.flatnonzero(archive.labels == k)) for k, name in enumerate(archive.classes)]
     groups.append(("unlabeled", np.flatnonzero(archive.labels < 0)))
-    groups = [(name, rows) for name, rows in groups if len(rows)]
+    groups = [(name, rows) for name, rows in groups if len(rows) and class_name in (None, name)]
+    if not groups:
+        raise SettingsError(f"--class must be one of {', '.join(archive.classes)}, got {class_name}")
     band = 26 + rows_per_class * (tile + CAPTION + GAP)
     sheet = Image.new("RGB", (GAP + columns * (tile + GAP), 30 + len(groups) * band), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -57,10 +67,18 @@ def contact_sheet(
 
 
 def write_contact_sheet(
-    archive: Archive, dest: Path, *, columns: int = 10, rows_per_class: int = 2, seed: int = 0
+    archive: Archive,
+    dest: Path,
+    *,
+    columns: int = 10,
+    rows_per_class: int = 2,
+    seed: int = 0,
+    class_name: str | None = None,
 ) -> None:
-    """Write the contact sheet as a PNG."""
-    sheet = contact_sheet(archive, columns=columns, rows_per_class=rows_per_class, seed=seed)
+    """Write the contact sheet as a PNG; see `contact_sheet`."""
+    sheet = contact_sheet(
+        archive, columns=columns, rows_per_class=rows_per_class, seed=seed, class_name=class_name
+    )
     with replace_file(dest) as temporary:
         sheet.save(temporary, format="PNG")
 

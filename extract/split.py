@@ -1,13 +1,14 @@
 """Subjects split once, before anything is trained: outer folds, validation, nested labeled fractions.
 
 Everything is drawn by subject, never by image, and subjects that share an identical picture are drawn
-together. `split_draw` draws, `split_check` checks, this module makes, writes and reads.
+together. A test part may instead be decided by a column (`held_out`). `split_draw` draws, `split_check`
+checks, this module makes, writes and reads.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from extract.archive import Archive
 from extract.atomic import write_text
 from extract.errors import ExtractError, SettingsError
 from extract.fold import PARTS, Fold, Split
+from extract.held_out import HeldOut, list_values
 from extract.seeds import derive_seed
-from extract.split_check import check_split, find_duplicates
-from extract.split_draw import deal_folds, draw_fold, find_groups, linked_note
+from extract.split_check import check_split, find_duplicates, gather_facts, real_rows
+from extract.split_draw import choose_tests, deal_folds, draw_fold, find_groups, linked_note
 
 __all__ = [
     "PARTS",
@@ -34,7 +36,16 @@ FORMAT = "synthlabel-split-1"
 
 
 def make_split(
-    archive: Archive, *, num_folds: int, fractions: Sequence[float], val_share: float, seed: int
+    archive: Archive,
+    *,
+    num_folds: int = 5,
+    fractions: Sequence[float],
+    val_share: float,
+    seed: int,
+    links: Sequence[Sequence[str]] | None = None,
+    held_out: HeldOut | None = None,
+    table: Path | None = None,
+    whole_subjects: bool = False,
 ) -> Split:
     """Draw a split; the same archive, settings and seed give the same split.
 
@@ -45,26 +56,43 @@ def make_split(
         val_share: share of the subjects outside the test part that validate, in (0, 1). At a fraction f
             the same fraction of them validates, so that no more labels are used than f says.
         seed: of the drawing.
+        links: groups of subjects that share near duplicates and shall stay together, as
+            `duplicates.alike_subjects` finds them; None = only identical pictures link.
+        held_out: column and values that decide the test parts, one fold a value, in place of `num_folds`; no
+            value = every value in turn.
+        table: CSV of subjects that has the column; None = the archive's manifest.
+        whole_subjects: test a subject with all of its images where only some have the value.
 
     Raises:
         SettingsError: if a setting is outside its range.
         ExtractError: if these subjects cannot be split so.
     """
     fractions = _check_settings(num_folds, fractions, val_share)
-    groups = find_groups(archive)
+    groups = find_groups(archive, links or ())
     num_subjects = sum(len(group.subjects) for group in groups)
-    if len(groups) < num_folds + 2:
-        raise ExtractError(
-            f"{archive.path}: expected at least {num_folds + 2} subjects for {num_folds} folds with "
-            "training and "
-            f"validation parts, got {num_subjects}{linked_note(groups)}; use fewer --folds or more subjects"
-        )
-    tests = deal_folds(groups, num_folds, derive_seed(seed, "folds"))
+    if held_out is not None:
+        values = held_out.values or list_values(archive, real_rows(archive), held_out.column, table)
+        held_out = replace(held_out, values=values, table=table.name if table else "")
+        tests, moved = choose_tests(archive, groups, held_out, table, whole_subjects)
+        held_out = replace(held_out, moved_subjects=moved)
+        names = [f"{held_out.column}={value}" for value in values]
+    else:
+        if len(groups) < num_folds + 2:
+            raise ExtractError(
+                f"{archive.path}: expected at least {num_folds + 2} subjects for {num_folds} folds with "
+                "training and "
+                f"validation parts, got {num_subjects}{linked_note(groups)}; use fewer --folds or more "
+                "subjects"
+            )
+        tests = deal_folds(groups, num_folds, derive_seed(seed, "folds"))
+        names = [""] * num_folds
+    facts = gather_facts(archive)
     folds = tuple(
-        draw_fold(archive, groups, test, fractions, val_share, seed, k) for k, test in enumerate(tests)
+        draw_fold(facts, groups, test, fractions, val_share, seed, k, name)
+        for k, (test, name) in enumerate(zip(tests, names, strict=True))
     )
     linked = tuple(group.subjects for group in groups if len(group.subjects) > 1)
-    split = Split(archive.sha256, seed, fractions, folds, val_share, linked)
+    split = Split(archive.sha256, seed, fractions, folds, val_share, linked, links is not None, held_out)
     check_split(split, archive)
     return replace(split, sha256=hashlib.sha256(_to_json(split).encode("utf-8")).hexdigest())
 
@@ -112,7 +140,7 @@ def _check_settings(num_folds: int, fractions: Sequence[float], val_share: float
 
 
 def _to_json(split: Split) -> str:
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "archive_sha256": split.archive_sha256,
         "seed": split.seed,
@@ -129,6 +157,11 @@ def _to_json(split: Split) -> str:
             for fold in split.folds
         ],
     }
+    # What a plain split does not need is left out, so that the same settings give the same bytes as ever.
+    if split.links_alike:
+        content["links_alike"] = True
+    if split.held_out is not None:
+        content["held_out"] = asdict(split.held_out)
     return json.dumps(content, indent=1) + "\n"
 
 
@@ -149,6 +182,8 @@ def _from_json(content: Mapping[str, Any], path: Path, sha256: str) -> Split:
     fractions = tuple(sorted(float(fraction) for fraction in content["fractions"]))
     if not folds or not fractions or fractions[-1] != 1.0:
         raise ValueError("folds or fractions (at least one fold, and the fraction 1.0)")
+    if not 0 < float(content["val_share"]) < 1:
+        raise ValueError(f"val_share {content['val_share']!r}")
     for fold in folds:
         if set(fold.val) != set(fractions) or set(fold.labeled) != set(fractions):
             raise ValueError("fractions (each fold needs val and labeled at each fraction)")
@@ -158,7 +193,20 @@ def _from_json(content: Mapping[str, Any], path: Path, sha256: str) -> Split:
         fractions=fractions,
         folds=folds,
         val_share=float(content["val_share"]),
-        linked_subjects=tuple(tuple(group) for group in content.get("linked_subjects", ())),
+        linked_subjects=tuple(tuple(map(str, group)) for group in content.get("linked_subjects", ())),
+        links_alike=bool(content.get("links_alike", False)),
+        held_out=_held_out(content.get("held_out")),
         path=path,
         sha256=sha256,
+    )
+
+
+def _held_out(content: Mapping[str, Any] | None) -> HeldOut | None:
+    if content is None:
+        return None
+    return HeldOut(
+        str(content["column"]),
+        tuple(map(str, content["values"])),
+        str(content["table"]),
+        tuple(map(str, content["moved_subjects"])),
     )

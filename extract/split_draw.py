@@ -4,16 +4,20 @@ A group is a subject, or several that share an identical picture. It belongs to 
 class (held by the fewest groups) that it shows, so that a rare class is spread over all parts.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
 from extract.archive import Archive
-from extract.errors import ExtractError
+from extract.errors import ExtractError, name_some
 from extract.fold import Fold
+from extract.held_out import HeldOut, column_values, match_rows
 from extract.seeds import derive_seed
-from extract.split_check import check_fold, class_counts, find_duplicates, real_rows
+from extract.split_check import SubjectFacts, check_fold, class_counts, find_duplicates, real_rows
 
 NUM_ATTEMPTS = 50  # draws of a fold's inside before the request counts as impossible
 
@@ -30,8 +34,12 @@ class SubjectGroup:
         return sum(self.counts)
 
 
-def find_groups(archive: Archive) -> list[SubjectGroup]:
-    """Subjects joined over identical pictures (union-find), each group with its class counts."""
+def find_groups(archive: Archive, links: Sequence[Sequence[str]] = ()) -> list[SubjectGroup]:
+    """Subjects joined over identical pictures (union-find), each group with its class counts.
+
+    Args:
+        links: more subjects to keep together, of near duplicates for instance.
+    """
     rows = real_rows(archive)
     subjects, labels = archive.subjects[rows], archive.labels[rows]
     if not len(rows):
@@ -54,8 +62,9 @@ def find_groups(archive: Archive) -> list[SubjectGroup]:
             subject = parent[subject]
         return subject
 
-    for duplicates in find_duplicates(archive, rows):
-        first, *others = sorted({root(str(archive.subjects[row])) for row in duplicates})
+    shared = [set(archive.subjects[found].tolist()) for found in find_duplicates(archive, rows)]
+    for names in [*shared, *map(set, links)]:
+        first, *others = sorted({root(str(name)) for name in names & parent.keys()}) or [""]
         parent.update(dict.fromkeys(others, first))
     members: dict[str, list[str]] = {}
     for subject in sorted(parent):
@@ -70,9 +79,9 @@ def find_groups(archive: Archive) -> list[SubjectGroup]:
 
 
 def linked_note(groups: Sequence[SubjectGroup]) -> str:
-    """Words for an error: how many groups, where identical pictures join subjects."""
+    """Words for an error: how many groups, where pictures in common join subjects."""
     linked = [group for group in groups if len(group.subjects) > 1]
-    return f" in {len(groups)} groups ({len(linked)} of them joined by identical pictures)" if linked else ""
+    return f" in {len(groups)} groups ({len(linked)} of them joined by a picture in common)" if linked else ""
 
 
 def _strata(groups: Sequence[SubjectGroup], indices: Sequence[int]) -> dict[int, list[int]]:
@@ -140,35 +149,42 @@ def _cover_size(groups: Sequence[SubjectGroup], order: Sequence[int]) -> int:
 
 
 def draw_fold(
-    archive: Archive,
+    facts: SubjectFacts,
     groups: Sequence[SubjectGroup],
     test: list[int],
     fractions: tuple[float, ...],
     val_share: float,
     seed: int,
     number: int,
+    held_value: str = "",
 ) -> Fold:
     """Draw the inside of a fold; a draw that breaks a promise (validation too large, say) is drawn again."""
-    rest = [index for index in range(len(groups)) if index not in set(test)]
+    tested = set(test)
+    rest = [index for index in range(len(groups)) if index not in tested]
     for attempt in range(NUM_ATTEMPTS):
         rng = np.random.default_rng(derive_seed(seed, "inside", number, attempt))
         fold = _draw_inside(groups, test, rest, fractions, val_share, rng)
         try:
-            check_fold(fold, fractions, archive, f"fold {number}")
+            check_fold(fold, fractions, facts, f"fold {number}")
         except ExtractError as error:
             last = error
         else:
             return fold
     per_class = ", ".join(
         f"{name}: {sum(group.counts[index] > 0 for group in groups)}"
-        for index, name in enumerate(archive.classes)
+        for index, name in enumerate(facts.classes)
+    )
+    what, remedy = (
+        (f"with {held_value} as the test part,", "hold out something else, use larger --fractions")
+        if held_value
+        else ("into folds with", "use fewer --folds, larger --fractions")
     )
     raise ExtractError(
-        f"{archive.path}: cannot be split into folds with --fractions "
+        f"{facts.archive_name}: cannot be split {what} --fractions "
         f"{','.join(map(str, fractions))} and --val-share "
         f"{val_share}: {last}; there are {len(groups)} groups of subjects (by class {per_class}), "
         f"{len(rest)} of them "
-        "outside this test part: use fewer --folds, larger --fractions or more subjects"
+        f"outside this test part: {remedy} or more subjects"
     ) from last
 
 
@@ -207,3 +223,59 @@ def _draw_inside(
 
 def _names(groups: Sequence[SubjectGroup], indices: Iterable[int]) -> tuple[str, ...]:
     return tuple(sorted(subject for index in indices for subject in groups[index].subjects))
+
+
+def choose_tests(
+    archive: Archive,
+    groups: Sequence[SubjectGroup],
+    held_out: HeldOut,
+    table: Path | None,
+    whole_subjects: bool,
+) -> tuple[list[list[int]], tuple[str, ...]]:
+    """The groups of each test part that a column decides, and the subjects that had to be moved there.
+
+    Raises:
+        ExtractError: if a value has no image, or a subject (or linked subjects) would be on two sides and
+            `whole_subjects` does not move them to the test part.
+    """
+    rows = real_rows(archive)
+    subjects = archive.subjects[rows]
+    index_of = {subject: index for index, group in enumerate(groups) for subject in group.subjects}
+    group_of = np.array([index_of[str(subject)] for subject in subjects])
+    tests: list[list[int]] = []
+    moved: set[str] = set()
+    taken = np.zeros(len(rows), bool)
+    for value in held_out.values:
+        inside = match_rows(archive, rows, held_out.column, value, table)
+        if not inside.any():
+            raise ExtractError(
+                f"{table or archive.path}: expected images with {held_out.column}={value}, got none; "
+                f"there are {name_some(_shown_values(archive, rows, held_out.column, table))}"
+            )
+        if (inside & taken).any():
+            raise ExtractError(
+                f"{archive.path}: expected values of {held_out.column} that share no image, got "
+                f"{int((inside & taken).sum())} images of {value} that another value has, too"
+            )
+        taken |= inside
+        chosen = np.unique(group_of[inside])
+        moved |= set(subjects[np.isin(group_of, chosen) & ~inside].tolist())
+        tests.append(chosen.tolist())
+    if moved and not whole_subjects:
+        raise ExtractError(
+            f"{archive.path}: expected each subject (and those linked by a picture in common) on one side of "
+            f"{held_out.column}={' and '.join(held_out.values)}, got {len(moved)} that stand on both: "
+            f"{name_some(sorted(moved))}; --whole-subjects tests them with all their images"
+        )
+    repeated = [index for index, count in Counter(chain(*tests)).items() if count > 1]
+    if repeated:
+        raise ExtractError(
+            f"{archive.path}: expected each subject in the test part of one value of {held_out.column}, got "
+            f"{name_some([groups[index].subjects[0] for index in sorted(repeated)])} in several; "
+            "hold these values out one at a time"
+        )
+    return tests, tuple(sorted(moved))
+
+
+def _shown_values(archive: Archive, rows: np.ndarray, column: str, table: Path | None) -> list[str]:
+    return sorted(set(column_values(archive, rows, column, table).tolist()))

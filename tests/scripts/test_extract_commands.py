@@ -71,7 +71,9 @@ def test_split_prints_the_size_of_each_part(made, tmp_path):
         "--fractions",
         "0.5",
     )
-    assert "fold 0: test 3 (" in result.output and "labeled 0.5: 1 (" in result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    assert lines[0] == ["fold", "0", "subjects", "images", "coronal", "noise", "sagittal"]
+    assert lines[1][:2] == ["test", "3"] and ["labeled", "at", "50", "%", "1"] in [line[:5] for line in lines]
     again = run("split", "--data", made / "planes.zip", "--dest", tmp_path / "s.split.json")
     assert again.exit_code == 1 and "already exists" in said(again)
 
