@@ -28,6 +28,11 @@ class MixedSubjects:
         return self.num_several >= MIN_SUBJECTS and self.num_mixed > 0 and not self.are_slices
 
     @property
+    def is_consistent(self) -> bool:
+        """Whether the names hold together: no subject shows two classes, where chance would mix several."""
+        return self.num_several >= MIN_SUBJECTS and not self.num_mixed and self.expected >= 1
+
+    @property
     def advice(self) -> str:
         """What to look for, where it is suspicious."""
         if self.num_mixed < CHANCE_SHARE * self.expected:
@@ -39,6 +44,11 @@ class MixedSubjects:
 
     def describe(self) -> str:
         """What was found, as a sentence."""
+        if not self.num_mixed:
+            return (
+                f"none of {self.num_several} subjects with several images shows several classes "
+                f"({self.expected:.0f} would if labels were dealt at random): subjects and labels fit"
+            )
         named = "; ".join(
             f"{subject} ({', '.join(f'{name} {count}' for name, count in counts)})"
             for subject, counts in self.subjects[:MAX_NAMED]

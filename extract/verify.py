@@ -96,6 +96,8 @@ def verify_archive(
     warnings += [describe(item) for item in confounds if item.strength in WARNED and item.kind != "name"]
     if checked is not None:
         warnings += _split_warnings(archive, checked, alike or ())
+    remarks = list(_remarks(archive, survey, alike, confounds))
+    remarks += [mixed.describe()] if mixed.is_consistent else []
     return Verification(
         _count_all(archive, survey),
         len(archive),
@@ -104,7 +106,7 @@ def verify_archive(
         tuple(errors),
         tuple(warnings),
         checked,
-        tuple(_remarks(archive, survey, alike, confounds)),
+        tuple(remarks),
         identical,
         alike,
         outliers,

@@ -6,6 +6,7 @@ from extract.confounds import describe, find_confounds, name_stem
 from extract.mixed_subjects import find_mixed
 from extract.outliers import find_outliers
 from extract.survey import survey_pictures
+from extract.verify import verify_archive
 from tests.extract.making import random_pixels
 
 
@@ -144,6 +145,16 @@ def test_labels_that_vary_within_subjects_as_if_by_chance_are_suspicious_but_not
         assert "as if dealt at random: look whether these names join strangers" in mixed.advice
         archive.manifest["plane"] = "axial"
         assert not find_mixed(archive).is_suspicious
+
+
+def test_subjects_whose_labels_agree_are_said_to_fit(tmp_path):
+    images = [(random_pixels(p, k, size=8), "ab"[p % 2], f"p{p}", "") for p in range(12) for k in range(3)]
+    with write(tmp_path / "a.zip", images) as archive:
+        assert find_mixed(archive).is_consistent
+        remarks = verify_archive(archive, look_for_alike=False).remarks
+    assert any("none of 12 subjects with several images shows several classes (9 would" in r for r in remarks)
+    with write(tmp_path / "b.zip", [(*image[:1], "a", *image[2:]) for image in images]) as archive:
+        assert not find_mixed(archive).is_consistent  # one class says nothing
 
 
 def test_ranges_side_by_side_are_said_as_one(tmp_path):
