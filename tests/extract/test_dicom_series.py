@@ -1,5 +1,6 @@
 """DICOM series written by pydicom, against SimpleITK as an independent reader."""
 
+import locale
 import sys
 from pathlib import Path
 
@@ -120,7 +121,15 @@ def test_a_compressed_series_reads(tmp_path):
     assert np.array_equal(open_volume(write_series(tmp_path / "s", compress=True)).load(), ramp_volume())
 
 
-def test_a_compression_of_jpeg_2000_reads(tmp_path):
+@pytest.fixture
+def kept_locale():
+    """SimpleITK's writer of JPEG 2000 leaves the C locale behind, in which other tests read files as ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
+def test_a_compression_of_jpeg_2000_reads(tmp_path, kept_locale):
     pytest.importorskip("gdcm")
     folder = write_series(tmp_path / "s")
     for path in folder.iterdir():
