@@ -123,7 +123,7 @@ def test_a_compressed_series_reads(tmp_path):
 
 @pytest.fixture
 def kept_locale():
-    """SimpleITK's writer of JPEG 2000 leaves the C locale behind, in which other tests read files as ASCII."""
+    """SimpleITK's writer of JPEG 2000 leaves the C locale behind, in which files are read as ASCII."""
     before = locale.setlocale(locale.LC_ALL)
     yield
     locale.setlocale(locale.LC_ALL, before)
