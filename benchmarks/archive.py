@@ -28,6 +28,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import processor, write_result
+
 ROOT = Path(__file__).parent.parent
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 IMAGES_PER_SUBJECT = 10
@@ -42,7 +44,7 @@ def main() -> None:
         return
     result: dict[str, Any] = {
         "machine": {
-            "cpu": _processor(), "load_at_start": round(os.getloadavg()[0], 1), "cores": os.cpu_count(),
+            "cpu": processor(), "load_at_start": round(os.getloadavg()[0], 1), "cores": os.cpu_count(),
             "python": platform.python_version(), "numpy": np.__version__,
         },
         "command": f"python -m benchmarks.archive --sizes {options.sizes} --side {options.side} --rounds "
@@ -56,17 +58,7 @@ def main() -> None:
             result["sizes"][str(size)] = _measure_size(size, Path(scratch), options)
         result["cost_of_an_image_largest_to_smallest"] = _linearity(result["sizes"], sizes)
         if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+            write_result(options.out, result)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.extract_worker import make_volume
-from benchmarks.gan import _processor
+from benchmarks.machine import processor, write_result
 from extract.archive import open_archive
 from extract.nrrd_writer import write_nrrd
 
@@ -49,9 +49,9 @@ def main() -> None:
             "agreement": _compare_pictures(work, spec, options),
             "memory": _measure_memory(work, spec, options),
         }
-        _write(options.out, result)
+        write_result(options.out, result)
         result |= _compare_speed(work, spec, options)
-    _write(options.out, result)
+    write_result(options.out, result)
 
 
 def _parse() -> argparse.Namespace:
@@ -211,7 +211,7 @@ def _run(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _machine(options: argparse.Namespace) -> dict[str, Any]:
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "load_before": os.getloadavg()[0],
         "system": platform.system(),
@@ -220,15 +220,6 @@ def _machine(options: argparse.Namespace) -> dict[str, Any]:
             **{name: version(name) for name in ("numpy", "scipy", "matplotlib", "pillow")},
         },
     }
-
-
-def _write(path: Path | None, result: dict[str, Any]) -> None:
-    text = json.dumps(result, indent=2) + "\n"
-    if path is None:
-        print(text)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import processor, write_result
+
 ROOT = Path(__file__).parent.parent
 PEER_SECONDS = 1800
 
@@ -38,10 +40,10 @@ def main() -> None:
     }
     for size in _sizes(options.train):
         result["training"].append(_compare_training(size, options, peers))
-        _write(options.out, result)
+        write_result(options.out, result)
     for size in _sizes(options.sample):
         result["sampling"].append(_compare_sampling(size, options))
-        _write(options.out, result)
+        write_result(options.out, result)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -196,7 +198,7 @@ def _ratios(
 
 def _machine(options: argparse.Namespace) -> dict[str, Any]:
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": options.threads,
         "device": options.device,
@@ -208,31 +210,12 @@ def _machine(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    found = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
-    family = f"family {found.get('cpu family')}, model {found.get('model')}"
-    return f"{found.get('model name', platform.processor())} ({family})"
-
-
 def _say(spec: dict[str, Any], name: str, turn: int, value: float, unit: str) -> None:
     print(
         f"{spec['kind']} {spec['resolution']}px turn {turn}: {name} {value:.2f} {unit}",
         file=sys.stderr,
         flush=True,
     )
-
-
-def _write(path: Path | None, result: dict[str, Any]) -> None:
-    text = json.dumps(result, indent=2) + "\n"
-    if path is None:
-        print(text)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
