@@ -1,12 +1,17 @@
 """The settings of one training, stated once."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from extract.errors import SettingsError
 from extract.preprocessing import PLAIN, PreprocessConfig, parse_preprocessing
 
 SMALL_RESNET = "small_resnet"
 KEEP = ("best", "last")
+LOSSES = ("cross_entropy", "focal", "binary")
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("one_cycle", "constant", "plateau")
+MONITORS = ("balanced_accuracy", "auroc", "nll")
 
 
 @dataclass(frozen=True)
@@ -15,18 +20,39 @@ class ClassifierConfig:
 
     arch: str = SMALL_RESNET  # own small net, or any timm name
     pretrained: bool = False  # start from timm's published weights
+    weights: Path | None = None  # start from this file of published weights instead; no network is asked
+    head: tuple[int, ...] = ()  # widths of hidden dense layers between the body and the last layer
+    dropout: float = 0.0  # before the last layer, and after each hidden dense layer
+    trained_stages: int | None = None  # last stages of the body that learn; None = all, 0 = the head alone
+    frozen_share: float = 0.0  # share of the steps, at the start, in which the head alone learns
+    freeze_norm: bool = False  # BatchNorm of the body uses its stored moments, and does not learn new ones
     steps: int = 600  # optimiser steps, neither more nor fewer
     batch_size: int = 64  # images a step
-    lr: float | None = None  # peak of the one-cycle schedule; None = the network's own, see `peak_lr`
-    weight_decay: float = 0.05  # decoupled (AdamW); biases and normalisation are spared
-    warmup: float = 0.2  # share of the steps until the peak
+    optimizer: str = "adamw"  # or "adam", or "sgd" (Nesterov)
+    momentum: float = 0.9  # of sgd; one_cycle moves it between 0.85 and 0.95 whatever stands here
+    lr: float | None = None  # peak of the schedule; None = the network's own, see `peak_lr`
+    frozen_lr: float | None = None  # the same while the head alone learns; None = as `lr`
+    stage_lr_ratio: float = 1.0  # rate of the body's first stage over the head's, geometric between them
+    schedule: str = "one_cycle"  # or "constant", or "plateau": lower the rate when the monitor rests
+    warmup: float = 0.2  # one_cycle: share of the steps until the peak
+    plateau_patience: int = 2  # plateau: looks without gain until the rate falls
+    plateau_factor: float = 0.1  # plateau: by what it falls
+    weight_decay: float = 0.05  # decoupled with adamw, else in the gradient; biases and norms are spared
+    loss: str = "cross_entropy"  # or "focal", or "binary": one sigmoid a class
+    focal_gamma: float = 2.0  # focal: how much less an image counts that is classified well
     preprocessing: PreprocessConfig = PLAIN  # before the network; also a name or a mapping of settings
     augment: bool = True  # small shifts, turns, zooms, brightness and contrast
     mirror: bool = False  # left-right; only where the anatomy or its label names no side
+    mixup: float = 0.0  # alpha of the Beta that pairs of images are blended by; 0 = never
+    cutmix: float = 0.0  # alpha of the Beta that rectangles are exchanged by; 0 = never; both: by turns
     label_smoothing: float = 0.0  # share of each label spread evenly over all classes
     balance_classes: bool = False  # weigh classes inversely to how often they occur in training
     validate_every: int = 100  # steps between two looks at the validation part
-    keep: str = "best"  # "best" by validation (balanced accuracy, then NLL) or "last"
+    monitor: str = "balanced_accuracy"  # what a look is judged by: that (then NLL), "auroc" or "nll"
+    keep: str = "best"  # the look to keep: "best" by the monitor, or "last"
+    patience: int | None = None  # looks without gain until the training stops early; None = full budget
+    ema: float | None = None  # decay a step of the averaged weights that are judged and kept; None = none
+    tta: int = 0  # changed views of each image whose outputs are averaged with its own when predicting
     calibrate: bool = True  # fit a temperature on the validation part at the end
     seed: int = 0
     device: str = "auto"  # "auto" = CUDA where there is one, otherwise the CPU
@@ -34,8 +60,37 @@ class ClassifierConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "preprocessing", parse_preprocessing(self.preprocessing))
-        for name in ("steps", "batch_size", "validate_every"):
+        object.__setattr__(self, "head", tuple(self.head))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", Path(self.weights))
+        for name in ("steps", "batch_size", "validate_every", "plateau_patience"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, allowed in (("keep", KEEP), ("loss", LOSSES), ("optimizer", OPTIMIZERS),
+                              ("schedule", SCHEDULES), ("monitor", MONITORS)):  # fmt: skip
+            value = getattr(self, name)
+            _require(value in allowed, f'{name} must be one of {", ".join(allowed)}, got "{value}"')
+        for name in ("frozen_lr", "stage_lr_ratio", "patience"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"{name} must be above 0, got {value}")
+        for name in ("dropout", "frozen_share", "momentum"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"{name} must be in [0, 1), got {value}")
+        for name in ("mixup", "cutmix", "focal_gamma", "tta"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
+        _require(
+            all(width >= 1 for width in self.head), f"head must be widths of at least 1, got {self.head}"
+        )
+        _require(
+            self.trained_stages is None or self.trained_stages >= 0,
+            f"trained_stages must not be negative, got {self.trained_stages}",
+        )
+        _require(self.stage_lr_ratio <= 1, f"stage_lr_ratio must be in (0, 1], got {self.stage_lr_ratio}")
+        _require(0 < self.plateau_factor < 1, f"plateau_factor must be in (0, 1), got {self.plateau_factor}")
+        _require(self.ema is None or 0 < self.ema < 1, f"ema must be in (0, 1), got {self.ema}")
+        _require(
+            not (self.pretrained and self.weights),
+            "pretrained fetches published weights and weights names a file of them: leave one of them out",
+        )
         _require(
             self.batch_size >= 2, f"batch_size must be at least 2 (batch statistics), got {self.batch_size}"
         )
@@ -45,7 +100,6 @@ class ClassifierConfig:
         _require(
             0 <= self.label_smoothing < 1, f"label_smoothing must be in [0, 1), got {self.label_smoothing}"
         )
-        _require(self.keep in KEEP, f'keep must be one of {", ".join(KEEP)}, got "{self.keep}"')
         _require(self.threads is None or self.threads >= 1, f"threads must be at least 1, got {self.threads}")
 
     @property
@@ -55,7 +109,7 @@ class ClassifierConfig:
             return self.lr
         if self.arch == SMALL_RESNET:
             return 5e-3
-        return 3e-4 if self.pretrained else 1e-3
+        return 3e-4 if self.pretrained or self.weights else 1e-3
 
 
 def _require(is_met: bool, sentence: str) -> None:

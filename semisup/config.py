@@ -27,6 +27,11 @@ from semisup.arms import ARMS
 
 # What the engine sets itself, run by run; everything else of the two packages' settings may stand in a study.
 CLASSIFIER_SET_HERE = frozenset({"seed", "threads", "calibrate", "preprocessing"})
+# Settings of the first release, which always stand in a plan; later ones stand there where they are used.
+FIRST_CLASSIFIER_SETTINGS = frozenset({
+    "arch", "pretrained", "steps", "batch_size", "lr", "weight_decay", "warmup", "augment", "mirror",
+    "label_smoothing", "balance_classes", "validate_every", "keep", "device",
+})  # fmt: skip
 GAN_SET_HERE = frozenset({"data", "split", "fold", "outdir", "resume", "cond", "metrics", "gpus", "workers"})
 
 
@@ -81,7 +86,10 @@ class PreprocessedSection(Section):
     @model_serializer(mode="wrap")
     def _leave_out_plain(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = write(self)
-        if self.preprocessing == PLAIN:  # studies that began before there were steps go on
+        for name, field in type(self).model_fields.items():
+            if name not in FIRST_CLASSIFIER_SETTINGS and getattr(self, name) == field.default:
+                content.pop(name, None)  # studies that began before there was this setting go on
+        if self.preprocessing == PLAIN:
             content.pop("preprocessing", None)
         else:
             content["preprocessing"] = self.preprocessing.differences()
