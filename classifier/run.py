@@ -142,7 +142,14 @@ def load_classifier(run_dir: Path, device: str = "auto") -> Classifier:
             f"{run_dir / DESCRIPTION}: an entry is missing or malformed ({error}); "
             "restore the file or train again"
         ) from error
-    model = build_model(config.arch, len(classes), preprocessing.input_channels, preprocessing.input_size)
+    model = build_model(
+        config.arch,
+        len(classes),
+        preprocessing.input_channels,
+        preprocessing.input_size,
+        head=config.head,
+        dropout=config.dropout,
+    )
     _load_weights(model, run_dir / WEIGHTS)
     model.to(choose_device(device))
     history_path = run_dir / HISTORY

@@ -93,6 +93,9 @@ def make_network(config: ClassifierConfig, num_classes: int, preprocessing: Prep
         preprocessing.input_channels,
         preprocessing.input_size,
         pretrained=config.pretrained,
+        weights=config.weights,
+        head=config.head,
+        dropout=config.dropout,
         seed=derive_seed(config.seed, "model"),
     )
 
