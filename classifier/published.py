@@ -68,7 +68,7 @@ def timm_from_file(
         own = timm.create_model(arch, pretrained=False, **settings).state_dict()
     published = _publication(arch)
     classifiers = _names(published.classifier)
-    left_out = tuple(f"{name}." for name in (*classifiers, *not_needed)) + (AUXILIARY,)
+    left_out = (*(f"{name}." for name in (*classifiers, *not_needed)), AUXILIARY)
     problems = _differences(own, weights, left_out)
     try:
         if problems:

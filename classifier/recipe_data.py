@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from classifier.errors import ClassifierError
 from classifier.recipes import Recipe
 from extract.archive import open_archive
+from extract.csv_table import read_csv_table
 from extract.errors import ExtractError
 from extract.folder_archive import TABLE, archive_of_classes
 from extract.images import ImageConfig
@@ -52,6 +52,7 @@ def recipe_data(
         ClassifierError: if the file beside the run is a split of other images.
     """
     archive, notes = data_archive(recipe, data, rule=rule, progress=progress)
+    notes += _note_on_size(recipe, archive)
     if split is not None:
         return TrainingData(archive, split, notes)
     split = run_dir.with_name(f"{run_dir.name}.split.json")
@@ -69,7 +70,7 @@ def data_archive(
     """The archive itself, or that of a folder of classes at the recipe's size; and notes on it."""
     if not data.is_dir():
         return data, ()
-    rule = rule or _rule_of_folder(recipe, data)
+    rule = _with_classes_of(recipe, rule, data)
     packed = archive_of_classes(data, ImageConfig(size=recipe.image_size), rule, progress)
     return packed.path, packed.notes
 
@@ -98,12 +99,25 @@ def split_for(recipe: Recipe, archive: Path, path: Path, seed: int) -> bool:
     return False
 
 
-def _rule_of_folder(recipe: Recipe, folder: Path) -> SubjectRule | None:
-    """The folder's own table, with the recipe's classes where it has that column."""
-    table = folder / TABLE
-    if not table.is_file() or not recipe.label_column:
-        return None
-    with table.open(encoding="utf-8-sig", newline="", errors="replace") as lines:
-        columns = next(csv.reader(lines), [])
-    rule = SubjectRule(table=table)
+def _note_on_size(recipe: Recipe, archive: Path) -> tuple[str, ...]:
+    with open_archive(archive) as opened:
+        _, height, width = opened.image_shape
+    if min(height, width) >= recipe.input_size:
+        return ()
+    return (
+        f"{archive} holds images of {width}x{height} pixels, {recipe.name} shows its network "
+        f"{recipe.input_size}: they are enlarged, which costs time and adds nothing "
+        f"(--size {min(height, width)})",
+    )
+
+
+def _with_classes_of(recipe: Recipe, rule: SubjectRule | None, folder: Path) -> SubjectRule | None:
+    """The rule, or the folder's own table, with the recipe's classes where that table has such a column."""
+    if rule is None and (folder / TABLE).is_file():
+        rule = SubjectRule(table=folder / TABLE)
+    if rule is None or rule.table is None or not recipe.label_column:
+        return rule
+    if rule.label_column or rule.label_pattern or rule.labels:  # classes were asked for
+        return rule
+    columns = read_csv_table(rule.table).frame.columns
     return replace(rule, label_column=recipe.label_column) if recipe.label_column in columns else rule

@@ -15,6 +15,8 @@ from extract.preprocessing import PLAIN, PRESETS, PreprocessConfig
 CHEST, BRAIN_PLANES = "chest X-rays, classes as folders", "slices of brains, classes are planes"
 LUNGS = "chest X-rays, four classes as folders (any number will do)"
 
+PUBLISHED = "published weights (--weights FILE, or --pretrained where there is a network)"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -26,11 +28,21 @@ class Recipe:
     config: ClassifierConfig
     epochs: float | None  # passes over the training images; None = the steps of `config`
     image_size: int  # pixels a side of an archive made for it; a power of two
-    expects_weights: bool = False  # continues from published ones, by --pretrained or --weights FILE
+    start: str = ""  # what it continues from; "" = from random numbers
     smallest_size: int = 32  # pixels a side below which the network cannot work
     label_column: str = ""  # of a table of subjects that has it; without one the folders are the classes
     num_folds: int = 5  # of a split made for it; one fold is the test part
     val_share: float = 0.15  # of the subjects that are not tested
+
+    @property
+    def expects_weights(self) -> bool:
+        """Whether it is meant to continue from weights, which `--weights FILE` (or `--pretrained`) gives."""
+        return bool(self.start)
+
+    @property
+    def input_size(self) -> int:
+        """Pixels a side of what the network sees."""
+        return self.config.preprocessing.size or self.image_size
 
 
 def find_recipe(name: str) -> Recipe:
@@ -84,11 +96,11 @@ def from_chance(recipe: Recipe) -> Recipe:
 
 
 def chance_note(recipe: Recipe) -> str:
-    """What to tell where a recipe that expects published weights starts without."""
+    """What to tell where a recipe that expects weights starts without."""
     return (
-        f"the recipe {recipe.name} continues from published weights and was given none (--weights FILE, or "
-        "--pretrained where there is a network): it starts from random numbers, all layers learn from the "
-        "first step, and the result says little about what the recipe does with published weights"
+        f"the recipe {recipe.name} continues from {recipe.start} and was given none: it starts from random "
+        "numbers, all layers learn from the first step, and the result says little about the recipe as it is "
+        "meant"
     )
 
 
@@ -207,7 +219,7 @@ def _transfer_recipes() -> list[Recipe]:
             ("unfrozen", "the dense layers and the body's last block learn", unfrozen),
         ):
             name = f"lung-transfer-{short}-{variant}"
-            recipes.append(_recipe(name, f"{arch}: {summary}", LUNGS, config, 10, expects_weights=True))
+            recipes.append(_recipe(name, f"{arch}: {summary}", LUNGS, config, 10, start=PUBLISHED))
     return recipes
 
 
@@ -228,7 +240,7 @@ def _vit_recipes() -> list[Recipe]:
                 preprocessing=_lung(224, "symmetric"),
             ),
             epochs=10,
-            expects_weights=True,
+            start=PUBLISHED,
         )
         for patch in (16, 32)
     ]
@@ -252,7 +264,7 @@ def _project_recipes() -> list[Recipe]:
                 preprocessing=PRESETS["brain-planes"],
             ),
             epochs=5,
-            expects_weights=True,
+            start=PUBLISHED,
         ),
         _recipe(
             "tumour-resnet50",
@@ -274,7 +286,7 @@ def _project_recipes() -> list[Recipe]:
                 preprocessing=PRESETS["tumour-resnet50"],
             ),
             epochs=20,
-            expects_weights=True,
+            start=PUBLISHED,
             num_folds=10,  # 80 % train, 10 % validate, 10 % test
             val_share=1 / 9,
         ),
@@ -295,7 +307,7 @@ def _project_recipes() -> list[Recipe]:
                 preprocessing=PRESETS["pneumonia-inceptionv3"],
             ),
             epochs=15,
-            expects_weights=True,
+            start=PUBLISHED,
             smallest_size=75,
         ),
     ]

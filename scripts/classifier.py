@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from classifier.config import ClassifierConfig, read_settings
+from scripts.classifier_recipes import recipes
 from scripts.progress import progress_bar
 from scripts.training_settings import chosen_settings, training_options
 
@@ -22,6 +23,9 @@ SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
 @click.group()
 def commands() -> None:
     """Train and evaluate classifiers on archives."""
+
+
+commands.add_command(recipes)
 
 
 @commands.command()

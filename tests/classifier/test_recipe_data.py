@@ -100,3 +100,10 @@ def test_an_archive_with_its_split_is_taken_as_it_is(tmp_path, folder):
     taken = recipe_data(SMALL, first.archive, first.split, tmp_path / "other")
     assert (taken.archive, taken.split, taken.notes) == (first.archive, first.split, ())
     assert not (tmp_path / "other.split.json").exists()
+
+
+def test_images_smaller_than_the_recipe_shows_its_network_are_told(tmp_path, folder):
+    write_manifest(folder)
+    first = recipe_data(SMALL, folder, None, tmp_path / "run")
+    larger = recipe_data(with_size(SMALL, 48), first.archive, first.split, tmp_path / "run")
+    assert any("32x32 pixels, tumour-resnet50 shows its network 48" in note for note in larger.notes)
