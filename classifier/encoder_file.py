@@ -42,7 +42,10 @@ def write_encoder(folder: Path, encoder: Encoder, facts: dict[str, Any]) -> None
     """
     from safetensors.torch import save
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    # Named as in the classifiers of `backbone_heads`, whose body they fill.
+    tensors = {
+        f"encoder.{name}": tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()
+    }
     with replace_file(folder / ENCODER) as temporary:
         temporary.write_bytes(save(tensors, metadata={"format": FORMAT}))
         (folder / RECORD).unlink(missing_ok=True)  # never an earlier record beside these weights
