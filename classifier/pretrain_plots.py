@@ -38,7 +38,7 @@ def plot_pretraining(history: pd.DataFrame, config: PretrainConfig, path: Path) 
     noised = float(history["noised_mse"].iloc[-1])
     right.axhline(noised, color=GRAY, linestyle="--", linewidth=1, label="noised picture as it is")
     right.axhline(1.0, color="black", linestyle=":", linewidth=1, label="plain gray")
-    right.set(xlabel="step", ylabel="squared error, held-out subjects", ylim=(0, None))
+    right.set(xlabel="step", ylabel="squared error, held-out subjects", ylim=(0, 1.45))  # room for the legend
     right.legend(frameon=False, fontsize=8)
     figure.suptitle(f"Denoising autoencoder, {config.steps} steps")
     _save(figure, path)
@@ -61,7 +61,7 @@ def plot_reconstructions(
     with torch.inference_mode():
         made = job.model(noised)
     shown = [batch.mean(dim=1).cpu().numpy() for batch in (original, noised, made, made - original)]
-    figure = Figure(figsize=(7.2, 1.75 * len(rows) + 0.7), layout="constrained")
+    figure = Figure(figsize=(7.2, 1.45 * len(rows) + 0.7), layout="constrained")
     grid = figure.subplots(len(rows), len(COLUMNS), squeeze=False)
     for column, (name, pictures) in enumerate(zip(COLUMNS, shown, strict=True)):
         for row, picture in enumerate(pictures):
