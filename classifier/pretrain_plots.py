@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from classifier.data import ImageTable
 from classifier.denoising import add_noise
-from classifier.plots import BLUE, GRAY, ORANGE, _save
+from classifier.plots import BLUE, GRAY, ORANGE, _save as save_figure
 from classifier.preprocess import Preprocessing
 from classifier.pretrain_config import PretrainConfig
 from classifier.pretraining import Pretraining, noise_generator
@@ -41,7 +41,7 @@ def plot_pretraining(history: pd.DataFrame, config: PretrainConfig, path: Path) 
     right.set(xlabel="step", ylabel="squared error, held-out subjects", ylim=(0, 1.45))  # room for the legend
     right.legend(frameon=False, fontsize=8)
     figure.suptitle(f"Denoising autoencoder, {config.steps} steps")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_reconstructions(
@@ -75,4 +75,4 @@ def plot_reconstructions(
         drawn, ax=grid[:, -1], shrink=0.5, label="too dark or too bright by, standard deviations"
     )
     figure.suptitle(f"Held-out subjects after {job.step} steps")
-    _save(figure, path)
+    save_figure(figure, path)
