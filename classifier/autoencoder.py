@@ -106,7 +106,7 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(x), (x.shape[2], x.shape[3]))  # as x
 
     def encode(self, x: Tensor) -> Tensor:
-        """The code of (N, C, h, w) pictures: (N, code_width, h / 2^stages, w / 2^stages), sides rounded up."""
+        """The code of (N, C, h, w) pictures: (N, code_width, h / 2^stages, w / 2^stages), rounded up."""
         return self.bottleneck(self.encoder(x)[-1])
 
     def decode(self, code: Tensor, size: tuple[int, int]) -> Tensor:

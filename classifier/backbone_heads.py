@@ -1,13 +1,12 @@
 """Classifiers on the encoder of a denoising autoencoder: squeeze-and-excitation at three depths, or plain.
 
-The encoder's file (`classifier pretrain`) names its tensors as they are named here, so that it fills the body of
-either network; the heads start from chance.
+The encoder's file (`classifier pretrain`) names its tensors as they are named here, so that it fills the body
+of either network; the heads start from chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +43,14 @@ class DenoiserClassifier(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, channels: int, widths: Sequence[int] = (), dropout: float = 0.0,
-        *, has_excitation: bool,
-    ) -> None:  # fmt: skip
+        self,
+        num_classes: int,
+        channels: int,
+        widths: Sequence[int] = (),
+        dropout: float = 0.0,
+        *,
+        has_excitation: bool,
+    ) -> None:
         """Make the network for images of any size of at least a few pixels.
 
         Args:
@@ -73,8 +77,7 @@ class DenoiserClassifier(nn.Module):
         if self.excitations is None:
             return features[-1].mean(dim=(2, 3))
         weighed = [
-            excite(depth)
-            for excite, depth in zip(self.excitations, features[-NUM_DEPTHS:], strict=True)
+            excite(depth) for excite, depth in zip(self.excitations, features[-NUM_DEPTHS:], strict=True)
         ]
         pooled = [part for depth in weighed for part in (depth.mean(dim=(2, 3)), depth.amax(dim=(2, 3)))]
         return torch.cat(pooled, dim=1)
@@ -84,8 +87,5 @@ class DenoiserClassifier(nn.Module):
         return list(self.encoder.stages)
 
 
-# Constructors of (num_classes, channels, widths, dropout), by the name that `arch` gives them.
-DENOISER_NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "denoiser_se": partial(DenoiserClassifier, has_excitation=True),
-    "denoiser_plain": partial(DenoiserClassifier, has_excitation=False),
-}
+# Name as `arch` -> whether the head has excitations at three depths.
+DENOISER_NETWORKS = {"denoiser_se": True, "denoiser_plain": False}

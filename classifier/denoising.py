@@ -1,9 +1,9 @@
 """What an autoencoder is made to undo, and how its success is measured.
 
-Two losses. `mse` is the likelihood of Gaussian noise and the customary choice; it averages over what it cannot
-know and blurs. `ssim+l1` weighs local contrast and structure, which is what an opacity is, against the mean
-absolute error. Binary cross entropy, the other customary one, needs targets in [0, 1], which images that are
-standardised one by one are not.
+Two losses. `mse` is the likelihood of Gaussian noise and the customary choice; it averages over what it
+cannot know and blurs. `ssim+l1` weighs local contrast and structure, which is what an opacity is, against the
+mean absolute error. Binary cross entropy, the other customary one, needs targets in [0, 1], which images that
+are standardised one by one are not.
 """
 
 from __future__ import annotations

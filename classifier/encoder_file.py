@@ -96,8 +96,8 @@ def read_record(weights: Path) -> EncoderRecord:
         ) from error
     if content.get("weights_sha256") != file_sha256(weights):
         raise ClassifierError(
-            f"{path}: expected the record of {weights}, got one of other weights (SHA-256 differs); copy both "
-            "files together"
+            f"{path}: expected the record of {weights}, got one of other weights (SHA-256 differs); copy "
+            "both files together"
         )
     return record
 
@@ -111,6 +111,12 @@ def find_record(weights: Path | None) -> EncoderRecord | None:
     if weights is None or not _is_encoder(Path(weights)):
         return None
     return read_record(Path(weights))
+
+
+def subjects_of_encoder(weights: Path | None) -> tuple[str, ...]:
+    """Whom an encoder saw, for the record of the classifier that starts from it; none of other weights."""
+    record = find_record(weights)
+    return record.subjects if record else ()
 
 
 def refuse_seen_by_encoder(
@@ -139,8 +145,8 @@ def refuse_seen_by_encoder(
     if seen:
         raise ClassifierError(
             f"{record.path}: the encoder was pretrained on {len(seen)} of the {len(set(judges))} subjects of "
-            f"{what} ({name_some(seen)}); results on them would be too good. Pretrain it on the training part "
-            "alone: classifier pretrain --split --fold"
+            f"{what} ({name_some(seen)}); results on them would be too good. Pretrain it on the training "
+            "part alone: classifier pretrain --split --fold"
         )
     if record.archive_sha256 == archive_sha256 or allow_other_archive:
         return

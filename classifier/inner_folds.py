@@ -45,8 +45,8 @@ def inner_folds(
             missing = [classes[c] for c in range(len(classes)) if not (train.labels[part] == c).any()]
             if missing:
                 raise ClassifierError(
-                    f"inner {name} part {fold} has no image of class {', '.join(missing)}: the labeled part has "
-                    f"too few subjects for {num_parts} inner parts; use a larger --fraction, fewer "
+                    f"inner {name} part {fold} has no image of class {', '.join(missing)}: the labeled part "
+                    f"has too few subjects for {num_parts} inner parts; use a larger --fraction, fewer "
                     "--inner-folds or a larger --inner-share"
                 )
         folds.append((np.flatnonzero(~is_val), np.flatnonzero(is_val)))

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from classifier.data import ImageTable
 from classifier.denoising import add_noise
-from classifier.plots import BLUE, GRAY, ORANGE, _save as save_figure
+from classifier.plots import BLUE, GRAY, ORANGE
+from classifier.plots import _save as save_figure
 from classifier.preprocess import Preprocessing
 from classifier.pretrain_config import PretrainConfig
 from classifier.pretraining import Pretraining, noise_generator
@@ -71,8 +72,6 @@ def plot_reconstructions(
             axes.set_axis_off()
             if row == 0:
                 axes.set_title(name, fontsize=10)
-    figure.colorbar(
-        drawn, ax=grid[:, -1], shrink=0.5, label="too dark or too bright by, standard deviations"
-    )
+    figure.colorbar(drawn, ax=grid[:, -1], shrink=0.5, label="too dark or too bright by, standard deviations")
     figure.suptitle(f"Held-out subjects after {job.step} steps")
     save_figure(figure, path)

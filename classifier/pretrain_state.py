@@ -59,7 +59,8 @@ def restore_state(folder: Path, job: Pretraining, made_with: dict[str, Any]) -> 
         before = header["made_with"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ClassifierError(
-            f"{path}: expected the state of a pretraining, got a fault at {error}; begin anew with --overwrite"
+            f"{path}: expected the state of a pretraining, got a fault at {error}; begin anew with "
+            "--overwrite"
         ) from error
     _refuse_other_settings(folder, before, made_with)
     try:

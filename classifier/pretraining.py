@@ -1,4 +1,4 @@
-"""Pretrain an encoder by undoing noise, for an exact number of steps, from any of them on to the same bits."""
+"""Pretrain an encoder by undoing noise: an exact number of steps, from any of them on to the same bits."""
 
 from __future__ import annotations
 

@@ -225,9 +225,7 @@ def apply_choices(config: ClassifierConfig, drawn: Mapping[str, Any]) -> Classif
     if "trained_stages" in drawn:
         changes["trained_stages"] = None if drawn["trained_stages"] == ALL else drawn["trained_stages"]
     changes |= AUGMENTATIONS[drawn["augmentation"]] if "augmentation" in drawn else {}
-    steps = (
-        parse_preprocessing(drawn["preprocessing"]) if "preprocessing" in drawn else config.preprocessing
-    )
+    steps = parse_preprocessing(drawn["preprocessing"]) if "preprocessing" in drawn else config.preprocessing
     if "size" in drawn:
         steps = replace(steps, size=steps.size if drawn["size"] == AS_IS else drawn["size"])
     if "mask" in drawn:

@@ -44,13 +44,17 @@ def deal_subjects(
         )
     dealt = deal_folds(
         [
-            SubjectGroup(tuple(group), tuple(int(n) for n in np.sum([counts[name] for name in group], axis=0)))
+            SubjectGroup(
+                tuple(group), tuple(int(n) for n in np.sum([counts[name] for name in group], axis=0))
+            )
             for group in groups
         ],
         num_folds,
         seed,
     )
-    fold_of = {name: fold for fold, members in enumerate(dealt) for index in members for name in groups[index]}
+    fold_of = {
+        name: fold for fold, members in enumerate(dealt) for index in members for name in groups[index]
+    }
     return np.array([fold_of[str(subject)] for subject in subjects], dtype=np.int64)
 
 

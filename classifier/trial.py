@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from classifier.backbone_heads import DENOISER_NETWORKS
-from classifier.config import SMALL_RESNET, ClassifierConfig
+from classifier.config import ClassifierConfig
 from classifier.data import LabeledImages, real_part
 from classifier.encoder_file import find_record
 from classifier.inner_folds import inner_folds
@@ -83,7 +83,8 @@ def open_study(order: Order) -> optuna.Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.RDBStorage(
-        f"sqlite:///{(order.outdir / STORAGE).resolve()}", engine_kwargs={"connect_args": {"timeout": LOCK_SEC}}
+        f"sqlite:///{(order.outdir / STORAGE).resolve()}",
+        engine_kwargs={"connect_args": {"timeout": LOCK_SEC}},
     )
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if order.tune.prune:
@@ -121,6 +122,8 @@ def starts_pretrained(config: ClassifierConfig) -> Callable[[str], bool]:
     An encoder of `classifier pretrain` fits our networks on it and no other; the weights of another file, and
     published ones, are asked of every network of timm.
     """
+    from classifier.models import OWN_NETWORKS
+
     is_encoder = find_record(config.weights) is not None
 
     def answer(arch: str) -> bool:
@@ -129,7 +132,7 @@ def starts_pretrained(config: ClassifierConfig) -> Callable[[str], bool]:
             return arch in DENOISER_NETWORKS
         if config.weights is not None:
             return True
-        return config.pretrained and arch not in (SMALL_RESNET, *DENOISER_NETWORKS)
+        return config.pretrained and arch not in OWN_NETWORKS
 
     return answer
 
@@ -185,7 +188,7 @@ def run_trial(
 
 
 def settings_json(config: ClassifierConfig) -> dict[str, Any]:
-    """What differs from the defaults, as `classifier train --settings` reads it; the seed is the trial's own."""
+    """What differs from the defaults, as `classifier train --settings` reads it, without the seed."""
     plain = ClassifierConfig()
     changed: dict[str, Any] = {
         field.name: getattr(config, field.name)
@@ -217,7 +220,7 @@ def _train_inner(
             looks.append(measured[config.monitor])
             trial.report(float(np.mean([*scores, looks[-1]])), number * config.steps + step)
             if trial.should_prune():
-                raise optuna.TrialPruned
+                raise optuna.TrialPruned(f"below the median at step {step}")
 
         def on_step(done: int, total: int, message: str, number: int = number) -> None:
             progress(number * total + done, total * len(inner.folds), message)

@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from classifier.plots import BLUE, GRAY, ORANGE, _save as save_figure
+from classifier.plots import BLUE, GRAY, ORANGE
+from classifier.plots import _save as save_figure
 
 WORDS = {"nll": "NLL", "auroc": "AUROC"}
 
@@ -27,9 +28,7 @@ def plot_tuning(trials: pd.DataFrame, importance: dict[str, float], monitor: str
     failed = trials[trials["state"] == "failed"]
     if len(failed):
         shown = np.concatenate([complete["score"], pruned["last_look"]])
-        left.plot(
-            failed["trial"], np.full(len(failed), np.nanmin(shown)), "v", color="black", label="failed"
-        )
+        left.plot(failed["trial"], np.full(len(failed), np.nanmin(shown)), "v", color="black", label="failed")
     word = WORDS.get(monitor, monitor.replace("_", " "))
     left.set(xlabel="trial", ylabel=f"{word}, inner validation", title="Trials (the best is optimistic)")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -37,7 +36,9 @@ def plot_tuning(trials: pd.DataFrame, importance: dict[str, float], monitor: str
     right.set_title("Importance of each setting")
     if importance:
         names = list(importance)[::-1]
-        right.barh([name.replace("_", " ") for name in names], [importance[name] for name in names], color=BLUE)
+        right.barh(
+            [name.replace("_", " ") for name in names], [importance[name] for name in names], color=BLUE
+        )
         right.set(xlabel=f"share, from {len(complete)} complete trials", xlim=(0, 1))
     else:
         right.text(0.5, 0.5, "too few complete trials", ha="center", va="center", color=GRAY)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classifier.config import ClassifierConfig
-from classifier.encoder_file import check_encoder_for_fold
+from classifier.backbone_heads import DENOISER_NETWORKS
+from classifier.config import SMALL_RESNET, ClassifierConfig
+from classifier.encoder_file import check_encoder_for_fold, find_record
 from classifier.errors import ClassifierError
 from classifier.folder_lock import sole_user
-from classifier.search_space import ALL, Range, SearchSpace
+from classifier.search_space import ALL, DECIDES, Range, SearchSpace, default_space, make_space
 from classifier.trial import (
     STORAGE,
     Order,
@@ -40,6 +42,7 @@ from classifier.tune_report import (
 from extract.archive import open_archive
 from extract.errors import SettingsError
 from extract.file_hash import file_sha256
+from extract.preprocessing import PLAIN
 from extract.progress import Progress, no_progress
 from extract.split import read_split
 
@@ -105,6 +108,51 @@ def tune_run(
     return tuning
 
 
+def complete_space(
+    chosen: Mapping[str, Any],
+    data: Path,
+    config: ClassifierConfig,
+    fixed: Collection[str],
+    *,
+    is_whole: bool,
+    where: str,
+) -> SearchSpace:
+    """The choices that a user names, with the default ones for what is left open.
+
+    Args:
+        chosen: choices by name, unchecked.
+        data: the archive, for the size of its images.
+        fixed: names of the settings that the user gave a value, which are not searched.
+        is_whole: search nothing but `chosen`.
+        where: file or flag, for errors.
+
+    Raises:
+        SettingsError: if a choice is not allowed, or a setting is both fixed and to be searched.
+    """
+    space = dict(make_space(chosen, where).dimensions) if chosen or is_whole else {}
+    both = sorted(name for name in space if set(DECIDES[name]) & set(fixed))
+    if both:
+        raise SettingsError(
+            f"{where}: {both[0]} is to be searched and is also given as an option; leave one of them out"
+        )
+    if is_whole:
+        return make_space(space, where)
+    with open_archive(data) as archive:
+        side = min(archive.image_shape[1:])
+    has_weights = config.weights is not None or config.pretrained
+    if not has_weights:
+        archs = (SMALL_RESNET, *DENOISER_NETWORKS)
+    elif find_record(config.weights) is not None:
+        archs = (*DENOISER_NETWORKS, SMALL_RESNET)
+    else:  # weights that fit one network
+        archs = (config.arch,)
+    default = dict(default_space(side, has_weights, archs).dimensions)
+    # A size or mask that the fixed preprocessing has is meant to stay.
+    kept = {name for name in ("size", "mask") if getattr(config.preprocessing, name) != getattr(PLAIN, name)}
+    open_names = [name for name in default if not set(DECIDES[name]) & set(fixed) and name not in kept]
+    return make_space({name: default[name] for name in open_names} | space, where)
+
+
 def _run_parallel(
     order: Order, to_do: list[int], deadline: float, study: optuna.Study, progress: Progress
 ) -> None:
@@ -130,8 +178,8 @@ def _run_parallel(
             progress(len(finished_trials(study)), order.tune.trials, best_message(study))
     except BrokenProcessPool as error:
         raise ClassifierError(
-            f"{order.outdir}: expected {order.tune.jobs} processes to run the trials, but one was killed from "
-            "outside, perhaps for want of memory; the same command goes on, with fewer --jobs if need be"
+            f"{order.outdir}: expected {order.tune.jobs} processes to run the trials, but one was killed "
+            "from outside, perhaps for want of memory; the same command goes on, with fewer --jobs if need be"
         ) from error
     finally:
         executor.shutdown(wait=True, kill_workers=bool(running))
@@ -156,7 +204,9 @@ def _refuse_muddle(config: ClassifierConfig, space: SearchSpace) -> None:
     assert not isinstance(archs, Range)
     for arch in map(str, archs):
         check_arch(arch, config.pretrained and has_weights(arch))
-    if (config.weights is not None or config.pretrained) and not any(has_weights(str(arch)) for arch in archs):
+    if (config.weights is not None or config.pretrained) and not any(
+        has_weights(str(arch)) for arch in archs
+    ):
         given = f"the weights {config.weights}" if config.weights else "published weights"
         raise SettingsError(f"{given} fit none of the networks to choose from ({', '.join(map(str, archs))})")
     if space["trained_stages"] not in (None, (ALL,)) and config.weights is None and not config.pretrained:
@@ -221,7 +271,9 @@ def _give_up_running(study: optuna.Study) -> int:
 
 
 def _last_failure(study: optuna.Study) -> str:
-    failures = [trial.user_attrs["failure"] for trial in finished_trials(study) if "failure" in trial.user_attrs]
+    failures = [
+        trial.user_attrs["failure"] for trial in finished_trials(study) if "failure" in trial.user_attrs
+    ]
     return f"; the last one failed: {failures[-1]}" if failures else ""
 
 
