@@ -186,11 +186,11 @@ def _run_parallel(
 
 
 def _counted(progress: Progress, num_done: int, num_trials: int, study: optuna.Study) -> Progress:
-    """Progress of one trial as progress of the whole, in thousandths of a trial."""
+    """Progress of one trial as progress of the whole, in steps."""
     message = best_message(study)
 
     def report(done: int, total: int, _: str) -> None:
-        progress(1000 * num_done + 1000 * done // total, 1000 * num_trials, message)
+        progress(num_done * total + done, num_trials * total, message)
 
     return report
 
