@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from classifier.config import ClassifierConfig, read_settings
+from scripts.classifier_pretrain import pretrain
 from scripts.classifier_recipes import recipes
+from scripts.classifier_tune import tune
 from scripts.progress import progress_bar
 from scripts.training_settings import chosen_settings, training_options
 
@@ -26,6 +28,8 @@ def commands() -> None:
 
 
 commands.add_command(recipes)
+commands.add_command(pretrain)
+commands.add_command(tune)
 
 
 @commands.command()
