@@ -19,7 +19,7 @@ import numpy as np
 from classifier.errors import ClassifierError
 from classifier.run import WEIGHTS
 from extract.atomic import write_text
-from extract.file_hash import file_sha256
+from extract.file_hash import remembered_sha256
 from extract.json_values import json_value
 
 DECISION = "decision.json"
@@ -104,7 +104,7 @@ def read_decision(run_dir: Path) -> DecisionRule | None:
             "`classifier evaluate --part val`"
         ) from error
     weights = Path(run_dir) / WEIGHTS
-    if weights.exists() and rule.model_sha256 != file_sha256(weights):
+    if weights.exists() and rule.model_sha256 != remembered_sha256(weights):
         raise ClassifierError(
             f"{path}: expected thresholds of the model beside it, got those of other weights; remove it and "
             "run `classifier evaluate --part val`"
