@@ -1,6 +1,7 @@
 """The settings of one training, stated once."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from extract.errors import SettingsError
@@ -110,6 +111,34 @@ class ClassifierConfig:
         if self.arch == SMALL_RESNET:
             return 5e-3
         return 3e-4 if self.pretrained or self.weights else 1e-3
+
+
+def read_settings(path: Path) -> ClassifierConfig:
+    """Settings from a JSON object; what it does not name has its default.
+
+    Raises:
+        SettingsError: if the file cannot be read, or names a setting or a value that there is not.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path}: expected settings in JSON, got something else ({error})") from error
+    if not isinstance(content, dict):
+        raise SettingsError(
+            f'{path}: expected settings such as {{"lr": 0.001}}, got {type(content).__name__}'
+        )
+    known = {field.name for field in fields(ClassifierConfig)}
+    unknown = sorted(set(content) - known)
+    if unknown:
+        raise SettingsError(
+            f"{path}: there is no setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
+        )
+    try:
+        return ClassifierConfig(**content)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    except TypeError as error:  # a word where a number belongs
+        raise SettingsError(f"{path}: a setting has a value of the wrong kind ({error})") from error
 
 
 def _require(is_met: bool, sentence: str) -> None:
