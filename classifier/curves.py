@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ GRID = np.linspace(0, 1, 101)  # where bands and means over classes are taken
 MAX_POINTS = 500  # of a curve that is kept
 MAX_ENDS = 1000  # scores at which a draw's curve is looked at
 MACRO = "(mean over classes)"
-COLUMNS = ("curve", "class", "x", "y", "low", "high", "threshold")
+COLUMNS = ("curve", "class", "x", "y", "low", "high", "threshold", "area")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Curve:
     y: np.ndarray  # (K,)
     threshold: np.ndarray  # (K,) probability or confidence from which images count; NaN for means
     area: float
-    low: np.ndarray | None = None  # (101,) band over `GRID`, 95 % of the draws at each x
+    low: np.ndarray | None = None  # (K,) band: 95 % of the draws at each x
     high: np.ndarray | None = None
 
 
@@ -108,17 +108,35 @@ def risk_coverage_curve(confidence: np.ndarray, is_wrong: np.ndarray, area: floa
 
 
 def curve_table(curves: Sequence[Curve]) -> pd.DataFrame:
-    """All curves as one table with the `COLUMNS`; bands are read off at each point."""
+    """All curves as one table with the `COLUMNS`, one row a point."""
     parts = [
         pd.DataFrame({
             "curve": curve.kind, "class": curve.name, "x": curve.x, "y": curve.y,
-            "low": np.nan if curve.low is None else np.interp(curve.x, GRID, curve.low),
-            "high": np.nan if curve.high is None else np.interp(curve.x, GRID, curve.high),
-            "threshold": curve.threshold,
+            "low": np.nan if curve.low is None else curve.low,
+            "high": np.nan if curve.high is None else curve.high,
+            "threshold": curve.threshold, "area": curve.area,
         })
         for curve in curves
     ]  # fmt: skip
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+
+
+def curves_of_table(table: pd.DataFrame) -> list[Curve]:
+    """The curves that `curve_table` wrote."""
+    curves = []
+    for (kind, name), points in table.groupby(["curve", "class"], sort=False):
+        x, y, low, high, threshold, area = (
+            points[column].to_numpy(dtype=np.float64)
+            for column in ("x", "y", "low", "high", "threshold", "area")
+        )
+        has_band = bool(np.isfinite(low).all())
+        curves.append(
+            Curve(
+                str(kind), str(name), x, y, threshold, float(area[0]),
+                low if has_band else None, high if has_band else None,
+            )
+        )  # fmt: skip
+    return curves
 
 
 def _mean_curve(kind: str, curves: Sequence[Curve], bands: Sequence[np.ndarray]) -> Curve:
@@ -170,11 +188,12 @@ def _at_least(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _with_band(curve: Curve, drawn: np.ndarray) -> Curve:
+    """The curve with the band of (101, B) values that its draws have over `GRID`."""
     is_defined = np.isfinite(drawn).all(axis=0)
     if not is_defined.any():
         return curve
     low, high = np.percentile(drawn[:, is_defined], [2.5, 97.5], axis=1)
-    return Curve(curve.kind, curve.name, curve.x, curve.y, curve.threshold, curve.area, low, high)
+    return replace(curve, low=np.interp(curve.x, GRID, low), high=np.interp(curve.x, GRID, high))
 
 
 def _thinned(curve: Curve) -> Curve:
@@ -184,7 +203,8 @@ def _thinned(curve: Curve) -> Curve:
     along = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(curve.x), np.diff(curve.y)))])
     places = np.searchsorted(along, np.linspace(0, along[-1], MAX_POINTS))
     keep = np.unique(np.clip(np.append(places, len(curve.x) - 1), 0, len(curve.x) - 1))
-    return Curve(
-        curve.kind, curve.name, curve.x[keep], curve.y[keep], curve.threshold[keep], curve.area,
-        curve.low, curve.high,
+    return replace(
+        curve, x=curve.x[keep], y=curve.y[keep], threshold=curve.threshold[keep],
+        low=None if curve.low is None else curve.low[keep],
+        high=None if curve.high is None else curve.high[keep],
     )  # fmt: skip
