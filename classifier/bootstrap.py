@@ -9,7 +9,7 @@ Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -60,9 +60,7 @@ class SubjectDraws:
         return self._weights[:, part][self.owner[rows]]
 
 
-def draw_subjects(
-    subjects: np.ndarray, *, num_draws: int = NUM_DRAWS, seed: int = 0
-) -> SubjectDraws | None:
+def draw_subjects(subjects: np.ndarray, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> SubjectDraws | None:
     """Draw as many subjects as there are, with replacement, many times.
 
     Args:
@@ -94,19 +92,30 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
 
 
 def metric_draws(
-    probs: np.ndarray, labels: np.ndarray, num_classes: int, draws: SubjectDraws
+    probs: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    draws: SubjectDraws,
+    areas: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> dict[str, np.ndarray]:
     """What each metric is in each draw, NaN where undefined: (B,) by name.
+
+    Args:
+        probs: (N, C) probabilities.
+        labels: (N,) int.
+        areas: what `class_area_draws` gave for the same, where it is known already.
 
     ECE is not among them: it grows with every repeated image, so its draws lie above the measured value.
     """
     truth = np.eye(num_classes)[labels]  # (N, C)
-    losses = np.stack([
-        ((probs - truth) ** 2).sum(axis=1),
-        -np.log(np.maximum(probs[np.arange(len(labels)), labels], TINY)),
-    ])  # (2, N)
+    losses = np.stack(
+        [
+            ((probs - truth) ** 2).sum(axis=1),
+            -np.log(np.maximum(probs[np.arange(len(labels)), labels], TINY)),
+        ]
+    )  # (2, N)
     num_images = draws.totals(np.ones(len(labels)))
-    areas = [area_draws(probs[:, c], labels == c, draws) for c in range(num_classes)]
+    areas = class_area_draws(probs, labels, num_classes, draws) if areas is None else areas
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw may miss all images of a subgroup
         brier, nll = draws.totals(losses.T) / num_images
         return {
@@ -116,6 +125,13 @@ def metric_draws(
             "brier": brier,
             "nll": nll,
         }
+
+
+def class_area_draws(
+    probs: np.ndarray, labels: np.ndarray, num_classes: int, draws: SubjectDraws
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """AUROC and average precision of each class in each draw, (B,) each; see `area_draws`."""
+    return [area_draws(probs[:, c], labels == c, draws) for c in range(num_classes)]
 
 
 def confusion_draws(

@@ -79,12 +79,9 @@ def _roc(name: str, scores: np.ndarray, is_positive: np.ndarray) -> Curve:
 
 def _precision_recall(name: str, scores: np.ndarray, is_positive: np.ndarray) -> Curve:
     precision, recall, threshold = precision_recall_curve(is_positive, scores)
-    # scikit-learn ends with (recall 0, precision 1), which no threshold reaches; x shall rise.
-    x, y = recall[::-1], precision[::-1]
-    curve = Curve(
-        "precision_recall", name, x, y, np.append(threshold, np.inf)[::-1], auprc(scores, is_positive)
-    )
-    return _thinned(curve)
+    finds = recall[:-1] > 0  # scikit-learn ends with (recall 0, precision 1), which no threshold reaches
+    x, y, threshold = (values[finds][::-1] for values in (recall[:-1], precision[:-1], threshold))  # x rises
+    return _thinned(Curve("precision_recall", name, x, y, threshold, auprc(scores, is_positive)))
 
 
 def risk_coverage_curve(confidence: np.ndarray, is_wrong: np.ndarray, area: float,
@@ -148,7 +145,7 @@ def _mean_curve(kind: str, curves: Sequence[Curve], bands: Sequence[np.ndarray])
 
 
 def _draw_curves(scores: np.ndarray, is_positive: np.ndarray, draws: SubjectDraws) -> dict[str, np.ndarray]:
-    """(101, B) both curves in each draw, read off over `GRID`; NaN where a draw has one kind of image only."""
+    """(101, B) both curves in each draw, read off over `GRID`; NaN where a draw has one kind of image."""
     order = np.argsort(-scores, kind="stable")
     ends = _some_ends(scores[order])
     positive = is_positive[order].astype(np.float64)[:, None]
@@ -168,7 +165,7 @@ def _draw_curves(scores: np.ndarray, is_positive: np.ndarray, draws: SubjectDraw
 
 
 def _some_ends(falling: np.ndarray) -> np.ndarray:
-    """Places of the last of each tie in falling scores; of more than 1000, the first ones and an even choice."""
+    """Where ties end in falling scores; of more than 1000 places, the first ones and an even choice."""
     ends = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)
     if len(ends) <= MAX_ENDS:
         return ends
@@ -183,8 +180,8 @@ def _interpolated(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _at_least(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """y over `GRID` at the first point whose x reaches it: a threshold that does exist."""
-    return y[np.minimum(np.searchsorted(x, GRID - 1e-12, side="left"), len(y) - 1)]
+    """y over `GRID` at the first point above 0 whose x reaches it: a threshold that does exist."""
+    return y[np.minimum(np.searchsorted(x, np.maximum(GRID - 1e-12, 1e-12), side="left"), len(y) - 1)]
 
 
 def _with_band(curve: Curve, drawn: np.ndarray) -> Curve:

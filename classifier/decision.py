@@ -1,8 +1,8 @@
 """`decision.json`: how a run's probabilities become decisions, chosen on validation and then left alone.
 
-A run's folder holds it beside `model.json`. It names the thresholds from which an image counts as a class, and
-the confidence below which an image is rejected, that is left to a person. Whoever uses the run (evaluation of
-the test part, `predict`, the app) reads these numbers here and chooses none of its own.
+A run's folder holds it beside `model.json`. It names the thresholds from which an image counts as a class,
+and the confidence below which an image is rejected, that is left to a person. Whoever uses the run
+(evaluation of the test part, `predict`, the app) reads these numbers here and chooses none of its own.
 """
 
 from __future__ import annotations

@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from classifier.bootstrap import SubjectDraws, confusion_draws, draw_subjects, interval, metric_draws
+from classifier.bootstrap import (
+    SubjectDraws,
+    class_area_draws,
+    confusion_draws,
+    draw_subjects,
+    interval,
+    metric_draws,
+)
 from classifier.calibration import scale_logits
 from classifier.curves import class_curves, curve_table, risk_coverage_curve
 from classifier.data import LabeledImages, real_part
@@ -254,7 +261,9 @@ def _validation_part(
         return None
     fold, fraction = _fold_and_fraction(classifier)
     data = real_part(archive, images, split, fold, "val", fraction)
-    refuse_seen_subjects(data.subjects, classifier.train_subjects, "the model, whose validation part this is,")
+    refuse_seen_subjects(
+        data.subjects, classifier.train_subjects, "the model, whose validation part this is,"
+    )
     return data
 
 
@@ -286,11 +295,14 @@ def _decision_rule(
         fits = is_asked and options.positive in (None, existing.positive)
         if fits and not is_new and existing.temperature == classifier.temperature:
             return existing
-        positive = existing.positive if options.positive is None else positive
+        if existing.temperature != classifier.temperature:
+            existing = None  # its numbers stand for other probabilities
+        elif options.positive is None:
+            positive = existing.positive
     if validation is None:
         if options.rejection is not None or options.positive is not None:
             raise SettingsError(
-                f"thresholds are chosen on the validation part of the training, which is not in this archive "
+                "thresholds are chosen on the validation part of the training, which is not in this archive "
                 "and split: run `classifier evaluate --part val` on those of the training with --risk, "
                 "--coverage or --positive, and evaluate here without"
             )
@@ -354,42 +366,52 @@ def measure(
     before = classification_metrics(uncalibrated, labels, num_classes)
     missing = missing_classes(labels, classes)
     by_subject = combine_by_subject(probs, labels, data.subjects, combine)
+    areas = None if draws is None else class_area_draws(probs, labels, num_classes, draws)
     return {
         "num_images": len(data),
         "num_subjects": _num_subjects(data.subjects),
         "subjects_known": bool((data.subjects != "").all()),
         "metrics": classification_metrics(probs, labels, num_classes),
-        "intervals_95": _metric_intervals(probs, labels, num_classes, draws),
+        "intervals_95": _metric_intervals(probs, labels, num_classes, draws, areas),
         "uncalibrated": {name: before[name] for name in ("ece", "brier", "nll")},
-        "classes": _class_lines(scored, classes, draws),
+        "classes": _class_lines(scored, classes, draws, areas),
         "confusion_matrix": matrix.tolist(),
         "subject_level": _subject_report(by_subject, classes, combine),
         "calibration": calibration_report(probs, uncalibrated, labels),
-        "thresholds": {} if rule is None else threshold_report(probs, labels, classes, rule.thresholds, draws),
+        "thresholds": {}
+        if rule is None
+        else threshold_report(probs, labels, classes, rule.thresholds, draws),
         "rejection": _rejection(scored, rule, draws),
         "notes": _notes(missing),
     }
 
 
 def _metric_intervals(
-    probs: np.ndarray, labels: np.ndarray, num_classes: int, draws: SubjectDraws | None
+    probs: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    draws: SubjectDraws | None,
+    areas: list[tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> dict[str, list[float]]:
     if draws is None:
         return {}
-    drawn = metric_draws(probs, labels, num_classes, draws)
+    drawn = metric_draws(probs, labels, num_classes, draws, areas)
     return {name: list(interval(drawn[name])) for name in METRICS if name in drawn}
 
 
 def _class_lines(
-    scored: Scored, classes: Sequence[str], draws: SubjectDraws | None
+    scored: Scored,
+    classes: Sequence[str],
+    draws: SubjectDraws | None,
+    areas: list[tuple[np.ndarray, np.ndarray]] | None,
 ) -> dict[str, dict[str, Any]]:
-    """The class report with subjects, and intervals of what is a share."""
+    """The class report with subjects and intervals."""
     labels, subjects = scored.data.labels, scored.data.subjects
     lines: dict[str, dict[str, Any]] = dict(class_report(scored.probs, labels, classes))
-    drawn: dict[str, np.ndarray] = {}
-    if draws is not None:
+    drawn: dict[str, np.ndarray] = {}  # (B, C)
+    if draws is not None and areas is not None:
         matrices = confusion_draws(scored.probs.argmax(axis=1), labels, len(classes), draws)
-        drawn = class_measures(matrices)
+        drawn = {**class_measures(matrices), "auroc": np.stack([area for area, _ in areas], axis=1)}
     for number, name in enumerate(classes):
         lines[name]["num_subjects"] = _num_subjects(subjects[labels == number])
         lines[name]["intervals_95"] = {
@@ -465,9 +487,7 @@ def _write_tables_and_plots(
     rejection = risk_coverage_curve(scored.confidence, scored.is_wrong, report["rejection"]["aurc"], draws)
     write_table(curve_table([*curves, rejection]), run_dir / f"curves-{part}.csv")
     scores = combine_by_subject(probs, labels, subjects, report["subject_level"]["combine"])
-    write_table(
-        subject_table(probs, labels, subjects, classes, scores), run_dir / f"subjects-{part}.csv"
-    )
+    write_table(subject_table(probs, labels, subjects, classes, scores), run_dir / f"subjects-{part}.csv")
     where = f"{part}, fold {report['fold']}"
     matrix = np.array(report["confusion_matrix"])
     plot_confusion(matrix, classes, run_dir / f"confusion-{part}.png", f"Confusion ({where})")

@@ -117,4 +117,4 @@ def write_predictions(
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a CSV file whole or not at all."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.9g"))

@@ -17,7 +17,7 @@ import cv2
 import jinja2
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from classifier.curves import Curve, curves_of_table
 from classifier.decision import KINDS, DecisionRule, read_decision
@@ -27,7 +27,7 @@ from classifier.plots import curves_figure, history_figure, rejection_figure, re
 from classifier.run import DESCRIPTION, HISTORY
 from classifier.subgroups import MEASURES as GROUP_MEASURES
 from classifier.verdict import confusions, judge, number, percent, span
-from extract.archive import Archive
+from extract.archive import Archive, open_archive
 from extract.atomic import write_text
 from extract.errors import ExtractError
 from extract.png import encode_png
@@ -36,7 +36,10 @@ PICTURE_SIDE = 128  # pixels at most; larger pictures are made smaller
 NUM_MISTAKES, NUM_UNSURE = 16, 8
 MAX_OF_SUBJECT = 2  # pictures, so that one person does not fill a row
 MAX_TABLE_CLASSES = 30  # of a confusion matrix that is shown whole
-KIND_NAMES = {"youden": "Youden (sensitivity + specificity largest)", "precision_recall": "precision = recall"}
+KIND_NAMES = {
+    "youden": "Youden (sensitivity + specificity largest)",
+    "precision_recall": "precision = recall",
+}
 PART_NAMES = {"test": "test part", "val": "validation part", "train": "training part"}
 MEASURES = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_f1": "macro-F1", "mcc": "MCC",
@@ -74,6 +77,12 @@ def write_evaluation_page(run_dir: Path, part: str, archive: Archive | None = No
     page = page_path(run_dir, part)
     write_text(page, render(run_dir, part, archive))
     return page
+
+
+def redraw_page(run_dir: Path, part: str, data: Path) -> Path:
+    """Write the page again, with pictures from the archive at `data`; see `write_evaluation_page`."""
+    with open_archive(data) as archive:
+        return write_evaluation_page(run_dir, part, archive)
 
 
 def render(run_dir: Path, part: str, archive: Archive | None = None) -> str:
@@ -133,9 +142,19 @@ def _environment() -> jinja2.Environment:
         count=lambda value: f"{value:,.0f}",
         points=lambda value: "–" if value is None or value != value else f"{100 * value:+.1f}",
         bounds=_bounds,
-        nb=lambda text: text.replace(" %", "\u00a0%"),
+        nb=_prose,
+        target=lambda value: f"{100 * value:.3g}\u00a0%",
     )
     return environment
+
+
+def _prose(text: str) -> Markup:
+    """A sentence with its numbers held to their percent signs, and `commands` in a fixed font."""
+    parts = text.replace(" %", "\u00a0%").split("`")
+    marked = [
+        Markup("<code>{}</code>").format(part) if k % 2 else escape(part) for k, part in enumerate(parts)
+    ]
+    return Markup("").join(marked)
 
 
 def _bounds(interval: list[float | None] | None, digits: int = 3) -> str:
@@ -236,7 +255,9 @@ def _examples(run_dir: Path, part: str, classes: list[str], archive: Archive | N
     }
     found: dict[str, Any] = {
         kind: [
-            _example(table, row, classes[predicted[row]], float(confidence[row]), bool(is_wrong[row]), archive)
+            _example(
+                table, row, classes[predicted[row]], float(confidence[row]), bool(is_wrong[row]), archive
+            )
             for row in chosen
         ]
         for kind, chosen in rows.items()

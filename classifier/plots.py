@@ -104,7 +104,9 @@ def reliability_figure(bins: Mapping[str, Any], before: Mapping[str, Any] | None
             x, y = (np.asarray(drawn[key], dtype=np.float64)[used] for key in ("confidence", "accuracy"))
             label = f"{name}, ECE {drawn['ece']:.3f}"
             upper.plot(x, y, color=color, marker=marker, markersize=5, linestyle=line, label=label)
-            lower.stairs(drawn["count"], edges, color=color, fill=drawn is bins, alpha=0.6 if drawn is bins else 1)
+            lower.stairs(
+                drawn["count"], edges, color=color, fill=drawn is bins, alpha=0.6 if drawn is bins else 1
+            )
         upper.set(ylabel="accuracy", ylim=(0, 1.02), title=title)
         upper.legend(loc="upper left", fontsize=8.5)
         lower.set(xlabel="confidence: probability of the predicted class", ylabel="images", xlim=(0, 1))
@@ -146,7 +148,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], word: str) -> None:
         name = "mean" if is_mean else _short(curve.name)
         axes.plot(
             curve.x, curve.y, color=color, linewidth=2 if is_mean else 1.3,
-            drawstyle="default" if curve.kind == "roc" else "steps-pre",
+            drawstyle="default" if is_mean or curve.kind == "roc" else "steps-pre",
             label=f"{name}, {word} {curve.area:.3f}" if is_named else None,
         )  # fmt: skip
         if curve.low is not None and curve.high is not None and (is_mean or num_classes == 1):
@@ -193,9 +195,7 @@ def plot_history(
     _save(history_figure(history, title, monitor=monitor), path)
 
 
-def history_figure(
-    history: pd.DataFrame, title: str = "", *, monitor: str = "balanced_accuracy"
-) -> Figure:
+def history_figure(history: pd.DataFrame, title: str = "", *, monitor: str = "balanced_accuracy") -> Figure:
     """Losses on the left, balanced accuracy and AUROC on the right, one point a look.
 
     Args:

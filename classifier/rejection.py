@@ -1,8 +1,8 @@
 """Leaving unsure images to a person: how many errors that saves, and from which confidence on.
 
-Sources: Geifman and El-Yaniv 2017, "Selective classification for deep neural networks", arXiv:1705.08500 (risk
-and coverage); Geifman, Uziel and El-Yaniv 2019, arXiv:1805.08206 (excess AURC); Ding et al. 2020, "Revisiting
-the evaluation of uncertainty estimation", CVPR workshops (why the area has to be seen beside its best value).
+Sources: Geifman and El-Yaniv 2017, "Selective classification for deep neural networks", arXiv:1705.08500
+(risk and coverage); Geifman, Uziel and El-Yaniv 2019, arXiv:1805.08206 (excess AURC); Ding et al. 2020,
+"Revisiting the evaluation of uncertainty estimation", CVPR workshops (the area beside its best value).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def risk_coverage(confidence: np.ndarray, is_wrong: np.ndarray) -> RiskCoverage:
 
 
 def aurc(confidence: np.ndarray, is_wrong: np.ndarray) -> float:
-    """Mean risk over the coverages 1/N, 2/N, ... 1; the mean over all orders of images of equal confidence."""
+    """Mean risk over the coverages 1/N, 2/N, ... 1; the mean over all orders of equal confidences."""
     curve = risk_coverage(confidence, is_wrong)
     kept = np.rint(curve.coverage * len(is_wrong))
     ends = np.concatenate([[0.0], kept])[:, None]
@@ -67,8 +67,8 @@ def choose_confidence(confidence: np.ndarray, is_wrong: np.ndarray, wanted: str,
     Args:
         confidence: (N,) largest calibrated probability of each validation image.
         is_wrong: (N,) bool.
-        wanted: "coverage": reject as many as `target` lets, the least sure first. "risk": keep as many as have
-            at most this share of errors, and at least 10.
+        wanted: "coverage": reject as many as `target` lets, the least sure first. "risk": keep as many as
+            have at most this share of errors, and at least 10.
         target: in [0, 1].
     """
     if wanted not in ("risk", "coverage") or not 0 <= target <= 1:

@@ -44,7 +44,7 @@ def combine_by_subject(
         subjects: (N,) names; an image without one is its own subject.
         combine: "mean" = the mean of the probabilities: a single image that is sure and wrong cannot outvote
             the others, and nothing has to be held away from 0. "log" = the mean of their logarithms
-            (the geometric mean): sharper, and one image that excludes a class nearly excludes it for the subject.
+            (the geometric mean): sharper, and an image that excludes a class nearly excludes it for all.
     """
     if combine not in COMBINE:
         raise ValueError(f"combine must be one of {', '.join(COMBINE)}, got {combine!r}")
@@ -64,8 +64,8 @@ def combine_by_subject(
         reason = "every subject has one image: the decisions by image are those by subject"
     elif is_mixed.mean() > MAX_MIXED:
         reason = (
-            f"{int(is_mixed.sum())} of {len(names)} subjects have images of several classes, so a subject has "
-            "no one class that could be decided"
+            f"{int(is_mixed.sum())} of {len(names)} subjects have images of several classes, so a subject "
+            "has no one class that could be decided"
         )
     keep = ~is_mixed
     return SubjectScores(

@@ -1,7 +1,8 @@
 """Probabilities from which an image counts as a class, chosen on validation images and never on others.
 
-Two kinds: Youden's J = sensitivity + specificity - 1 at its largest (Youden 1950, "Index for rating diagnostic
-tests", Cancer 3), and the point where precision equals recall, which calls as many images positive as are.
+Two kinds: Youden's J = sensitivity + specificity - 1 at its largest (Youden 1950, "Index for rating
+diagnostic tests", Cancer 3), and the point where precision equals recall, which calls as many images positive
+as are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,18 @@ from sklearn.metrics import roc_curve
 
 from classifier.bootstrap import SubjectDraws, interval
 
-HEALTHY = {"normal", "negative", "healthy", "control", "controls", "none", "no", "notumor", "no tumor", "benign"}
+HEALTHY = {
+    "normal",
+    "negative",
+    "healthy",
+    "control",
+    "controls",
+    "none",
+    "no",
+    "notumor",
+    "no tumor",
+    "benign",
+}
 
 
 def positive_class(classes: Sequence[str], named: str | None = None) -> str | None:
@@ -121,10 +133,8 @@ def _at_threshold(
     return report
 
 
-def share_interval(
-    right: np.ndarray, among: np.ndarray, draws: SubjectDraws | None
-) -> tuple[float, float]:
-    """95 % interval by subject of the share of `right` (N,) among the images in `among` (N,); NaN without draws."""
+def share_interval(right: np.ndarray, among: np.ndarray, draws: SubjectDraws | None) -> tuple[float, float]:
+    """95 % interval by subject of the share of `right` among the images in `among`; NaN without draws."""
     if draws is None or not among.any():
         return float("nan"), float("nan")
     num_right, num_among = draws.totals(np.column_stack([right & among, among]).astype(np.float64))

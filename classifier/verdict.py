@@ -1,4 +1,4 @@
-"""What an evaluation says, in plain words: how good, how sure, what is confused, what rejecting would give."""
+"""What an evaluation says, in plain words: how good, how sure, what is confused, what rejecting gives."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def judge(report: Mapping[str, Any], part: str, classes: Sequence[str]) -> Verdi
             (None for what is undefined).
         part: "train", "val" or "test".
     """
-    headline, is_good = _headline(report, classes)
+    headline, is_good = _headline(report, part)
     details = [
         *_discrimination(report, part),
         *_by_subject(report),
@@ -73,10 +73,11 @@ def _with_interval(value: float | None, interval: Sequence[float | None] | None)
     return f"{percent(value)} (95 % interval {shown})" if shown else percent(value)
 
 
-def _headline(report: Mapping[str, Any], classes: Sequence[str]) -> tuple[str, bool]:
+def _headline(report: Mapping[str, Any], part: str) -> tuple[str, bool]:
     value = report["metrics"]["balanced_accuracy"]
     interval = report["intervals_95"].get("balanced_accuracy")
-    on = f"on {_counted(report['num_images'], 'image')} of {_counted(report['num_subjects'], 'subject')}"
+    whose = {"test": "test subject", "val": "validation subject"}.get(part, "subject")
+    on = f"on {_counted(report['num_images'], 'image')} of {_counted(report['num_subjects'], whose)}"
     present = sum(line["num_images"] > 0 for line in report["classes"].values())
     if present < 2:
         return f"Accuracy {percent(report['metrics']['accuracy'])} {on} of one class alone.", False
@@ -84,6 +85,8 @@ def _headline(report: Mapping[str, Any], classes: Sequence[str]) -> tuple[str, b
     sentence = f"Balanced accuracy {_with_interval(value, interval)} {on}"
     if not span(interval):
         return f"{sentence}; one subject gives no interval, and no conclusion.", False
+    if report["num_subjects"] < MIN_SUBJECTS:
+        return f"{sentence}, too few to rely on it; guessing gives {percent(chance, 0)}.", False
     if interval[0] > chance:
         return f"{sentence}; guessing gives {percent(chance, 0)}.", True
     return f"{sentence}: not shown to be better than guessing, which gives {percent(chance, 0)}.", False
@@ -99,8 +102,8 @@ def _discrimination(report: Mapping[str, Any], part: str) -> list[str]:
     sentence += "."
     if part == "val":
         sentence += (
-            " This is the validation part, which chose checkpoint, temperature and thresholds: expect less on the "
-            "test part."
+            " This is the validation part, which chose checkpoint, temperature and thresholds: expect less "
+            "on the test part."
         )
     return [sentence]
 
@@ -137,7 +140,8 @@ def _confusions(report: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
     if not found:
         return ["No image was classified wrongly."]
     told = [
-        f"{true} was taken for {taken} in {percent(count / of, 0)} ({count:,} of {of:,} images)"
+        f"{true} was taken for {taken} in {percent(count / of, 0 if count / of >= 0.01 else 1)} "
+        f"({count:,} of {of:,} images)"
         for true, taken, count, of in found[:NUM_CONFUSIONS]
     ]
     return [f"What it confuses most: {'; '.join(told)}."]
@@ -157,8 +161,8 @@ def _calibration(report: Mapping[str, Any]) -> list[str]:
     else:
         sentence = "Calibration: right on average, but not at every level of confidence"
     return [
-        f"{sentence} (ECE {number(found['ece'])}; a perfect one would show {number(found['ece_by_chance'])} by "
-        f"chance; {number(found['before']['ece'])} before temperature scaling)."
+        f"{sentence} (ECE {number(found['ece'])}; a perfect one would show {number(found['ece_by_chance'])} "
+        f"by chance; {number(found['before']['ece'])} before temperature scaling)."
     ]
 
 
@@ -210,17 +214,19 @@ def _warnings(report: Mapping[str, Any], part: str, classes: Sequence[str]) -> l
     subjects = report["num_subjects"]
     if subjects < MIN_SUBJECTS:
         warnings.append(
-            f"{_counted(subjects, 'subject')} only: below {MIN_SUBJECTS} even the interval cannot be trusted, and "
-            "more images of the same people do not help."
+            f"{_counted(subjects, 'subject')} only: below {MIN_SUBJECTS} even the interval cannot be "
+            "trusted, and more images of the same people do not help."
         )
     if not report.get("subjects_known", True):
         warnings.append(
-            "Some images have no subject; each counts as one, so the intervals are too narrow where several are of "
-            "one person."
+            "Some images have no subject; each counts as one, so the intervals are too narrow where several "
+            "are of one person."
         )
     missing = [name for name in classes if report["classes"][name]["num_images"] == 0]
     if missing:
-        warnings.append(f"No image of {', '.join(missing)} in this part: the means over classes leave it out.")
+        warnings.append(
+            f"No image of {', '.join(missing)} in this part: the means over classes leave it out."
+        )
     few = [
         f"{name} ({line['num_subjects']})"
         for name, line in report["classes"].items()
@@ -230,19 +236,19 @@ def _warnings(report: Mapping[str, Any], part: str, classes: Sequence[str]) -> l
         warnings.append(f"Classes with fewer than {MIN_CLASS_SUBJECTS} subjects: {', '.join(few)}.")
     if part == "test" and report["openings"] > 1:
         warnings.append(
-            f"The test part was opened {report['openings']} times with this run: whatever was changed in between "
-            "may have been fitted to it."
+            f"The test part was opened {report['openings']} times with this run: whatever was changed in "
+            "between may have been fitted to it."
         )
     if not report.get("near_duplicates_linked", True):
         warnings.append(
-            "Whether near duplicates lie on two sides is not known: the split looked for identical pictures alone "
-            "(`extract split --link-near` looks for more)."
+            "Whether near duplicates lie on two sides is not known: the split looked for identical pictures "
+            "alone (`extract split --link-near` looks for more)."
         )
     chosen = (report.get("rejection") or {}).get("chosen")
     if chosen is None:
         warnings.append(
-            "No thresholds and no rejection: the validation part that would choose them is not in this archive and "
-            "split; `classifier evaluate --part val` on those of the training makes them."
+            "No thresholds and no rejection: the validation part that would choose them is not in this "
+            "archive and split; `classifier evaluate --part val` on those of the training makes them."
         )
     elif chosen["on_validation"]["num_subjects"] < MIN_SUBJECTS:
         warnings.append(
