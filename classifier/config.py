@@ -13,6 +13,11 @@ LOSSES = ("cross_entropy", "focal", "binary")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("one_cycle", "constant", "plateau")
 MONITORS = ("balanced_accuracy", "auroc", "nll")
+PRECISIONS = ("fp32", "bf16")
+CHOICES = {
+    "keep": KEEP, "loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "monitor": MONITORS,
+    "precision": PRECISIONS,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class ClassifierConfig:
     tta: int = 0  # changed views of each image whose outputs are averaged with its own when predicting
     calibrate: bool = True  # fit a temperature on the validation part at the end
     seed: int = 0
+    precision: str = "fp32"  # or "bf16": faster on processors that know it, sums and weights stay fp32
     device: str = "auto"  # "auto" = CUDA where there is one, otherwise the CPU
     threads: int | None = None  # CPU threads of torch during the training; None = as they are
 
@@ -66,8 +72,7 @@ class ClassifierConfig:
             object.__setattr__(self, "weights", Path(self.weights))
         for name in ("steps", "batch_size", "validate_every", "plateau_patience"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        for name, allowed in (("keep", KEEP), ("loss", LOSSES), ("optimizer", OPTIMIZERS),
-                              ("schedule", SCHEDULES), ("monitor", MONITORS)):  # fmt: skip
+        for name, allowed in CHOICES.items():
             value = getattr(self, name)
             _require(value in allowed, f'{name} must be one of {", ".join(allowed)}, got "{value}"')
         for name in ("frozen_lr", "stage_lr_ratio", "patience"):

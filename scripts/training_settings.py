@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from classifier.config import LOSSES, MONITORS, OPTIMIZERS, SCHEDULES, ClassifierConfig
+from classifier.config import LOSSES, MONITORS, OPTIMIZERS, PRECISIONS, SCHEDULES, ClassifierConfig
 
 DEFAULTS = {field.name: field.default for field in fields(ClassifierConfig)}
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -92,6 +92,7 @@ SETTINGS = (
     _setting("--patience", int, "Stop after so many looks without gain.  [default: never]"),
     _setting("--ema", float, "Keep a moving average of the weights of this decay a step.  [default: none]"),
     _setting("--tta", int, "Changed views of an image to average with it when predicting."),
+    _setting("--precision", click.Choice(PRECISIONS), "bf16: faster on processors that know it."),
     _setting("--seed", int, "All chance follows from it."),
     _setting("--device", str, "auto, cpu or cuda."),
 )  # fmt: skip
