@@ -16,6 +16,7 @@ from classifier.rejection import risk_coverage
 
 GRID = np.linspace(0, 1, 101)  # where bands and means over classes are taken
 MAX_POINTS = 500  # of a curve that is kept
+MAX_BANDED = 20  # classes whose curves get bands
 MAX_ENDS = 1000  # scores at which a draw's curve is looked at
 MACRO = "(mean over classes)"
 COLUMNS = ("curve", "class", "x", "y", "low", "high", "threshold", "area")
@@ -48,13 +49,14 @@ def class_curves(
     Args:
         probs: (N, C) probabilities.
         labels: (N,) int.
-        draws: for the bands; None = no bands.
+        draws: for the bands; None = no bands, nor with more than 20 classes.
         positive: with two classes the only one to draw: the other one's ROC is its mirror image.
 
     Returns:
         Curves of the classes that have images and are not alone; the means only where two classes or more
         have a curve.
     """
+    draws = draws if len(classes) <= MAX_BANDED else None
     found: dict[str, list[Curve]] = {"roc": [], "precision_recall": []}
     bands: dict[str, list[np.ndarray]] = {"roc": [], "precision_recall": []}
     for number, name in enumerate(classes):
@@ -174,9 +176,8 @@ def _some_ends(falling: np.ndarray) -> np.ndarray:
 
 
 def _interpolated(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """y over `GRID` along straight lines; where x stands still, the highest y there."""
-    last = np.append(np.diff(x) > 0, True)
-    return np.interp(GRID, x[last], y[last])
+    """y over `GRID` along straight lines; where x stands still, the last y there."""
+    return np.interp(GRID, x, y)
 
 
 def _at_least(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ BLUE, ORANGE, GRAY = "#0072b2", "#d55e00", "#8c8c8c"  # told apart by colour-bli
 CLASS_COLORS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, GRID_COLOR = "#1d2733", "#dfe4ea"
 MAX_NAMED = len(CLASS_COLORS)  # curves with a colour and a name; of more classes only the mean is named
+MAX_COUNTED = 20  # classes of a confusion matrix with a number in each cell; more are shades alone
 DPI = 150
 RC: Any = {
     "svg.fonttype": "none",  # text stays text
@@ -49,17 +50,21 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path, title
     """Draw a (C, C) confusion matrix: counts, shaded by the share of the true class."""
     with matplotlib.rc_context({**RC, "axes.spines.top": True, "axes.spines.right": True}):
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        side = 2.2 + 0.75 * len(classes)
+        has_counts = len(classes) <= MAX_COUNTED
+        side = 2.2 + 0.75 * min(len(classes), MAX_COUNTED)
         figure = Figure(figsize=(side + 0.9, side), layout="constrained")
         axes = figure.add_subplot()
         picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(*matrix.shape):
+        for row, column in np.ndindex(*matrix.shape) if has_counts else ():
             color = "white" if shares[row, column] > 0.55 else "black"
             text = f"{matrix[row, column]}\n{shares[row, column]:.0%}"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
         places = np.arange(len(classes))
-        axes.set_xticks(places, classes, rotation=30 if max(map(len, classes)) > 6 else 0)
-        axes.set_yticks(places, classes)
+        names = [_short(name) for name in classes]
+        size = 9 if has_counts else 9 * MAX_COUNTED / len(classes)
+        turn = 0 if max(map(len, names)) <= 6 else 30 if has_counts else 90
+        axes.set_xticks(places, names, rotation=turn, fontsize=size)
+        axes.set_yticks(places, names, fontsize=size)
         axes.set(xlabel="predicted", ylabel="true", title=title)
         figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
         _save(figure, path)

@@ -9,7 +9,7 @@ import numpy as np
 from classifier.evaluate import NUM_BINS, expected_calibration_error, reliability_bins
 from classifier.measures import TINY
 
-NUM_SIMULATED = 200
+NUM_SIMULATED = 500
 
 
 def adaptive_calibration_error(probs: np.ndarray, labels: np.ndarray, num_bins: int = NUM_BINS) -> float:

@@ -28,7 +28,7 @@ def test_what_chance_alone_shows_is_what_calibrated_classifiers_show():
     confidence = rng.uniform(0.5, 1, 300)
     probs = two_class(confidence)
     shown = [
-        expected_calibration_error(probs, (rng.random(300) > confidence).astype(int)) for _ in range(200)
+        expected_calibration_error(probs, (rng.random(300) > confidence).astype(int)) for _ in range(600)
     ]
     mean, high = chance_calibration_error(probs)
     assert mean == pytest.approx(np.mean(shown), rel=0.06)
