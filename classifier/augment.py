@@ -18,6 +18,9 @@ class Augmentation:
     mirror: bool = False  # left-right for half of the images
 
 
+NUM_DRAWS = 7  # numbers an image: turn, zoom, mirror, shift across, shift down, brightness, contrast
+
+
 def augment_batch(batch: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
     """Turn, zoom, shift (one resampling for all three), then change brightness and contrast.
 
@@ -26,11 +29,19 @@ def augment_batch(batch: Tensor, settings: Augmentation, generator: torch.Genera
         generator: on the CPU, so that a seed gives the same pictures on every device.
 
     Returns:
-        A new (N, C, H, W) batch. What comes in from outside repeats the border, which in medical pictures
-        is background; zeros would be mid-grey here.
+        A new (N, C, H, W) batch.
+    """
+    return change_batch(batch, torch.rand(NUM_DRAWS, len(batch), generator=generator), settings)
+
+
+def change_batch(batch: Tensor, draws: Tensor, settings: Augmentation) -> Tensor:
+    """The change that (7, N) numbers in [0, 1) stand for.
+
+    What comes in from outside repeats the border, which in medical pictures is background; zeros would be
+    mid-grey here.
     """
     n, _, height, width = batch.shape
-    draws = torch.rand(7, n, generator=generator).mul_(2).sub_(1)  # (7, N) in [-1, 1]
+    draws = draws * 2 - 1
     turn = draws[0] * (settings.max_turn_deg * torch.pi / 180)
     scale = (1 + settings.max_zoom) ** draws[1]
     side = torch.where(draws[2] < 0, -1.0, 1.0) if settings.mirror else torch.ones(n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from classifier.augment import Augmentation, augment_batch
 from classifier.config import ClassifierConfig
 from classifier.data import LabeledImages, shuffled_indices
+from classifier.mixing import Mixer
 from classifier.preprocess import PreparedImages, Preprocessing
 from extract.seeds import derive_seed
 
@@ -33,7 +34,9 @@ class TrainingBatches:
         preprocessing: Preprocessing,
         config: ClassifierConfig,
         device: torch.device,
+        num_steps: int | None = None,
     ) -> None:
+        """Args: num_steps: batches at most; None = as many as `config.steps`."""
         self.device, self.bs = device, config.batch_size
         self._images = PreparedImages(images.images, preprocessing)
         self._targets = torch.from_numpy(targets).to(device)
@@ -41,22 +44,29 @@ class TrainingBatches:
         self._augmentation = Augmentation(mirror=config.mirror) if config.augment else None
         self._generator = torch.Generator().manual_seed(derive_seed(config.seed, "augment"))
         order_seed = derive_seed(config.seed, "order")
-        self._order = shuffled_indices(len(images), config.batch_size, config.steps, order_seed)
-        self._left, self._stretch = config.steps, config.validate_every
+        self._order = shuffled_indices(len(images), config.batch_size, num_steps or config.steps, order_seed)
+        self._mixer: Mixer | None = None
+        if config.mixup or config.cutmix:
+            self._mixer = Mixer(config.mixup, config.cutmix, derive_seed(config.seed, "mix"))
+        self._stretches: list[int] = []
+
+    def begin_phase(self, stretches: Sequence[int]) -> None:
+        """Set how many steps each of the coming passes has."""
+        self._stretches = list(stretches)
 
     def __len__(self) -> int:
         """Steps of the coming stretch."""
-        return min(self._left, self._stretch)
+        return self._stretches[0] if self._stretches else 0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for _ in range(len(self)):
+        for _ in range(self._stretches.pop(0)):
             indices = next(self._order)
-            self._left -= 1
             batch = self._images.batch(indices, self.device)
             if self._augmentation is not None:
                 batch = augment_batch(batch, self._augmentation, self._generator)
             rows = torch.from_numpy(indices).to(self.device)
-            yield batch, self._targets[rows], self._weights[rows]
+            drawn = batch, self._targets[rows], self._weights[rows]
+            yield drawn if self._mixer is None else self._mixer(*drawn)
 
 
 class ValidationBatches:

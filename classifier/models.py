@@ -56,6 +56,10 @@ class SmallResNet(nn.Module):
         x = torch.relu_(self.stem_norm(self.stem(x)))
         return self.blocks(x).mean(dim=(2, 3))
 
+    def stages(self) -> list[nn.Module]:
+        """The stem and the three blocks."""
+        return [nn.ModuleList([self.stem, self.stem_norm]), *self.blocks]
+
 
 def build_model(
     arch: str,

@@ -72,6 +72,19 @@ def plot_history(history: pd.DataFrame, path: Path, title: str) -> None:
     _save(figure, path)
 
 
+def plot_rates(
+    rates: Sequence[float], losses: Sequence[float], suggestion: float, path: Path, title: str
+) -> None:
+    """Draw the loss of a rate test over the rate; a line marks the suggestion."""
+    figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=BLUE)
+    axes.axvline(suggestion, color=ORANGE, linewidth=1)
+    axes.text(suggestion, max(losses), f" {suggestion:.1e}", color=ORANGE, va="top")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, smoothed", title=title)
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)  # no display, and nothing global as with pyplot
     # Without date and with a fixed salt the same numbers give the same bytes.

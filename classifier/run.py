@@ -20,9 +20,12 @@ from classifier.calibration import scale_logits
 from classifier.config import ClassifierConfig
 from classifier.data import ImageTable
 from classifier.errors import ClassifierError
+from classifier.losses import log_probability_scores
 from classifier.models import build_model, choose_device
 from classifier.preprocess import Preprocessing
+from classifier.views import views_of
 from extract.atomic import replace_file, write_text
+from extract.json_values import json_value
 
 FORMAT = 1
 RECORDED_VERSIONS = ("torch", "timm", "fastai", "numpy")
@@ -74,8 +77,15 @@ class Classifier:
             for start in range(0, len(images), batch_size):
                 rows = np.arange(start, min(start + batch_size, len(images)))
                 batch = self.preprocessing.to_batch(images.gather(rows), device)
-                logits[rows] = self.model(batch).float().cpu().numpy()
+                logits[rows] = self.network_output(batch).cpu().numpy()
         return logits
+
+    def network_output(self, batch: torch.Tensor) -> torch.Tensor:
+        """Logits (N, C) float32 of a prepared batch (N, c, h, w), the mean over views where there are any."""
+        config = self.config
+        views = views_of(batch, config.tta, config.mirror, config.seed) if config.tta else iter((batch,))
+        scores = [log_probability_scores(self.model(view).float(), config.loss) for view in views]
+        return scores[0] if len(scores) == 1 else torch.stack(scores).mean(dim=0)
 
     def predict_probs(self, images: ImageTable) -> np.ndarray:
         """Calibrated probabilities softmax(logits / temperature), (N, C) float64; rows sum to 1."""
@@ -103,7 +113,7 @@ class Classifier:
             "temperature": self.temperature,
             **asdict(self.provenance),
             "subjects": {"train": list(self.train_subjects), "val": list(self.val_subjects)},
-            "config": asdict(self.config),
+            "config": json_value(asdict(self.config)),
             "versions": {name: version(name) for name in RECORDED_VERSIONS},
         }
 

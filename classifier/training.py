@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import Callback, TrainEvalCallback
-from fastai.callback.schedule import ParamScheduler, combined_cos
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
-from fastai.optimizer import OptimWrapper
-from torch import Tensor, nn
+from torch import nn
 
+from classifier.averaging import WeightAverage
 from classifier.batches import TrainingBatches, ValidationBatches
-from classifier.calibration import fit_temperature, scale_logits
+from classifier.calibration import fit_temperature
 from classifier.config import ClassifierConfig
 from classifier.data import LabeledImages
 from classifier.errors import ClassifierError
-from classifier.evaluate import classification_metrics
-from classifier.losses import SoftCrossEntropyFlat
+from classifier.looks import Looks, OnLook, StepBudget, no_reaction
+from classifier.losses import make_loss
 from classifier.models import build_model, check_arch, choose_device
+from classifier.optimising import make_optimizer, make_rates
+from classifier.phases import look_lengths, plan_phases, rate_groups, resting_norms
 from classifier.preprocess import Preprocessing, fit_preprocessing
 from classifier.run import Classifier, Provenance
 from classifier.threads import torch_threads
@@ -40,8 +39,11 @@ def train_classifier(
     *,
     provenance: Provenance | None = None,
     progress: Progress = no_progress,
+    on_look: OnLook = no_reaction,
 ) -> Classifier:
-    """Train on `train` for exactly `config.steps` steps; choose checkpoint and temperature on `val`.
+    """Train on `train` for `config.steps` steps; choose checkpoint and temperature on `val`.
+
+    The steps are exact unless `config.patience` ends a phase early.
 
     All chance (weights, order, augmentation, dropout) follows from `config.seed`, and torch's global
     generator is left as it was. Images of weight 0 take no part at all, not even in the normalisation.
@@ -50,6 +52,7 @@ def train_classifier(
         train: real or synthetic images with hard, soft or pseudo-labels.
         val: real images with expert labels alone, of other subjects than the training images.
         provenance: what to record about the source of the images.
+        on_look: told of each look at the validation part; what it raises ends the training.
 
     Raises:
         ClassifierError: if the validation part holds anything else, or a class has no training image.
@@ -63,17 +66,9 @@ def train_classifier(
     _refuse_unfit_validation(train, val, classes)
     device = choose_device(config.device)
     preprocessing = fit_preprocessing(train.images, config.preprocessing)
-    with _reproducible(config, device):
-        model = build_model(
-            config.arch,
-            len(classes),
-            preprocessing.input_channels,
-            preprocessing.input_size,
-            pretrained=config.pretrained,
-            seed=derive_seed(config.seed, "model"),
-        )
-        model.to(device)
-        history = _fit(model, train, targets, val, preprocessing, config, device, progress)
+    with reproducible(config, device):
+        model = make_network(config, len(classes), preprocessing).to(device)
+        history = _fit(model, train, targets, val, preprocessing, config, device, progress, on_look)
     classifier = Classifier(
         model,
         classes,
@@ -89,73 +84,16 @@ def train_classifier(
     return classifier
 
 
-class StepBudget(Callback):
-    """Counts steps over all stretches, for the schedule and for whoever watches."""
-
-    order = -5  # after fastai's own counter, before its schedule
-
-    def __init__(self, num_steps: int, report: Progress) -> None:
-        self.num_steps, self.report, self.step = num_steps, report, 0
-        self.loss_sum = torch.zeros(())
-        self.message = ""
-
-    def before_batch(self) -> None:
-        self.learn.pct_train = self.step / self.num_steps
-
-    def after_batch(self) -> None:
-        if self.training:
-            self.step += 1
-            self.loss_sum = self.loss_sum + self.loss.detach().cpu()
-            self.report(self.step, self.num_steps, self.message)
-
-
-class RealValidation(Callback):
-    """Looks at the real validation part after each stretch, keeps the history and the best weights."""
-
-    order = 70
-
-    def __init__(self, labels: np.ndarray, num_classes: int, budget: StepBudget, keep: str) -> None:
-        self.labels, self.num_classes, self.budget, self.keep = labels, num_classes, budget, keep
-        self.rows: list[dict[str, float]] = []
-        self.best: tuple[float, float] | None = None
-        self.best_state: dict[str, Tensor] = {}
-        self.logits: list[Tensor] = []
-        self.started, self.seen_steps = time.monotonic(), 0
-
-    def before_validate(self) -> None:
-        self.logits = []
-
-    def after_pred(self) -> None:
-        if not self.training:
-            self.logits.append(self.pred.detach().float().cpu())
-
-    def after_validate(self) -> None:
-        logits = torch.cat(self.logits).numpy()
-        if not np.isfinite(logits).all():
-            raise ClassifierError(
-                f"the training diverged before step {self.budget.step} (the network's output is not finite): "
-                "use a smaller --lr"
-            )
-        measured = classification_metrics(scale_logits(logits, 1.0), self.labels, self.num_classes)
-        train_loss = float(self.budget.loss_sum) / (self.budget.step - self.seen_steps)
-        self.budget.loss_sum, self.seen_steps = torch.zeros(()), self.budget.step
-        self.rows.append({
-            "step": self.budget.step,
-            "train_loss": train_loss,
-            "val_nll": measured["nll"],
-            "val_accuracy": measured["accuracy"],
-            "val_balanced_accuracy": measured["balanced_accuracy"],
-            "seconds": round(time.monotonic() - self.started, 3),
-        })  # fmt: skip
-        self.budget.message = f"balanced accuracy {measured['balanced_accuracy']:.3f}"
-        standing = (measured["balanced_accuracy"], -measured["nll"])
-        if self.keep == "best" and (self.best is None or standing > self.best):
-            self.best = standing
-            self.best_state = {name: value.clone() for name, value in self.learn.model.state_dict().items()}
-
-    def after_fit(self) -> None:
-        if self.best_state:
-            self.learn.model.load_state_dict(self.best_state)
+def make_network(config: ClassifierConfig, num_classes: int, preprocessing: Preprocessing) -> nn.Module:
+    """The network of a training, with its initial weights."""
+    return build_model(
+        config.arch,
+        num_classes,
+        preprocessing.input_channels,
+        preprocessing.input_size,
+        pretrained=config.pretrained,
+        seed=derive_seed(config.seed, "model"),
+    )
 
 
 def _fit(
@@ -167,42 +105,63 @@ def _fit(
     config: ClassifierConfig,
     device: torch.device,
     progress: Progress,
+    on_look: OnLook,
 ) -> pd.DataFrame:
+    batches = TrainingBatches(train, targets, preprocessing, config, device)
     loaders = DataLoaders(
-        TrainingBatches(train, targets, preprocessing, config, device),
-        ValidationBatches(val, targets.shape[1], preprocessing, device),
-        device=device,
+        batches, ValidationBatches(val, targets.shape[1], preprocessing, device), device=device
     )
     budget = StepBudget(config.steps, progress)
-    validation = RealValidation(val.labels, targets.shape[1], budget, config.keep)
-    lr = config.peak_lr
-    # One cycle (Smith 2018, arXiv:1803.09820): the rate rises and falls, the momentum mirrors it.
-    schedule = ParamScheduler({
-        "lr": combined_cos(config.warmup, lr / 25, lr, lr / 1e4),
-        "mom": combined_cos(config.warmup, 0.95, 0.85, 0.95),
-    })  # fmt: skip
-    learner = Learner(
-        loaders,
-        model,
-        loss_func=SoftCrossEntropyFlat(config.label_smoothing),
-        opt_func=partial(OptimWrapper, opt=torch.optim.AdamW, fused=True),
-        lr=lr,
-        splitter=_decayed_and_spared,
-        wd_bn_bias=True,  # the splitter decides instead
-        cbs=[TrainEvalCallback(), budget, validation, schedule],
-        default_cbs=False,  # fastai's recorder and progress bar have no reader here
-    )
-    learner.create_opt()
-    learner.opt.set_hyper("wd", [config.weight_decay, 0.0])
-    num_stretches = -(-config.steps // config.validate_every)
-    learner.fit(num_stretches)
-    return pd.DataFrame(validation.rows)
+    looks = Looks(val.labels, targets.shape[1], budget, config, on_look)
+    average = WeightAverage(config.ema) if config.ema is not None else None
+    start = 0
+    for phase in plan_phases(config):
+        stretches = look_lengths(phase, config.validate_every)
+        batches.begin_phase(stretches)
+        budget.begin_phase(start, phase.num_steps)
+        start += phase.num_steps
+        groups = rate_groups(model, phase, config.stage_lr_ratio)
+        rates = make_rates(config, groups)
+        looks.begin_phase(rates)
+        learner = Learner(
+            loaders,
+            model,
+            loss_func=make_loss(config),
+            opt_func=make_optimizer(config),
+            lr=phase.lr,
+            splitter=lambda _, groups=groups: [group.parameters for group in groups],
+            wd_bn_bias=True,  # the groups decide instead
+            cbs=[
+                TrainEvalCallback(),
+                RestingNorms(resting_norms(model, phase, config.freeze_norm)),
+                budget,
+                rates,
+                looks,
+                *([average] if average else []),
+            ],
+            default_cbs=False,  # fastai's recorder and progress bar have no reader here
+        )
+        learner.create_opt()
+        learner.opt.set_hyper("wd", [config.weight_decay * group.decays for group in groups])
+        learner.fit(len(stretches))
+    if config.keep == "best":
+        model.load_state_dict(looks.best_state)
+    elif average is not None:
+        model.load_state_dict(average.average)
+    return pd.DataFrame(looks.rows)
 
 
-def _decayed_and_spared(model: nn.Module) -> list[list[nn.Parameter]]:
-    """Split parameters into those that decay (matrices, kernels) and those that do not (biases, norms)."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [[p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]]
+class RestingNorms(Callback):
+    """Keeps BatchNorm modules in inference mode while the rest of the network trains."""
+
+    order = -9  # after fastai has put the whole network into training mode
+
+    def __init__(self, norms: Sequence[nn.Module]) -> None:
+        self.norms = norms
+
+    def before_train(self) -> None:
+        for norm in self.norms:
+            norm.eval()
 
 
 def _refuse_missing_classes(targets: np.ndarray, classes: Sequence[str]) -> None:
@@ -244,7 +203,7 @@ def _named(subjects: np.ndarray) -> list[str]:
 
 
 @contextmanager
-def _reproducible(config: ClassifierConfig, device: torch.device) -> Iterator[None]:
+def reproducible(config: ClassifierConfig, device: torch.device) -> Iterator[None]:
     """Seed torch's global generator (dropout draws from it) and set the threads; put both back afterwards."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch_threads(config.threads):
