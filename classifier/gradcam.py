@@ -48,7 +48,7 @@ def grad_cam(
         SettingsError: if there is no such layer, or it has no map.
     """
     model, size = classifier.model, classifier.preprocessing.input_size
-    name = layer or _default_layer(classifier)
+    name = explained_layer(classifier, layer)
     maps, cells = np.zeros((len(images), *size), np.float32), (0, 0)
     with undisturbed(model), watch_layer(model, name) as kept:
         for rows, batch in batches(classifier, images, batch_size):
@@ -190,9 +190,10 @@ def scale_to_maximum(maps: Tensor) -> Tensor:
     return torch.where(top > 0, maps / top.clamp(min=torch.finfo(maps.dtype).tiny), torch.zeros_like(maps))
 
 
-def _default_layer(classifier: Classifier) -> str:
+def explained_layer(classifier: Classifier, layer: str | None = None) -> str:
+    """The name of the layer to explain by: the one that is asked for, or `layers.default_layer`."""
     preprocessing = classifier.preprocessing
-    return default_layer(classifier.model, (preprocessing.input_channels, *preprocessing.input_size))
+    return layer or default_layer(classifier.model, (preprocessing.input_channels, *preprocessing.input_size))
 
 
 def _scores(logits: Tensor, targets: np.ndarray | None, rows: np.ndarray) -> Tensor:

@@ -24,6 +24,7 @@ from classifier.evaluate import (
     subject_intervals,
 )
 from classifier.plots import plot_confusion, plot_history, plot_reliability
+from classifier.preparation import kept_settings
 from classifier.run import DESCRIPTION, Classifier, Provenance, load_classifier
 from classifier.training import train_classifier
 from extract.archive import Archive, open_archive
@@ -79,7 +80,9 @@ def train_run(
             real_part(archive, images, split, fold, "val", fraction),
             archive.classes,
             config,
-            provenance=Provenance(archive.sha256, split.sha256, fold, fraction),
+            provenance=Provenance(
+                archive.sha256, split.sha256, fold, fraction, kept_settings(archive.preparation)
+            ),
             progress=progress,
         )
         classifier.save(run_dir)

@@ -27,6 +27,7 @@ from classifier.phases import look_lengths, plan_phases, rate_groups, resting_no
 from classifier.preprocess import Preprocessing, fit_preprocessing
 from classifier.run import Classifier, Provenance
 from classifier.threads import torch_threads
+from classifier.usual import measure_usual
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
 
@@ -78,6 +79,7 @@ def train_classifier(
         train_subjects=_named(train.subjects),
         val_subjects=_named(val.subjects),
         provenance=provenance,
+        usual=measure_usual(train.images),
     )
     if config.calibrate:
         classifier.temperature = fit_temperature(classifier.predict_logits(val.images), val.labels)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scripts.classifier_explain import explain
+from scripts.classifier_predict import predict
 from scripts.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
 @click.group()
 def commands() -> None:
     """Train and evaluate classifiers on archives."""
+
+
+for command in (explain, predict):
+    commands.add_command(command)
 
 
 @commands.command()
