@@ -1,6 +1,7 @@
 """The settings of one training, stated once."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from extract.errors import SettingsError
@@ -11,6 +12,7 @@ KEEP = ("best", "last")
 LOSSES = ("cross_entropy", "focal", "binary")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("one_cycle", "constant", "plateau")
+PRECISIONS = ("fp32", "bf16")
 MONITORS = ("balanced_accuracy", "auroc", "nll")
 
 
@@ -55,6 +57,7 @@ class ClassifierConfig:
     tta: int = 0  # changed views of each image whose outputs are averaged with its own when predicting
     calibrate: bool = True  # fit a temperature on the validation part at the end
     seed: int = 0
+    precision: str = "fp32"  # or "bf16": faster on processors that know it, sums and weights stay fp32
     device: str = "auto"  # "auto" = CUDA where there is one, otherwise the CPU
     threads: int | None = None  # CPU threads of torch during the training; None = as they are
 
@@ -66,7 +69,7 @@ class ClassifierConfig:
         for name in ("steps", "batch_size", "validate_every", "plateau_patience"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         for name, allowed in (("keep", KEEP), ("loss", LOSSES), ("optimizer", OPTIMIZERS),
-                              ("schedule", SCHEDULES), ("monitor", MONITORS)):  # fmt: skip
+                              ("schedule", SCHEDULES), ("monitor", MONITORS), ("precision", PRECISIONS)):  # fmt: skip
             value = getattr(self, name)
             _require(value in allowed, f'{name} must be one of {", ".join(allowed)}, got "{value}"')
         for name in ("frozen_lr", "stage_lr_ratio", "patience"):
@@ -110,6 +113,34 @@ class ClassifierConfig:
         if self.arch == SMALL_RESNET:
             return 5e-3
         return 3e-4 if self.pretrained or self.weights else 1e-3
+
+
+def read_settings(path: Path) -> ClassifierConfig:
+    """Settings from a JSON object; what it does not name has its default.
+
+    Raises:
+        SettingsError: if the file cannot be read, or names a setting or a value that there is not.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path}: expected settings in JSON, got something else ({error})") from error
+    if not isinstance(content, dict):
+        raise SettingsError(
+            f'{path}: expected settings such as {{"lr": 0.001}}, got {type(content).__name__}'
+        )
+    known = {field.name for field in fields(ClassifierConfig)}
+    unknown = sorted(set(content) - known)
+    if unknown:
+        raise SettingsError(
+            f"{path}: there is no setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
+        )
+    try:
+        return ClassifierConfig(**content)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    except TypeError as error:  # a word where a number belongs
+        raise SettingsError(f"{path}: a setting has a value of the wrong kind ({error})") from error
 
 
 def _require(is_met: bool, sentence: str) -> None:

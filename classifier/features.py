@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from classifier.errors import ClassifierError
 from classifier.inception import FidInception
-from classifier.models import SmallResNet, choose_device
+from classifier.models import choose_device
+from classifier.network import penultimate
 from classifier.run import WEIGHTS, Classifier, load_classifier
 from classifier.vgg import Vgg16, imagenet_scaled
 from classifier.weights import fill, find_weights, read_weights
@@ -61,10 +62,7 @@ class TaskExtractor:
         return next(self.classifier.model.parameters()).device
 
     def _penultimate(self, batch: Tensor) -> Tensor:
-        model = self.classifier.model
-        if isinstance(model, SmallResNet):
-            return model.penultimate(batch)
-        return model.forward_head(model.forward_features(batch), pre_logits=True).flatten(1)  # type: ignore[operator]
+        return penultimate(self.classifier.model, batch)
 
 
 def task_extractor(run_dir: Path, device: str = "auto") -> TaskExtractor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,14 @@ def train_run(
     config: ClassifierConfig,
     run_dir: Path,
     *,
+    epochs: float | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Classifier, Evaluation]:
     """Train on the labeled part of a fold, save the run, and evaluate it on its validation part.
+
+    Args:
+        epochs: passes over the training images instead of `config.steps`, with a look after each whole one.
 
     Raises:
         ClassifierError: if `run_dir` holds a run and `overwrite` is not set, or the data cannot be used.
@@ -75,8 +79,11 @@ def train_run(
         split = read_split(split_path, archive)
         split.subjects(fold, "train", fraction)  # refuses a wrong fold or fraction before anything is decoded
         images = open_images(archive, progress)
+        train = real_part(archive, images, split, fold, "train", fraction)
+        if epochs is not None:
+            config = steps_of_epochs(config, epochs, len(train))
         classifier = train_classifier(
-            real_part(archive, images, split, fold, "train", fraction),
+            train,
             real_part(archive, images, split, fold, "val", fraction),
             archive.classes,
             config,
@@ -90,6 +97,18 @@ def train_run(
         plot_history(classifier.history, run_dir / "history.png", f"{config.arch}, {config.steps} steps")
         evaluation = _evaluate(classifier, run_dir, archive, images, split, fold, "val", fraction)
     return classifier, evaluation
+
+
+def steps_of_epochs(config: ClassifierConfig, epochs: float, num_images: int) -> ClassifierConfig:
+    """The settings with the steps that so many passes over the images take, and a look after each pass.
+
+    Raises:
+        SettingsError: unless `epochs` is above 0.
+    """
+    if not epochs > 0:
+        raise SettingsError(f"epochs must be above 0, got {epochs:g}")
+    steps = max(1, round(epochs * num_images / config.batch_size))
+    return replace(config, steps=steps, validate_every=max(1, round(num_images / config.batch_size)))
 
 
 def _refuse_unwritable(run_dir: Path) -> None:

@@ -92,17 +92,16 @@ class Looks(Callback):
     ) -> None:
         self.labels, self.num_classes, self.budget, self.config = labels, num_classes, budget, config
         self.on_look = on_look
-        self.rates: Rates | None = None
+        self.pace: Rates | None = None
         self.rows: list[dict[str, float]] = []
         self.best: tuple[float, float] | None = None
         self.best_state: dict[str, Tensor] = {}
-        self.best_step = 0
         self.num_without_gain = self.num_since_fall = 0
         self.logits: list[Tensor] = []
         self.started, self.seen_steps = time.monotonic(), 0
 
     def begin_phase(self, rates: Rates) -> None:
-        self.rates, self.num_without_gain, self.num_since_fall = rates, 0, 0
+        self.pace, self.num_without_gain, self.num_since_fall = rates, 0, 0
         self.seen_steps = self.budget.step
 
     def before_validate(self) -> None:
@@ -133,7 +132,7 @@ class Looks(Callback):
     def _note(self, measured: dict[str, float]) -> None:
         train_loss = float(self.budget.loss_sum) / max(1, self.budget.step - self.seen_steps)
         self.budget.loss_sum, self.seen_steps = torch.zeros(()), self.budget.step
-        assert self.rates is not None
+        assert self.pace is not None
         self.rows.append({
             "step": self.budget.step,
             "train_loss": train_loss,
@@ -141,24 +140,29 @@ class Looks(Callback):
             "val_accuracy": measured["accuracy"],
             "val_balanced_accuracy": measured["balanced_accuracy"],
             "val_auroc": measured["auroc"],
-            "lr": self.rates.highest,
+            "lr": self.pace.highest,
             "seconds": round(time.monotonic() - self.started, 3),
         })  # fmt: skip
         shown = {"nll": "NLL", "auroc": "AUROC"}.get(self.config.monitor, "balanced accuracy")
         self.budget.message = f"{shown} {measured[self.config.monitor]:.3f}"
 
     def _keep_if_best(self, measured: dict[str, float]) -> bool:
+        """Keep the weights of the best look; True where the monitor itself rose above all looks before.
+
+        Between looks that are equal by the monitor the likelihood decides; that is no gain worth waiting for.
+        """
         main = -measured["nll"] if self.config.monitor == "nll" else measured[self.config.monitor]
         standing = (main if np.isfinite(main) else -np.inf, -measured["nll"])
-        if self.best is not None and standing <= self.best:
-            return False
-        self.best, self.best_step = standing, self.budget.step
-        if self.config.keep == "best":
-            self.best_state = {name: value.clone() for name, value in self.learn.model.state_dict().items()}
-        return True
+        has_gained = self.best is None or standing[0] > self.best[0]
+        if self.best is None or standing > self.best:
+            self.best = standing
+            if self.config.keep == "best":
+                state = self.learn.model.state_dict()
+                self.best_state = {name: value.clone() for name, value in state.items()}
+        return has_gained
 
     def _lower_rates(self) -> None:
         if self.config.schedule == "plateau" and self.num_since_fall >= self.config.plateau_patience:
-            assert self.rates is not None
-            self.rates.fallen *= self.config.plateau_factor
+            assert self.pace is not None
+            self.pace.fallen *= self.config.plateau_factor
             self.num_since_fall = 0

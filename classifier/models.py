@@ -1,64 +1,39 @@
-"""Networks: an own small residual net for small images on a CPU, and every one that timm knows."""
+"""Networks by name: our own, and every one that timm knows."""
 
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from classifier.config import SMALL_RESNET
-from classifier.errors import ClassifierError
+from classifier.lung_convnets import FILTERS, LungConvNet
+from classifier.network import dense_head
+from classifier.published import fill_own, timm_from_file, timm_from_hub
+from classifier.small_resnet import SmallResNet
 from extract.errors import SettingsError
 
-STEM_WIDTH, STAGE_WIDTHS = 16, (24, 48, 96)  # 0.17 M parameters; 14 ms a step at 32 px, batch 64, one core
+OwnBuilder = Callable[[int, int, tuple[int, int], Sequence[int], float], nn.Module]
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions that halve the side, beside an averaged 1x1 shortcut.
-
-    Source: He et al. 2016, arXiv:1512.03385; the averaging shortcut is ResNet-D of He et al. 2018,
-    arXiv:1812.01187.
-    """
-
-    def __init__(self, in_width: int, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_width, width, 3, stride=2, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width)
-        self.shortcut = nn.Conv2d(in_width, width, 1, bias=False)
-        self.shortcut_norm = nn.BatchNorm2d(width)
-        nn.init.zeros_(self.norm2.weight)  # each block starts as its shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu_(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
-        x = nn.functional.avg_pool2d(x, 2, ceil_mode=True)
-        return torch.relu_(y + self.shortcut_norm(self.shortcut(x)))
+def _small_resnet(
+    num_classes: int, channels: int, size: tuple[int, int], head: Sequence[int], dropout: float
+) -> nn.Module:
+    return SmallResNet(num_classes, channels, head, dropout)
 
 
-class SmallResNet(nn.Module):
-    """A 5x5 stem and three residual blocks, each halving the side; for images of about 16 to 128 pixels."""
-
-    def __init__(self, num_classes: int, channels: int) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(channels, STEM_WIDTH, 5, stride=2, padding=2, bias=False)
-        self.stem_norm = nn.BatchNorm2d(STEM_WIDTH)
-        widths = (STEM_WIDTH, *STAGE_WIDTHS)
-        self.blocks = nn.Sequential(*map(ResidualBlock, widths[:-1], widths[1:]))
-        self.head = nn.Linear(STAGE_WIDTHS[-1], num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.penultimate(x))  # (N, num_classes)
-
-    def penultimate(self, x: Tensor) -> Tensor:
-        """The features that the last layer decides by, (N, 96)."""
-        x = torch.relu_(self.stem_norm(self.stem(x)))
-        return self.blocks(x).mean(dim=(2, 3))
-
-    def stages(self) -> list[nn.Module]:
-        """The stem and the three blocks."""
-        return [nn.ModuleList([self.stem, self.stem_norm]), *self.blocks]
+# Name -> what makes it from (classes, channels, image size, widths of hidden dense layers, dropout). The
+# networks are `classifier.network.OwnNetwork`s.
+OWN_NETWORKS: dict[str, OwnBuilder] = {
+    SMALL_RESNET: _small_resnet,
+    **{name: partial(LungConvNet, filters) for name, filters in FILTERS.items()},
+}
+# VGG under global average pooling, without its two hidden layers of 4096 (120 of its 138 M parameters).
+POOLED_VGG = {f"{name}_pooled": name for name in ("vgg16", "vgg19")}
+HIDDEN_OF_VGG = "pre_logits"
 
 
 def build_model(
@@ -68,25 +43,37 @@ def build_model(
     size: tuple[int, int],
     *,
     pretrained: bool = False,
+    weights: Path | None = None,
+    head: Sequence[int] = (),
+    dropout: float = 0.0,
     seed: int = 0,
 ) -> nn.Module:
     """Make a network that takes (N, channels, *size) and gives (N, num_classes) logits.
 
     Args:
-        arch: "small_resnet" or a timm name.
+        arch: of `OWN_NETWORKS`, "vgg16_pooled", "vgg19_pooled", or a timm name.
         channels: 1 or 3; timm folds published RGB weights into one channel where it is 1.
+        pretrained: start from timm's published weights, fetched from its hub or taken from its cache.
+        weights: start from this file of published weights (.safetensors, .pth) instead; the classifier in
+            it is left out, nothing in it is executed.
+        head: widths of hidden dense layers between the pooled features and the last layer. VGG's own two
+            hidden layers give way to them.
+        dropout: after each hidden layer, and before the last layer where there is none.
         seed: of the initial weights; torch's global generator is left as it was.
 
     Raises:
-        SettingsError: if no network has that name, or it has no published weights.
-        ClassifierError: if published weights cannot be fetched.
+        SettingsError: if no network has that name, or it has no published weights, or not such a head.
+        ClassifierError: if published weights cannot be fetched, or those of the file do not fit.
     """
     check_arch(arch, pretrained)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = SmallResNet(num_classes, channels) if arch == SMALL_RESNET else _build_timm(
-            arch, num_classes, channels, size, pretrained
-        )  # fmt: skip
+        if arch in OWN_NETWORKS:
+            model = OWN_NETWORKS[arch](num_classes, channels, size, head, dropout)
+            if weights is not None:
+                fill_own(model, arch, weights)
+        else:
+            model = _build_timm(arch, num_classes, channels, size, pretrained, weights, head, dropout)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
 
 
@@ -107,48 +94,93 @@ def choose_device(name: str) -> torch.device:
 
 def check_arch(arch: str, pretrained: bool = False) -> None:
     """Raise a SettingsError where `arch` names no network, or none with published weights."""
-    if arch == SMALL_RESNET:
+    if arch in OWN_NETWORKS:
         if pretrained:
             raise SettingsError(
-                f"{SMALL_RESNET} has no published weights: leave pretrained out or choose a timm model"
+                f"{arch} has no published weights: leave pretrained out or choose a timm model"
             )
         return
     import timm
 
     known = timm.list_models()
-    if arch.split(".")[0] not in known:
-        close = get_close_matches(arch, [SMALL_RESNET, *known], n=4, cutoff=0.5)
+    name = timm_name(arch).split(".")[0]
+    if name not in known:
+        ours = [*OWN_NETWORKS, *POOLED_VGG]
+        close = get_close_matches(arch, [*ours, *known], n=4, cutoff=0.5)
         hint = (
             f"did you mean {', '.join(close)}?"
             if close
-            else f"use {SMALL_RESNET} or a name of timm.list_models()"
+            else f"use {', '.join(ours)} or a name of timm.list_models()"
         )
         raise SettingsError(f'there is no network named "{arch}": {hint}')
-    if pretrained and not timm.list_pretrained(f"{arch.split('.')[0]}*"):
+    if pretrained and not timm.list_pretrained(f"{name}*"):
         raise SettingsError(
             f"timm publishes no weights for {arch}: leave pretrained out or choose another model"
         )
 
 
+def timm_name(arch: str) -> str:
+    """What timm calls a network that is not one of our own."""
+    return POOLED_VGG.get(arch, arch)
+
+
 def _build_timm(
-    arch: str, num_classes: int, channels: int, size: tuple[int, int], pretrained: bool
+    arch: str,
+    num_classes: int,
+    channels: int,
+    size: tuple[int, int],
+    pretrained: bool,
+    weights: Path | None,
+    head: Sequence[int],
+    dropout: float,
 ) -> nn.Module:
     import timm
 
-    defaults = timm.get_pretrained_cfg(arch)
-    # Networks with position embeddings are built for one size; the others take any.
-    sized: dict[str, Any] = {"img_size": size} if defaults is not None and defaults.fixed_input_size else {}
-    try:
-        return timm.create_model(
-            arch, pretrained=pretrained, num_classes=num_classes, in_chans=channels, **sized
-        )
-    except Exception as error:
-        if not pretrained:
+    name = timm_name(arch)
+    settings: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
+    published = timm.get_pretrained_cfg(name)
+    if published is not None and published.fixed_input_size:  # there is a table of positions
+        settings["img_size"] = size
+    is_pooled_vgg = name.startswith("vgg") and bool(arch in POOLED_VGG or head or dropout)
+    if is_pooled_vgg and not (pretrained or weights):
+        settings["mlp_ratio"] = 1 / 4096  # what is thrown away need not be made at full width first
+    if weights is not None:
+        model = timm_from_file(name, weights, settings, (HIDDEN_OF_VGG,) if is_pooled_vgg else ())
+    elif pretrained:
+        model = timm_from_hub(name, settings)
+    else:
+        try:
+            model = timm.create_model(name, **settings)
+        except Exception as error:
             raise SettingsError(
                 f"{arch} cannot be built for {channels}-channel images of {size[0]}x{size[1]} pixels "
                 f"({error}); choose another network or image size"
             ) from error
-        raise ClassifierError(
-            f"the published weights of {arch} could not be fetched ({type(error).__name__}): a network "
-            "connection to the model hub or a filled cache is needed; otherwise leave pretrained out"
-        ) from error
+    if is_pooled_vgg:
+        setattr(model, HIDDEN_OF_VGG, nn.Identity())
+        model.head_hidden_size = model.num_features
+        _replace_last(model, arch, num_classes, head, dropout, int(model.num_features))  # type: ignore[arg-type]
+    elif head or dropout:
+        _replace_last(model, arch, num_classes, head, dropout)
+    return model
+
+
+def _replace_last(
+    model: nn.Module,
+    arch: str,
+    num_classes: int,
+    widths: Sequence[int],
+    dropout: float,
+    num_features: int | None = None,
+) -> None:
+    """Put a head of ours in the place of the last layer, for as many features as that took or as given."""
+    last = model.get_classifier()  # type: ignore[operator]
+    if not isinstance(last, nn.Linear):
+        raise SettingsError(
+            f"head and dropout replace a last layer that is dense, {arch} ends otherwise: leave them out, or "
+            "choose another network"
+        )
+    name = next(name for name, module in model.named_modules() if module is last)
+    container, _, attribute = name.rpartition(".")
+    head = dense_head(num_features or last.in_features, widths, dropout, num_classes)
+    setattr(model.get_submodule(container), attribute, head)

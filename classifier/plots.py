@@ -75,7 +75,7 @@ def plot_history(history: pd.DataFrame, path: Path, title: str) -> None:
 def plot_rates(
     rates: Sequence[float], losses: Sequence[float], suggestion: float, path: Path, title: str
 ) -> None:
-    """Draw the loss of a rate test over the rate; a line marks the suggestion."""
+    """Draw the loss of a rate test over the rate; a line marks the suggested rate."""
     figure = Figure(figsize=(5.4, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.plot(rates, losses, color=BLUE)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 from fastai.callback.core import Callback, CancelFitException, TrainEvalCallback
-from fastai.callback.schedule import valley
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 
@@ -34,6 +33,7 @@ from extract.progress import Progress, no_progress
 from extract.split import read_split
 
 SMOOTHING = 0.9  # of the running mean that is judged: single batches jump
+NEARLY = 0.02  # of the whole fall of the loss
 DIVERGED = 4.0  # times the smallest loss: from here on higher rates tell nothing
 
 
@@ -43,7 +43,7 @@ class RateSearch:
 
     rates: list[float]
     losses: list[float]  # smoothed training loss after the step at each rate
-    suggestion: float  # in the longest valley of the curve, two thirds down
+    suggestion: float  # see `suggest_rate`
 
 
 def find_rate(
@@ -93,8 +93,19 @@ def find_rate(
         raise ClassifierError(
             f"the loss was not finite at the lowest rate ({lowest:g}): check the images and settings"
         )
-    suggestion, _ = valley(growing.rates, growing.losses, len(growing.losses))
-    return RateSearch(growing.rates, growing.losses, suggestion)
+    return RateSearch(growing.rates, growing.losses, suggest_rate(growing.rates, growing.losses))
+
+
+def suggest_rate(rates: Sequence[float], losses: Sequence[float]) -> float:
+    """A tenth of the rate at which the loss has all but reached its minimum: fast, with room above it.
+
+    "All but" is within 2 % of the whole fall. Networks with normalisation often stay at the bottom over
+    decades of rates, where the place of the very minimum is chance.
+    """
+    lowest = min(losses)
+    reached = next(rate for rate, loss in zip(rates, losses, strict=True)
+                   if loss <= lowest + NEARLY * (losses[0] - lowest) or loss == lowest)  # fmt: skip
+    return reached / 10
 
 
 class _GrowingRates(Callback):

@@ -22,6 +22,7 @@ from classifier.data import ImageTable
 from classifier.errors import ClassifierError
 from classifier.losses import log_probability_scores
 from classifier.models import build_model, choose_device
+from classifier.precision import autocast
 from classifier.preprocess import Preprocessing
 from classifier.usual import UsualInputs
 from classifier.views import views_of
@@ -88,7 +89,8 @@ class Classifier:
         """Logits (N, C) float32 of a prepared batch (N, c, h, w), the mean over views where there are any."""
         config = self.config
         views = views_of(batch, config.tta, config.mirror, config.seed) if config.tta else iter((batch,))
-        scores = [log_probability_scores(self.model(view).float(), config.loss) for view in views]
+        with autocast(batch.device, config.precision):
+            scores = [log_probability_scores(self.model(view).float(), config.loss) for view in views]
         return scores[0] if len(scores) == 1 else torch.stack(scores).mean(dim=0)
 
     def predict_probs(self, images: ImageTable) -> np.ndarray:
@@ -148,7 +150,14 @@ def load_classifier(run_dir: Path, device: str = "auto") -> Classifier:
             f"{run_dir / DESCRIPTION}: an entry is missing or malformed ({error}); "
             "restore the file or train again"
         ) from error
-    model = build_model(config.arch, len(classes), preprocessing.input_channels, preprocessing.input_size)
+    model = build_model(
+        config.arch,
+        len(classes),
+        preprocessing.input_channels,
+        preprocessing.input_size,
+        head=config.head,
+        dropout=config.dropout,
+    )
     _load_weights(model, run_dir / WEIGHTS)
     model.to(choose_device(device))
     history_path = run_dir / HISTORY

@@ -24,6 +24,7 @@ from classifier.losses import make_loss
 from classifier.models import build_model, check_arch, choose_device
 from classifier.optimising import make_optimizer, make_rates
 from classifier.phases import look_lengths, plan_phases, rate_groups, resting_norms
+from classifier.precision import Autocast
 from classifier.preprocess import Preprocessing, fit_preprocessing
 from classifier.run import Classifier, Provenance
 from classifier.threads import torch_threads
@@ -94,6 +95,9 @@ def make_network(config: ClassifierConfig, num_classes: int, preprocessing: Prep
         preprocessing.input_channels,
         preprocessing.input_size,
         pretrained=config.pretrained,
+        weights=config.weights,
+        head=config.head,
+        dropout=config.dropout,
         seed=derive_seed(config.seed, "model"),
     )
 
@@ -136,6 +140,7 @@ def _fit(
             cbs=[
                 TrainEvalCallback(),
                 RestingNorms(resting_norms(model, phase, config.freeze_norm)),
+                *([Autocast(config.precision)] if config.precision != "fp32" else []),
                 budget,
                 rates,
                 looks,

@@ -4,6 +4,7 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +16,8 @@ from extract.cache import cache_dir
 from extract.errors import name_some
 
 FOLDER = "extractors"  # below the cache folder
+WRAPPERS = ("state_dict", "model")  # what saved dictionaries call the state dict in them
+PARALLEL = "module."  # what torch's parallel models put before all names
 IGNORED = ("num_batches_tracked",)  # counters of training that no result depends on
 
 
@@ -81,9 +84,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: expected a state dict that holds tensors alone, got a file that is damaged or would "
             f"run code ({first_line})"
         ) from error
+    if isinstance(content, dict):
+        content = _unwrapped(content)
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ClassifierError(f"{path}: expected a state dict of tensors, got {type(content).__name__}")
     return content
+
+
+def _unwrapped(content: dict[str, Any]) -> dict[str, Any]:
+    """The state dict inside what scripts save: beside an epoch or an optimiser, of a parallel model."""
+    for key in WRAPPERS:
+        if isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    return {
+        name.removeprefix(PARALLEL) if isinstance(name, str) else name: value
+        for name, value in content.items()
+    }
 
 
 def _is_torchscript(path: Path) -> bool:

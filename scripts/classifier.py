@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from classifier.config import ClassifierConfig, read_settings
 from scripts.classifier_explain import explain
 from scripts.classifier_predict import predict
 from scripts.progress import progress_bar
+from scripts.training_settings import chosen_settings, training_options
 
 if TYPE_CHECKING:
     from classifier.job import Evaluation
@@ -39,98 +41,84 @@ for command in (explain, predict):
     show_default=True,
     help="Labeled fraction of the training subjects.",
 )
-@click.option("--arch", default="small_resnet", show_default=True, help="small_resnet, or any timm name.")
-@click.option("--pretrained", is_flag=True, help="Start from timm's published weights.")
-@click.option("--steps", type=int, default=600, show_default=True, help="Optimiser steps, exactly.")
-@click.option("--batch", type=int, default=64, show_default=True, help="Images a step.")
-@click.option(
-    "--lr",
-    type=float,
-    help="Peak learning rate.  [default: 0.005 for small_resnet, 0.001 for timm, 0.0003 pretrained]",
-)
-@click.option("--weight-decay", type=float, default=0.05, show_default=True)
-@click.option("--label-smoothing", type=float, default=0.0, show_default=True)
-@click.option("--balance-classes", is_flag=True, help="Weigh classes inversely to their frequency.")
-@click.option(
-    "--augment/--no-augment", default=True, show_default=True, help="Small shifts, turns, zooms, brightness."
-)
-@click.option(
-    "--preprocessing",
-    default="plain",
-    show_default=True,
-    metavar="NAME|FILE.json",
-    help="Steps before the network, kept in the model; see `synthlabel extract preprocess`.",
-)
-@click.option("--mirror", is_flag=True, help="Also mirror left-right; only where no label names a side.")
-@click.option("--validate-every", type=int, default=100, show_default=True, metavar="STEPS")
-@click.option(
-    "--keep",
-    type=click.Choice(["best", "last"]),
-    default="best",
-    show_default=True,
-    help="Checkpoint to keep.",
-)
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--epochs", type=float, help="Passes over the training images, in place of --steps.")
+@click.option("--settings", type=FILE, help="Settings in JSON, as `classifier tune` writes them.")
+@training_options
 @click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the run."
 )
 @click.option("--overwrite", is_flag=True, help="Replace the run that stands in --outdir.")
+@click.pass_context
 def train(
+    ctx: click.Context,
     data: Path,
     split_path: Path,
     fold: int,
     fraction: float,
-    arch: str,
-    pretrained: bool,
-    steps: int,
-    batch: int,
-    lr: float | None,
-    weight_decay: float,
-    label_smoothing: float,
-    balance_classes: bool,
-    augment: bool,
-    preprocessing: str,
-    mirror: bool,
-    validate_every: int,
-    keep: str,
-    seed: int,
-    device: str,
+    epochs: float | None,
+    settings: Path | None,
     outdir: Path,
     overwrite: bool,
+    **options: Any,
 ) -> None:
     """Train a classifier; validation chooses checkpoint and temperature, the test part stays closed."""
-    from classifier.config import ClassifierConfig
-    from extract.preprocessing import load_preprocessing
-
-    config = ClassifierConfig(
-        arch=arch,
-        pretrained=pretrained,
-        steps=steps,
-        batch_size=batch,
-        lr=lr,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        balance_classes=balance_classes,
-        augment=augment,
-        preprocessing=load_preprocessing(preprocessing),
-        mirror=mirror,
-        validate_every=validate_every,
-        keep=keep,
-        seed=seed,
-        device=device,
-    )
+    if epochs is not None and options["steps"] is not None:
+        raise click.UsageError("--epochs and --steps both set the length of the training: give one of them")
+    config = chosen_settings(ctx, options, read_settings(settings) if settings else ClassifierConfig())
     from classifier.job import train_run
 
     with progress_bar("training") as progress:
         classifier, evaluation = train_run(
-            data, split_path, fold, fraction, config, outdir, overwrite=overwrite, progress=progress
+            data,
+            split_path,
+            fold,
+            fraction,
+            config,
+            outdir,
+            epochs=epochs,
+            overwrite=overwrite,
+            progress=progress,
         )
-    seconds = classifier.history["seconds"].iloc[-1]
+    done = classifier.history.iloc[-1]
     click.echo(
-        f"{outdir}: {arch}, {steps} steps in {seconds:.1f} s, temperature {classifier.temperature:.2f}"
+        f"{outdir}: {config.arch}, {done['step']:.0f} steps in {done['seconds']:.1f} s, "
+        f"temperature {classifier.temperature:.2f}"
     )
     _print_evaluation(evaluation)
+
+
+@commands.command("find-rate")
+@click.option("--data", type=FILE, required=True, help="Archive of labeled images (.zip).")
+@click.option("--split", "split_path", type=FILE, required=True, help="Split of its subjects (.split.json).")
+@click.option("--fold", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--fraction", type=float, default=1.0, show_default=True, help="Labeled fraction.")
+@click.option("--settings", type=FILE, help="Settings in JSON, as `classifier tune` writes them.")
+@click.option("--tests", type=click.IntRange(min=10), default=100, show_default=True, help="Rates to try.")
+@training_options
+@click.option(
+    "--outdir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the curve."
+)
+@click.pass_context
+def find_rate(
+    ctx: click.Context,
+    data: Path,
+    split_path: Path,
+    fold: int,
+    fraction: float,
+    settings: Path | None,
+    tests: int,
+    outdir: Path,
+    **options: Any,
+) -> None:
+    """Try learning rates on the labeled part, from very small to far too large, and suggest one."""
+    config = chosen_settings(ctx, options, read_settings(settings) if settings else ClassifierConfig())
+    from classifier.rate_finder import find_rate_for
+
+    with progress_bar("testing rates") as progress:
+        found = find_rate_for(
+            data, split_path, fold, fraction, config, outdir, num_steps=tests, progress=progress
+        )
+    click.echo(f"{outdir}: rates.csv, rates.png; suggested --lr {found.suggestion:.2g}")
 
 
 @commands.command()

@@ -10,14 +10,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from classifier.config import LOSSES, MONITORS, OPTIMIZERS, SCHEDULES, ClassifierConfig
+from classifier.config import LOSSES, MONITORS, OPTIMIZERS, PRECISIONS, SCHEDULES, ClassifierConfig
 
 DEFAULTS = {field.name: field.default for field in fields(ClassifierConfig)}
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def _setting(name: str, kind: Any, text: str, field: str = "") -> Callable[..., Any]:
-    """An option whose default is that of the settings, unless a recipe or a file of settings says otherwise."""
+    """An option that shows the default of its setting; a recipe or a file of settings may have another."""
     field = field or name.removeprefix("--").replace("-", "_")
     default = DEFAULTS[field]
     shown = f"  [default: {default}]" if default not in (None, ()) else ""
@@ -45,7 +45,7 @@ SETTINGS = (
     click.option("--head", callback=_widths, metavar="WIDTHS", help="Hidden dense layers, such as 1024,512."),
     _setting("--dropout", float, "Before the last layer and after hidden ones."),
     # What learns, and when
-    _setting("--trained-stages", int, "Last stages of the body that learn; 0 = the head alone.  [default: all]"),
+    _setting("--trained-stages", int, "Last stages of the body that learn; 0 = head alone.  [default: all]"),
     _setting("--frozen-share", float, "Share of the steps, at the start, in which the head alone learns."),
     _flag("--freeze-norm/--no-freeze-norm", "BatchNorm of the body keeps the moments it has."),
     # How fast
@@ -56,11 +56,11 @@ SETTINGS = (
     _setting(
         "--lr",
         float,
-        "Peak learning rate.  [default: 0.005 for small_resnet, 0.001 for others, 0.0003 from published weights]",
+        "Peak learning rate.  [default: 0.005 for small_resnet, else 0.001, with published weights 0.0003]",
     ),
     _setting("--frozen-lr", float, "The same while the head alone learns.  [default: as --lr]"),
     _setting("--stage-lr-ratio", float, "Rate of the body's first stage over the head's."),
-    _setting("--schedule", click.Choice(SCHEDULES), "Course of the rate; plateau: falls when the monitor rests."),
+    _setting("--schedule", click.Choice(SCHEDULES), "plateau: the rate falls where the monitor rests."),
     _setting("--warmup", float, "one_cycle: share of the steps until the peak."),
     _setting("--plateau-patience", int, "plateau: looks without gain until the rate falls."),
     _setting("--plateau-factor", float, "plateau: by what it falls."),
@@ -74,7 +74,7 @@ SETTINGS = (
     click.option(
         "--preprocessing",
         metavar="NAME|FILE.json",
-        help="Steps before the network, kept in the model; see `synthlabel extract preprocess`.  [default: plain]",
+        help="Steps before the network, kept in the model; see `extract preprocess`.  [default: plain]",
     ),
     _flag("--augment/--no-augment", "Small shifts, turns, zooms, brightness.  [default: augment]"),
     _flag("--mirror/--no-mirror", "Also mirror left-right; only where no label names a side."),
@@ -90,8 +90,9 @@ SETTINGS = (
     _setting("--monitor", click.Choice(MONITORS), "What a look is judged by."),
     _setting("--keep", click.Choice(["best", "last"]), "Checkpoint to keep."),
     _setting("--patience", int, "Stop after so many looks without gain.  [default: never]"),
-    _setting("--ema", float, "Keep a moving average of the weights, with this decay a step.  [default: none]"),
+    _setting("--ema", float, "Keep a moving average of the weights of this decay a step.  [default: none]"),
     _setting("--tta", int, "Changed views of an image to average with it when predicting."),
+    _setting("--precision", click.Choice(PRECISIONS), "bf16: faster on processors that know it."),
     _setting("--seed", int, "All chance follows from it."),
     _setting("--device", str, "auto, cpu or cuda."),
 )  # fmt: skip
