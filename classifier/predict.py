@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,8 @@ from classifier.calibration import scale_logits
 from classifier.data import ImageTable
 from classifier.errors import ClassifierError
 from classifier.inputs import InputImage, Source, list_sources, read_source
-from classifier.preparation import InputSettings, input_settings
-from classifier.run import Classifier
+from classifier.preparation import InputSettings, Prepared, input_settings
+from classifier.usual import UsualInputs
 from extract.atomic import replace_file, write_text
 from extract.building import Unreadable
 from extract.errors import SettingsError
@@ -31,6 +31,18 @@ PLACES = ("volume", "plane", "angle_deg", "tilt_deg", "slice_index", "position_m
 
 Decide = Callable[[np.ndarray], np.ndarray]  # (N, C) calibrated probabilities to (N,) class numbers, -1 rejected
 Watcher = Callable[[Sequence[InputImage], np.ndarray], None]  # a batch of images and its (n, C) probabilities
+
+
+class Judge(Prepared, Protocol):
+    """What can be asked about images: a `Classifier`, or an `onnx_model.OnnxModel`."""
+
+    classes: tuple[str, ...]
+    temperature: float
+    usual: UsualInputs | None
+    train_subjects: tuple[str, ...]
+    val_subjects: tuple[str, ...]
+
+    def predict_logits(self, images: ImageTable, batch_size: int = 256) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ def reject_below(confidence: float) -> Decide:
 
 
 def predict_files(
-    classifier: Classifier,
+    classifier: Judge,
     inputs: Sequence[Path],
     *,
     settings: InputSettings | None = None,
@@ -171,7 +183,7 @@ def _without_pixels(image: InputImage) -> InputImage:
 
 
 def _image_table(
-    classifier: Classifier,
+    classifier: Judge,
     images: Sequence[InputImage],
     probs: np.ndarray,
     decided: np.ndarray,
@@ -195,7 +207,7 @@ def _image_table(
     return pd.DataFrame(columns)
 
 
-def _seen(classifier: Classifier, subjects: Sequence[str]) -> list[str]:
+def _seen(classifier: Judge, subjects: Sequence[str]) -> list[str]:
     """Where the classifier met a subject before: "train", "val" or nowhere."""
     part = dict.fromkeys(classifier.val_subjects, "val") | dict.fromkeys(classifier.train_subjects, "train")
     return [part.get(subject, "") if subject else "" for subject in subjects]
@@ -222,13 +234,13 @@ def _volume_table(
     return pd.DataFrame(rows)
 
 
-def _strange(classifier: Classifier, images: ImageTable) -> list[str]:
+def _strange(classifier: Judge, images: ImageTable) -> list[str]:
     if classifier.usual is None:
         return [""] * len(images)
     return classifier.usual.describe_strange(images.gather(np.arange(len(images))))
 
 
-def _notes(classifier: Classifier, table: pd.DataFrame) -> list[str]:
+def _notes(classifier: Judge, table: pd.DataFrame) -> list[str]:
     notes = []
     if "seen" in table:
         num = int((table["seen"] != "").sum())

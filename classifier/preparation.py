@@ -9,15 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from classifier.errors import ClassifierError
-from classifier.run import Classifier
+from classifier.preprocess import Preprocessing
 from extract.errors import SettingsError
 from extract.images import FITS, ImageConfig
 from extract.planes import SliceConfig
 
 NOT_KEPT = ("left_out", "shape_clue")  # of an archive's preparation: long, and no settings
+
+
+class Prepared(Protocol):
+    """What knows how its images were made: a `Classifier`, or an exported one."""
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+
+    @property
+    def preparation(self) -> Mapping[str, Any] | None: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ def kept_settings(preparation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def input_settings(
-    classifier: Classifier,
+    classifier: Prepared,
     *,
     like: Path | None = None,
     fit: str | None = None,
@@ -85,7 +95,7 @@ def input_settings(
             f"the classifier takes images of {steps.width}x{steps.height} pixels, which no archive holds: "
             "use it from Python, with images of that shape"
         )
-    known: Mapping[str, Any] = classifier.provenance.preparation or {}
+    known: Mapping[str, Any] = classifier.preparation or {}
     if like is not None:
         known = _settings_of(like, (steps.channels, steps.height, steps.width))
     made_from = str(known.get("kind") or "")

@@ -73,6 +73,11 @@ class Classifier:
         self.provenance = provenance or Provenance()
         self.usual = usual  # how the training images look; None = not measured
 
+    @property
+    def preparation(self) -> Mapping[str, Any] | None:
+        """Settings that made the training images; None where unknown."""
+        return self.provenance.preparation
+
     def predict_logits(self, images: ImageTable, batch_size: int = 256) -> np.ndarray:
         """Score every image: (N, C) float32 logits, uncalibrated, in the order of the table."""
         self.model.eval()

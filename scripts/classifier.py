@@ -9,6 +9,7 @@ import click
 
 from classifier.config import ClassifierConfig, read_settings
 from scripts.classifier_explain import explain
+from scripts.classifier_export import export
 from scripts.classifier_predict import predict
 from scripts.progress import progress_bar
 from scripts.training_settings import chosen_settings, training_options
@@ -26,7 +27,7 @@ def commands() -> None:
     """Train and evaluate classifiers on archives."""
 
 
-for command in (explain, predict):
+for command in (explain, predict, export):
     commands.add_command(command)
 
 
