@@ -6,8 +6,8 @@
 The same pictures (phantom brain planes unless an archive is given), the same network with the same initial
 weights, the same batch, passes and kinds of augmentation. `folder` is `ImageDataLoaders.from_folder` with
 `fit_one_cycle` and `get_preds`, with fastai's own number of workers and with none; `ours` reads the archive.
-Variants take turns, each in a process of its own. Decoding the archive into the cache is done once for all runs
-and told apart (`opening_sec`). Before the timing counts, both must give the same probabilities for the
+Variants take turns, each in a process of its own. Decoding the archive into the cache is done once for all
+runs and told apart (`opening_sec`). Before the timing counts, both must give the same probabilities for the
 same weights: `largest_difference`. A ratio is that of the medians, against the faster of the two.
 """
 
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.machine import processor, write_result
 from extract.archive import open_archive
@@ -83,8 +84,10 @@ def _parse() -> argparse.Namespace:
 def _make_planes(work: Path, options: argparse.Namespace) -> tuple[Path, Path]:
     archive, split = work / "planes.zip", work / "planes.split.json"
     _synthlabel("extract", "phantom", "--out", work / "phantoms", "--subjects", options.subjects)
-    _synthlabel("extract", "volumes", "--source", work / "phantoms", "--dest", archive, "--size", options.size,
-                "--planes", "sagittal,coronal,axial", "--angles", "-21:21:7", "--slices-per-plane", 12)  # fmt: skip
+    _synthlabel(
+        "extract", "volumes", "--source", work / "phantoms", "--dest", archive, "--size", options.size,
+        "--planes", "sagittal,coronal,axial", "--angles", "-21:21:7", "--slices-per-plane", 12,
+    )  # fmt: skip
     _synthlabel("extract", "split", "--data", archive, "--dest", split, "--folds", 4)
     return archive, split
 
@@ -96,12 +99,15 @@ def _spec(work: Path, data: Path, split_path: Path, options: argparse.Namespace)
         rows = {part: split.rows(archive, 0, part) for part in PARTS}
         unpack_archive(archive, folder, split=split_path)
         channels, size, _ = archive.image_shape
+        unpacked_as = pd.read_csv(folder / "manifest.csv", dtype=str).set_index("file")["unpacked_as"]
+        test_files = [unpacked_as[archive.names[row]] for row in rows["test"]]
         sample = np.stack([archive.read_image(int(row)) for row in rows["train"][:500]]) / 255
     return {
         "folder": str(folder), "archive": str(data), "size": size, "channels": channels, "arch": options.arch,
         "rows": {part: found.tolist() for part, found in rows.items()},
+        "test_files": test_files, "batch": options.batch, "epochs": options.epochs, "lr": 5e-3,
         "mean": sample.mean(axis=(0, 2, 3)).tolist(), "std": sample.std(axis=(0, 2, 3)).tolist(),
-        "batch": options.batch, "epochs": options.epochs, "lr": 5e-3, "threads": options.threads, "many": MANY,
+        "threads": options.threads, "many": MANY,
     }  # fmt: skip
 
 
@@ -114,7 +120,11 @@ def _synthlabel(*arguments: object) -> None:
 
 def _run(spec: dict[str, Any], work: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.classifier_worker", json.dumps(spec)]
-    environment = {**os.environ, "SYNTHLABEL_CACHE": str(work / "cache"), "OMP_NUM_THREADS": str(spec["threads"])}
+    environment = {
+        **os.environ,
+        "SYNTHLABEL_CACHE": str(work / "cache"),
+        "OMP_NUM_THREADS": str(spec["threads"]),
+    }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"a measurement failed:\n{done.stderr}")

@@ -70,7 +70,10 @@ def measure_folder(spec: dict[str, Any]) -> dict[str, Any]:
     return {
         "training_images_per_sec": num_trained / training,
         "inference_images_per_sec": len(files) / inference,
-        "probs": {file.name: row for file, row in zip(files, probs.tolist(), strict=True)},
+        "probs": {
+            str(file.relative_to(spec["folder"])): row
+            for file, row in zip(files, probs.tolist(), strict=True)
+        },
     }
 
 
@@ -79,7 +82,7 @@ def measure_ours(spec: dict[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     with open_archive(Path(spec["archive"])) as archive:
         images = open_images(archive)
-        names, classes = archive.names, archive.classes
+        classes = archive.classes
         parts = {part: _labeled(archive, images, np.array(rows)) for part, rows in spec["rows"].items()}
     opening = time.perf_counter() - started
     config = ClassifierConfig(
@@ -96,7 +99,9 @@ def measure_ours(spec: dict[str, Any]) -> dict[str, Any]:
     training = time.perf_counter() - started
 
     preprocessing = fit_preprocessing(parts["train"].images)
-    preprocessing = Preprocessing(**{**vars(preprocessing), "mean": tuple(spec["mean"]), "std": tuple(spec["std"])})
+    preprocessing = Preprocessing(
+        **{**vars(preprocessing), "mean": tuple(spec["mean"]), "std": tuple(spec["std"])}
+    )
     classifier = Classifier(_network(spec, len(classes)), classes, config, preprocessing)
     started = time.perf_counter()
     probs = classifier.predict_probs(parts["test"].images)
@@ -111,9 +116,7 @@ def measure_ours(spec: dict[str, Any]) -> dict[str, Any]:
         "training_images_per_sec": config.steps * spec["batch"] / training,
         "inference_images_per_sec": len(parts["test"]) / inference,
         "scoring_sec": scoring,
-        "probs": {
-            Path(names[row]).name: probs[number].tolist() for number, row in enumerate(spec["rows"]["test"])
-        },
+        "probs": dict(zip(spec["test_files"], probs.tolist(), strict=True)),
     }
 
 

@@ -12,8 +12,12 @@ KEEP = ("best", "last")
 LOSSES = ("cross_entropy", "focal", "binary")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("one_cycle", "constant", "plateau")
-PRECISIONS = ("fp32", "bf16")
 MONITORS = ("balanced_accuracy", "auroc", "nll")
+PRECISIONS = ("fp32", "bf16")
+CHOICES = {
+    "keep": KEEP, "loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "monitor": MONITORS,
+    "precision": PRECISIONS,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,7 @@ class ClassifierConfig:
             object.__setattr__(self, "weights", Path(self.weights))
         for name in ("steps", "batch_size", "validate_every", "plateau_patience"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        for name, allowed in (("keep", KEEP), ("loss", LOSSES), ("optimizer", OPTIMIZERS),
-                              ("schedule", SCHEDULES), ("monitor", MONITORS), ("precision", PRECISIONS)):  # fmt: skip
+        for name, allowed in CHOICES.items():
             value = getattr(self, name)
             _require(value in allowed, f'{name} must be one of {", ".join(allowed)}, got "{value}"')
         for name in ("frozen_lr", "stage_lr_ratio", "patience"):

@@ -1,8 +1,8 @@
 """`decision.json`: how a run's probabilities become decisions, chosen on validation and then left alone.
 
-A run's folder holds it beside `model.json`. It names the thresholds from which an image counts as a class, and
-the confidence below which an image is rejected, that is left to a person. Whoever uses the run (evaluation of
-the test part, `predict`, the app) reads these numbers here and chooses none of its own.
+A run's folder holds it beside `model.json`. It names the thresholds from which an image counts as a class,
+and the confidence below which an image is rejected, that is left to a person. Whoever uses the run
+(evaluation of the test part, `predict`, the app) reads these numbers here and chooses none of its own.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class DecisionRule:
     temperature: float = 1.0  # of the run; other temperatures give other probabilities
     model_sha256: str = ""  # of model.safetensors
     note: str = ""  # a sentence where what was wanted could not be had
+    operating_points: tuple[tuple[float, float | None], ...] = ()  # coverage on validation, its confidence
 
     def accepts(self, probs: np.ndarray) -> np.ndarray:
         """(N,) bool: which rows of the (N, C) calibrated probabilities are sure enough to be decided."""
@@ -144,6 +145,10 @@ def _from_json(content: dict[str, Any]) -> DecisionRule:
         temperature=float(content["temperature"]),
         model_sha256=str(content["model_sha256"]),
         note=str(content["note"]),
+        operating_points=tuple(
+            (float(coverage), None if value is None else float(value))
+            for coverage, value in content["operating_points"]
+        ),
     )
 
 

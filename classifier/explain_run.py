@@ -17,6 +17,7 @@ from classifier.calibration import scale_logits
 from classifier.data import ImageTable
 from classifier.errors import ClassifierError
 from classifier.evaluate import refuse_seen_subjects
+from classifier.evaluation_files import put_explanation, read_metrics
 from classifier.explain import OPACITY, Explained, check_method, explain_batch, overlay, to_rgb
 from classifier.explain_pictures import (
     Caption,
@@ -29,6 +30,7 @@ from classifier.explain_pictures import (
 )
 from classifier.gradcam import EXPLAIN_BATCH
 from classifier.inputs import InputImage, archive_image, check_archive, list_sources, read_source
+from classifier.page import redraw_page
 from classifier.preparation import InputSettings, input_settings
 from classifier.run import Classifier, load_classifier
 from extract.archive import Archive, open_archive
@@ -44,7 +46,6 @@ from extract.show import pick_rows
 from extract.split import read_split
 
 LISTING = "explanation.json"
-METRICS = "metrics.json"
 MAX_NAME_CHARS = 80
 
 
@@ -168,6 +169,11 @@ def mask_share_run(
     number = class_number(classifier, class_name)
     if data.suffix.lower() != ".zip":
         raise SettingsError(f"--masks goes with an archive (.zip), whose images name the masks, got {data}")
+    if part is not None and part not in read_metrics(run_dir):
+        raise ClassifierError(
+            f"{run_dir}: expected an evaluation of part {part}, to which the share belongs, got none: run "
+            f"`classifier evaluate --part {part}` first"
+        )
     with open_archive(data) as archive:
         check_archive(archive, input_settings(classifier))
         rows = _rows(classifier, archive, run_dir, split_path, part)
@@ -182,7 +188,8 @@ def mask_share_run(
             progress=progress,
         )
     if part is not None:
-        _note_in_metrics(run_dir, part, share)
+        put_explanation(run_dir, part, share.to_json())
+        redraw_page(run_dir, part, data)
     return share
 
 
@@ -355,19 +362,6 @@ def _rows(
     seen = classifier.train_subjects + (() if part == "val" else classifier.val_subjects)
     refuse_seen_subjects(archive.subjects[rows], seen, "the classifier")
     return rows
-
-
-def _note_in_metrics(run_dir: Path, part: str, share: MaskShare) -> None:
-    path = run_dir / METRICS
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content[part]["explanation"] = share.to_json()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ClassifierError(
-            f"{path}: expected the evaluation of part {part}, to which the share belongs, got none ({error}); "
-            f"run `classifier evaluate --part {part}` first. {share.sentence()}"
-        ) from error
-    write_text(path, json.dumps(json_value(content), indent=2) + "\n")
 
 
 def _clear(outdir: Path, overwrite: bool) -> None:

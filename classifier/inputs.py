@@ -59,7 +59,15 @@ def list_sources(inputs: Sequence[Path], settings: InputSettings) -> list[Source
         ExtractError: if an input is not there, is of no known kind, or a folder holds nothing to read.
         SettingsError: if there is a volume, and nobody knows how to slice it.
     """
-    return [source for path in inputs for source in _sources_of(Path(path), settings)]
+    sources = [source for path in inputs for source in _sources_of(Path(path), settings)]
+    unmasked = [source for source in sources if source.kind != "archive"]
+    if settings.is_masked and unmasked:
+        raise SettingsError(
+            f"{unmasked[0].path} is no archive, and the classifier was trained on images masked by `classifier "
+            "segment apply`: make an archive of the files, mask it by the same segmenter and give that; or, if "
+            "the files are masked already, say how they fit with --fit"
+        )
+    return sources
 
 
 def read_source(source: Source, settings: InputSettings) -> Iterator[InputImage | Unreadable]:

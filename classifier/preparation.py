@@ -17,7 +17,7 @@ from extract.errors import SettingsError
 from extract.images import FITS, ImageConfig
 from extract.planes import SliceConfig
 
-NOT_KEPT = ("left_out", "shape_clue")  # of an archive's preparation: long, and no settings
+NOT_KEPT = ("left_out", "shape_clue", "implausible")  # of an archive's preparation: long, and no settings
 
 
 class Prepared(Protocol):
@@ -39,6 +39,7 @@ class InputSettings:
     fit: str | None = None  # of pictures, see ImageConfig; None = unknown: they must be square
     slices: SliceConfig | None = None  # of volumes, field of view included; None = unknown
     made_from: str = ""  # "images", "volumes", or what else the archive says; empty = unknown
+    is_masked: bool = False  # the training images were masked afterwards, which new files are not
 
     def __post_init__(self) -> None:
         if self.fit is not None and self.fit not in FITS:
@@ -112,9 +113,10 @@ def input_settings(
             f"--{next(iter(chosen)).replace('_deg', '').replace('_', '-')} says how volumes are sliced: name "
             "the planes with --planes as well, or an archive made alike with --like"
         )
+    is_masked = bool(known.get("segment")) and fit is None and not chosen  # else the user knows better
     if fit is None and made_from == "images":
         fit = str(known.get("fit", "pad"))
-    return InputSettings(steps.height, steps.channels == 3, fit, slices, made_from)
+    return InputSettings(steps.height, steps.channels == 3, fit, slices, made_from, is_masked)
 
 
 def _slice_settings(known: Mapping[str, Any]) -> dict[str, Any]:
