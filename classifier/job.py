@@ -13,6 +13,7 @@ from classifier.errors import ClassifierError
 from classifier.evaluation import Evaluation, evaluate_part, evaluate_run
 from classifier.evaluation_files import METRICS, PREDICTIONS, remove_evaluations
 from classifier.plots import plot_history
+from classifier.preparation import kept_settings
 from classifier.run import DESCRIPTION, Classifier, Provenance
 from classifier.training import train_classifier
 from extract.archive import open_archive
@@ -61,7 +62,9 @@ def train_run(
             real_part(archive, images, split, fold, "val", fraction),
             archive.classes,
             config,
-            provenance=Provenance(archive.sha256, split.sha256, fold, fraction),
+            provenance=Provenance(
+                archive.sha256, split.sha256, fold, fraction, kept_settings(archive.preparation)
+            ),
             progress=progress,
         )
         classifier.save(run_dir)

@@ -9,6 +9,9 @@ import click
 
 from classifier.config import ClassifierConfig, read_settings
 from scripts.classifier_evaluate import evaluate, print_evaluation
+from scripts.classifier_explain import explain
+from scripts.classifier_export import export
+from scripts.classifier_predict import predict
 from scripts.classifier_pretrain import pretrain
 from scripts.classifier_recipes import recipes
 from scripts.classifier_tune import tune
@@ -119,4 +122,5 @@ def find_rate(
     click.echo(f"{outdir}: rates.csv, rates.png; suggested --lr {found.suggestion:.2g}")
 
 
-commands.add_command(evaluate)
+for command in (evaluate, explain, predict, export):
+    commands.add_command(command)
