@@ -17,9 +17,7 @@ TOUCHING = np.ones((3, 3), bool)
 MAX_CANDIDATES = 6  # pieces that may be a lung, the largest ones
 MIN_SIDE_BY_SIDE = 0.3  # of the shorter lung's height that both have in common
 MAX_ABOVE_EACH_OTHER = 0.5  # of the narrower lung's width that both have in common
-NUM_LEVELS = 24  # depths at which a piece is tried for a neck
-MAX_NECK = 0.6  # half the neck's width over half the thinner lung's width
-MIN_PART = 0.1  # of the joined piece's area that each core has
+MAX_NECK = 0.4  # pixels in the neck's column over those in the fullest column on the lower side
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def clean_mask(mask: np.ndarray, config: CleaningConfig | None = None) -> Cleane
 
     A pair of lungs lies side by side, neither is tiny beside the other, and of all such pairs it is the
     largest. Where there is no pair, the largest piece is parted at a neck if it has one between a left and a
-    right half, and is one lung otherwise. Doing it again changes nothing.
+    right hump, and is one lung otherwise. Doing it again changes nothing.
 
     Args:
         mask: (H, W), true where the network sees lung.
@@ -135,7 +133,8 @@ def _choose(pieces: list[_Piece], num_pixels: int, config: CleaningConfig) -> li
         if b.area >= config.min_ratio * a.area and _are_side_by_side(a, b)
     ]
     if pairs:
-        return list(max(pairs, key=lambda pair: pair[0].area + pair[1].area))
+        largest = max(pairs, key=lambda pair: pair[0].area + pair[1].area)
+        return list(largest)
     return candidates[:1]
 
 
@@ -151,31 +150,18 @@ def _common(a: slice, b: slice) -> tuple[int, int]:
 
 
 def _part(mask: np.ndarray, piece: _Piece) -> np.ndarray | None:
-    """Cut a piece in two where it is thin between a left and a right core; None where it has no such neck.
+    """Cut a piece along its emptiest column between two full ones; None where it has no such neck.
 
-    The cores are what is left when a growing margin is taken off; each pixel goes to the nearer core, and
-    the border between them, one pixel wide, is the cut.
+    Lungs that touch are joined across the spine by little: seen from above, the piece has two humps. The cut
+    takes one column of pixels away.
     """
-    inner = np.pad(mask[piece.box], 1)
-    depth = ndimage.distance_transform_edt(inner)
-    for margin in depth.max() * np.arange(1, NUM_LEVELS) / NUM_LEVELS:
-        labels, count = ndimage.label(depth > margin, TOUCHING)
-        if count < 2:
-            continue
-        areas = np.bincount(labels.ravel())[1:]
-        first, second = np.argsort(-areas, kind="stable")[:2] + 1
-        if areas[second - 1] < MIN_PART * piece.area:
-            continue
-        (y1, x1), (y2, x2) = ndimage.center_of_mass(labels > 0, labels, [first, second])
-        thinner = min(depth[labels == first].max(), depth[labels == second].max())
-        if abs(x1 - x2) <= abs(y1 - y2) or margin > MAX_NECK * thinner:
-            continue
-        nearest = ndimage.distance_transform_edt(
-            (labels != first) & (labels != second), return_distances=False, return_indices=True
-        )
-        owner = np.where(inner, labels[tuple(nearest)], 0)
-        cut = (owner == first) & ndimage.binary_dilation(owner == second, TOUCHING)
-        parted = np.zeros_like(mask)
-        parted[piece.box] = (inner & ~cut)[1:-1, 1:-1]
-        return parted
-    return None
+    columns = mask[piece.box].sum(axis=0)  # (w,) pixels of the piece in each column
+    left, right = np.maximum.accumulate(columns), np.maximum.accumulate(columns[::-1])[::-1]
+    lower_hump = np.minimum(left, right)
+    depth = columns / lower_hump
+    place = int(np.argmin(depth))
+    if depth[place] > MAX_NECK:
+        return None
+    parted = mask.copy()
+    parted[:, piece.box[1].start + place] = False
+    return parted

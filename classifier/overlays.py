@@ -40,6 +40,17 @@ def draw_overlay(overlay: Overlay, tile: int) -> np.ndarray:
     return square
 
 
+def shrink_overlay(overlay: Overlay, tile: int) -> Overlay:
+    """The same with a picture no larger than what a tile shows, for those that are kept in memory."""
+    height, width = overlay.picture.shape
+    scale = tile / max(height, width)
+    if scale >= 1:
+        return overlay
+    shape = max(1, round(height * scale)), max(1, round(width * scale))
+    masks = [(_resize(mask.astype(np.float32), shape) >= 0.5, color) for mask, color in overlay.masks]
+    return Overlay(_resize(overlay.picture, shape), masks, overlay.caption)
+
+
 def overlay_sheet(
     rows: Sequence[tuple[str, Sequence[Overlay]]],
     title: str,

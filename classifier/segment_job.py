@@ -95,8 +95,10 @@ def train_segment_run(
     if overwrite:
         (run_dir / STATE).unlink(missing_ok=True)
     run_dir.mkdir(parents=True, exist_ok=True)
+    arrays = {part: (pairs.images[rows], pairs.masks[rows]) for part, rows in parts.items()}
     segmenter, rows = train_segmenter(
-        *((pairs.images[parts[part]], pairs.masks[parts[part]]) for part in ("train", "val")),
+        arrays["train"],
+        arrays["val"],
         config,
         state_dir=run_dir,
         data_sha256=pairs.sha256,

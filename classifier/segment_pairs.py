@@ -257,5 +257,5 @@ def _load(pair: MaskPair, size: int) -> tuple[np.ndarray, np.ndarray, tuple[str,
         hashes = (file_sha256(pair.image), "+".join(file_sha256(path) for path in pair.masks))
     except (ExtractError, OSError) as error:
         return Unreadable(str(pair.image), str(error))
-    frame = Frame(*picture.shape, size)
+    frame = Frame(picture.shape[0], picture.shape[1], size)
     return frame.put(picture), frame.put(mask.astype(np.uint8) * 255, is_mask=True), hashes

@@ -21,7 +21,7 @@ def plot_segment_history(history: pd.DataFrame, path: Path, title: str) -> None:
     left.legend(frameon=False, fontsize=9)
     right.plot(history["step"], history["val_dice"], color=ORANGE, marker=".", label="Dice")
     right.plot(history["step"], history["val_iou"], color=BLUE, marker=".", label="IoU")
-    best = history.loc[history["val_dice"].idxmax()]
+    best = history.iloc[int(history["val_dice"].to_numpy().argmax())]
     right.plot(best["step"], best["val_dice"], "o", markersize=11, fillstyle="none", color=ORANGE)
     right.set(xlabel="step", ylabel="validation, before cleaning", ylim=(0, 1.02))
     right.legend(frameon=False, fontsize=9, loc="lower right")

@@ -65,7 +65,7 @@ class Segmenter:
         Args:
             pictures: gray, (H, W) uint8, of any sizes; one batch for the network.
         """
-        frames = [Frame(*picture.shape, self.config.size) for picture in pictures]
+        frames = [Frame(picture.shape[0], picture.shape[1], self.config.size) for picture in pictures]
         squares = np.stack([frame.put(picture) for frame, picture in zip(frames, pictures, strict=True)])
         probabilities = self.predict_squares(squares[:, None])[:, 0]
         return [frame.take_back(square) for frame, square in zip(frames, probabilities, strict=True)]

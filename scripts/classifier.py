@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scripts.classifier_segment import segment
 from scripts.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
 @click.group()
 def commands() -> None:
     """Train and evaluate classifiers on archives."""
+
+
+commands.add_command(segment)
 
 
 @commands.command()
