@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -31,9 +31,11 @@ from extract.seeds import derive_seed
 from extract.split import Split, carry_split, write_split
 
 BATCH = 32  # pictures in memory at a time
+BATCH_PIXELS = 2**25  # fewer pictures where they are large
 SHOWN_EACH = 6  # of each class on the sheet
 SHOWN_IMPLAUSIBLE = 12
 TILE = 200
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,10 @@ def apply_to_archive(
     with ExitStack() as stack:
         mask_dir = None if masks is None else stack.enter_context(_new_folder(masks))
         stack.enter_context(writer)
-        for start in range(0, len(archive), BATCH):
-            rows = range(start, min(start + BATCH, len(archive)))
-            images = [_read_checked(archive, row) for row in rows]
-            found = segmenter.segment([_gray(pixels) for pixels in images])
-            for row, pixels, cleaned in zip(rows, images, found, strict=True):
+        images = ((row, _read_checked(archive, row)) for row in range(len(archive)))
+        for batch in _batches(images):
+            found = segmenter.segment([_gray(pixels) for _, pixels in batch])
+            for (row, pixels), cleaned in zip(batch, found, strict=True):
                 about = archive.row(row)
                 is_plausible = survey.add(
                     about["file"], about["label"], about["subject"], _gray(pixels), cleaned
@@ -112,7 +113,7 @@ def apply_to_archive(
                 made = _make(pixels, cleaned.mask, config, square=True) if is_plausible else pixels
                 name = writer.add(_as_picture(made), read_record(about, str(archive.path)))
                 survey.written_as(name)
-            progress(rows.stop, len(archive), survey.message)
+            progress(batch[-1][0] + 1, len(archive), survey.message)
         survey.refuse_hopeless(archive.path)
         writer.describe(implausible=survey.implausible)
     files = [table_path, sheet_path]
@@ -154,20 +155,15 @@ def apply_to_folder(
     _refuse_existing([table_path, sheet_path], overwrite)
     names, _ = list_files(source, (*PICTURE_SUFFIXES, *DICOM_SUFFIXES), "pictures")
     targets = _targets(source, names)
-    classes = [str(PurePosixPath(name).parent) for name in names]
-    survey = _Survey(config, _sample(classes), segmenter)
+    survey = _Survey(config, _sample([_folder_of(name) for name in names]), segmenter)
     unreadable: list[Unreadable] = []
     with ExitStack() as stack:
         folder = stack.enter_context(_new_folder(dest))
         mask_dir = None if masks is None else stack.enter_context(_new_folder(masks))
-        for start in range(0, len(names), BATCH):
-            batch = names[start : start + BATCH]
-            read = [(name, _read_or_tell(source / name)) for name in batch]
-            unreadable += [picture for _, picture in read if isinstance(picture, Unreadable)]
-            good = [(name, picture) for name, picture in read if not isinstance(picture, Unreadable)]
-            found = segmenter.segment([picture for _, picture in good]) if good else []
-            for (name, picture), cleaned in zip(good, found, strict=True):
-                is_plausible = survey.add(name, str(PurePosixPath(name).parent), "", picture, cleaned)
+        for batch in _batches(_read_all(source, names, unreadable)):
+            found = segmenter.segment([picture for _, picture in batch])
+            for (name, picture), cleaned in zip(batch, found, strict=True):
+                is_plausible = survey.add(name, _folder_of(name), "", picture, cleaned)
                 if is_plausible and mask_dir is not None:
                     _write_mask(mask_dir / targets[name], cleaned.mask)
                 if not is_plausible and config.implausible == "drop":
@@ -177,7 +173,7 @@ def apply_to_folder(
                     made = _make(made, cleaned.mask, config, square=False)
                 _write_png(folder / targets[name], made[0])
                 survey.written_as(targets[name])
-            progress(min(start + BATCH, len(names)), len(names), survey.message)
+            progress(len(survey.rows) + len(unreadable), len(names), survey.message)
         refuse_unreadable(unreadable, len(names), "pictures", skip_unreadable)
         survey.refuse_hopeless(source)
         about = {**_settings(segmenter, config, ""), "implausible": survey.implausible}
@@ -308,11 +304,29 @@ def _read_checked(archive: Archive, row: int) -> np.ndarray:
     return archive.decode(data, row)
 
 
-def _read_or_tell(path: Path) -> np.ndarray | Unreadable:
-    try:
-        return read_picture(path, rgb=False)
-    except ExtractError as error:
-        return Unreadable(str(path), str(error))
+def _read_all(
+    source: Path, names: Sequence[str], unreadable: list[Unreadable]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and gray pixels of each picture; what cannot be read is added to the list."""
+    for name in names:
+        try:
+            yield name, read_picture(source / name, rgb=False)
+        except ExtractError as error:
+            unreadable.append(Unreadable(name, str(error)))
+
+
+def _batches(pictures: Iterable[tuple[Key, np.ndarray]]) -> Iterator[list[tuple[Key, np.ndarray]]]:
+    """As many pictures at a time as memory allows."""
+    batch: list[tuple[Key, np.ndarray]] = []
+    num_pixels = 0
+    for item in pictures:
+        batch.append(item)
+        num_pixels += item[1].size
+        if len(batch) == BATCH or num_pixels >= BATCH_PIXELS:
+            yield batch
+            batch, num_pixels = [], 0
+    if batch:
+        yield batch
 
 
 def _gray(pixels: np.ndarray) -> np.ndarray:
@@ -334,6 +348,12 @@ def _write_mask(path: Path, mask: np.ndarray) -> None:
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_png(np.ascontiguousarray(pixels)))
+
+
+def _folder_of(name: str) -> str:
+    """The folder that a picture lies in, which often is its class; empty at the top."""
+    parent = str(PurePosixPath(name).parent)
+    return "" if parent == "." else parent
 
 
 def _targets(source: Path, names: Sequence[str]) -> dict[str, str]:

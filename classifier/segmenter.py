@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -65,10 +65,15 @@ class Segmenter:
         Args:
             pictures: gray, (H, W) uint8, of any sizes; one batch for the network.
         """
+        return list(self._predict_each(pictures))
+
+    def _predict_each(self, pictures: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """One after the other, so that of large pictures only one lies in memory as floats."""
         frames = [Frame(picture.shape[0], picture.shape[1], self.config.size) for picture in pictures]
         squares = np.stack([frame.put(picture) for frame, picture in zip(frames, pictures, strict=True)])
         probabilities = self.predict_squares(squares[:, None])[:, 0]
-        return [frame.take_back(square) for frame, square in zip(frames, probabilities, strict=True)]
+        for frame, square in zip(frames, probabilities, strict=True):
+            yield frame.take_back(square)
 
     def predict_squares(self, squares: np.ndarray) -> np.ndarray:
         """The same for pictures that fill the network's square: (N, 1, size, size) uint8 to float32."""
@@ -82,7 +87,7 @@ class Segmenter:
         """Cleaned masks of gray pictures, each as large as its picture."""
         return [
             clean_mask(probability >= self.config.threshold, self.cleaning)
-            for probability in self.predict(pictures)
+            for probability in self._predict_each(pictures)
         ]
 
     def save(self, run_dir: Path) -> None:

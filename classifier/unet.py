@@ -95,6 +95,6 @@ def _double_convolution(in_width: int, width: int, norm: str) -> nn.Sequential:
 def _norm(width: int, norm: str) -> nn.Module:
     if norm == "batch":
         return nn.BatchNorm2d(width)
-    groups = next(count for count in range(min(MAX_GROUPS, width), 0, -1) if width % count == 0)
     # Groups of one channel would lose each channel's own level, which tells lung from air.
-    return nn.GroupNorm(groups if groups < width else max(1, width // 2), width)
+    most = min(MAX_GROUPS, width // 2)
+    return nn.GroupNorm(next((count for count in range(most, 1, -1) if width % count == 0), 1), width)
