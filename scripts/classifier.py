@@ -14,6 +14,7 @@ from scripts.classifier_export import export
 from scripts.classifier_predict import predict
 from scripts.classifier_pretrain import pretrain
 from scripts.classifier_recipes import recipes
+from scripts.classifier_segment import segment
 from scripts.classifier_tune import tune
 from scripts.progress import progress_bar
 from scripts.training_settings import chosen_settings, training_options
@@ -29,6 +30,7 @@ def commands() -> None:
 commands.add_command(recipes)
 commands.add_command(pretrain)
 commands.add_command(tune)
+commands.add_command(segment)
 
 
 @commands.command()
