@@ -15,6 +15,7 @@ from extract.preprocessing import PLAIN, PRESETS, PreprocessConfig
 CHEST, BRAIN_PLANES = "chest X-rays, classes as folders", "slices of brains, classes are planes"
 LUNGS = "chest X-rays, four classes as folders (any number will do)"
 
+FEW_SUBJECTS_SHARE = 0.25  # validates where a set has dozens of people: fewer could not choose a checkpoint
 PUBLISHED = "published weights (--weights FILE, or --pretrained where there is a network)"
 
 
@@ -265,6 +266,7 @@ def _project_recipes() -> list[Recipe]:
             ),
             epochs=5,
             start=PUBLISHED,
+            val_share=FEW_SUBJECTS_SHARE,
         ),
         _recipe(
             "tumour-resnet50",
@@ -335,6 +337,7 @@ def _baseline_recipes() -> list[Recipe]:
             BRAIN_PLANES,
             ClassifierConfig(arch="small_resnet", steps=600, preprocessing=replace(PLAIN, size=64)),
             epochs=None,
+            val_share=FEW_SUBJECTS_SHARE,
         ),
     ]
 

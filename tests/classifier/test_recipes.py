@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,3 +138,8 @@ def test_recipes_are_plain_settings_that_a_file_can_hold():
 
     for recipe in RECIPES.values():
         assert json.loads(json.dumps(json_value(asdict(recipe.config))))["arch"] == recipe.config.arch
+
+
+def test_the_page_on_recipes_lists_every_one_of_them():
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    assert [name for name in RECIPES if f"`{name}`" not in page] == []
