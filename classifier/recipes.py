@@ -323,9 +323,8 @@ def _baseline_recipes() -> list[Recipe]:
             CHEST,
             ClassifierConfig(
                 arch="small_resnet",
-                steps=2000,
-                validate_every=200,
-                balance_classes=True,
+                steps=1500,
+                validate_every=150,
                 preprocessing=replace(PLAIN, size=64),
             ),
             epochs=None,
@@ -335,7 +334,9 @@ def _baseline_recipes() -> list[Recipe]:
             "brain",
             "our baseline for slices of brains: small_resnet from scratch",
             BRAIN_PLANES,
-            ClassifierConfig(arch="small_resnet", steps=600, preprocessing=replace(PLAIN, size=64)),
+            ClassifierConfig(
+                arch="small_resnet", steps=300, validate_every=50, preprocessing=replace(PLAIN, size=64)
+            ),
             epochs=None,
             val_share=FEW_SUBJECTS_SHARE,
         ),
