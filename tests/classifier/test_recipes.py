@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from classifier.models import build_model, check_arch
+from classifier.models import OWN_NETWORKS, build_model, check_arch
 from classifier.network import penultimate
-from classifier.recipes import RECIPES, find_recipe, from_chance, normalization_of, with_size
+from classifier.recipes import PUBLISHED, RECIPES, find_recipe, from_chance, normalization_of, with_size
 from classifier.run import load_classifier
 from classifier.stages import body_stages, head_parameters
 from classifier.training import train_classifier
@@ -63,7 +63,7 @@ def test_what_a_recipe_lets_learn_is_part_of_its_network(name):
     assert penultimate(model.eval(), x).shape == (2, width) and model(x).shape == (2, 4)
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].expects_weights])
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].start == PUBLISHED])
 def test_each_published_network_gets_the_normalisation_it_was_published_with(name):
     config = RECIPES[name].config
     assert config.preprocessing.normalize == normalization_of(config.arch)
@@ -71,9 +71,8 @@ def test_each_published_network_gets_the_normalisation_it_was_published_with(nam
 
 def test_recipes_of_our_own_networks_need_no_published_weights():
     for recipe in RECIPES.values():
-        is_own = recipe.config.arch == "small_resnet" or recipe.config.arch.startswith("lung_convnet")
-        assert recipe.expects_weights != is_own
-        check_arch(recipe.config.arch, pretrained=recipe.expects_weights)
+        assert (recipe.start == PUBLISHED) != (recipe.config.arch in OWN_NETWORKS)
+        check_arch(recipe.config.arch, pretrained=recipe.start == PUBLISHED)
 
 
 def test_normalisation_follows_the_publication():
