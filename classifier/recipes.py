@@ -15,6 +15,8 @@ from extract.preprocessing import PLAIN, PRESETS, PreprocessConfig
 CHEST, BRAIN_PLANES = "chest X-rays, classes as folders", "slices of brains, classes are planes"
 LUNGS = "chest X-rays, four classes as folders (any number will do)"
 
+FEW_SUBJECTS_SHARE = 0.25  # validates where a set has dozens of people: fewer could not choose a checkpoint
+ENCODER = "an encoder of `classifier pretrain` (--weights RUN/encoder.safetensors)"
 PUBLISHED = "published weights (--weights FILE, or --pretrained where there is a network)"
 
 
@@ -265,6 +267,7 @@ def _project_recipes() -> list[Recipe]:
             ),
             epochs=5,
             start=PUBLISHED,
+            val_share=FEW_SUBJECTS_SHARE,
         ),
         _recipe(
             "tumour-resnet50",
@@ -313,6 +316,29 @@ def _project_recipes() -> list[Recipe]:
     ]
 
 
+def _backbone_recipes() -> list[Recipe]:
+    return [
+        _recipe(
+            f"pneumonia-backbone{suffix}",
+            f"encoder of a denoising autoencoder, at rest for a quarter of the steps; {head}",
+            CHEST,
+            ClassifierConfig(
+                arch=arch,
+                frozen_share=0.25,
+                lr=3e-3,
+                preprocessing=replace(PRESETS["pneumonia-backbone"], size=64),
+            ),
+            epochs=20,
+            start=ENCODER,
+            label_column="type",
+        )
+        for suffix, arch, head in (
+            ("", "denoiser_se", "squeeze-and-excitation at three depths"),
+            ("-plain", "denoiser_plain", "the last stage's mean"),
+        )
+    ]
+
+
 def _baseline_recipes() -> list[Recipe]:
     return [
         _recipe(
@@ -321,9 +347,8 @@ def _baseline_recipes() -> list[Recipe]:
             CHEST,
             ClassifierConfig(
                 arch="small_resnet",
-                steps=2000,
-                validate_every=200,
-                balance_classes=True,
+                steps=1500,
+                validate_every=150,
                 preprocessing=replace(PLAIN, size=64),
             ),
             epochs=None,
@@ -333,8 +358,11 @@ def _baseline_recipes() -> list[Recipe]:
             "brain",
             "our baseline for slices of brains: small_resnet from scratch",
             BRAIN_PLANES,
-            ClassifierConfig(arch="small_resnet", steps=600, preprocessing=replace(PLAIN, size=64)),
+            ClassifierConfig(
+                arch="small_resnet", steps=300, validate_every=50, preprocessing=replace(PLAIN, size=64)
+            ),
             epochs=None,
+            val_share=FEW_SUBJECTS_SHARE,
         ),
     ]
 
@@ -344,6 +372,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         *_baseline_recipes(),
         *_project_recipes(),
+        *_backbone_recipes(),
         *_convnet_recipes(),
         *_transfer_recipes(),
         *_vit_recipes(),

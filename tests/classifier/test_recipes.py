@@ -2,14 +2,15 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from classifier.models import build_model, check_arch
+from classifier.models import OWN_NETWORKS, build_model, check_arch
 from classifier.network import penultimate
-from classifier.recipes import RECIPES, find_recipe, from_chance, normalization_of, with_size
+from classifier.recipes import PUBLISHED, RECIPES, find_recipe, from_chance, normalization_of, with_size
 from classifier.run import load_classifier
 from classifier.stages import body_stages, head_parameters
 from classifier.training import train_classifier
@@ -62,7 +63,7 @@ def test_what_a_recipe_lets_learn_is_part_of_its_network(name):
     assert penultimate(model.eval(), x).shape == (2, width) and model(x).shape == (2, 4)
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].expects_weights])
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].start == PUBLISHED])
 def test_each_published_network_gets_the_normalisation_it_was_published_with(name):
     config = RECIPES[name].config
     assert config.preprocessing.normalize == normalization_of(config.arch)
@@ -70,9 +71,8 @@ def test_each_published_network_gets_the_normalisation_it_was_published_with(nam
 
 def test_recipes_of_our_own_networks_need_no_published_weights():
     for recipe in RECIPES.values():
-        is_own = recipe.config.arch == "small_resnet" or recipe.config.arch.startswith("lung_convnet")
-        assert recipe.expects_weights != is_own
-        check_arch(recipe.config.arch, pretrained=recipe.expects_weights)
+        assert (recipe.start == PUBLISHED) != (recipe.config.arch in OWN_NETWORKS)
+        check_arch(recipe.config.arch, pretrained=recipe.start == PUBLISHED)
 
 
 def test_normalisation_follows_the_publication():
@@ -137,3 +137,8 @@ def test_recipes_are_plain_settings_that_a_file_can_hold():
 
     for recipe in RECIPES.values():
         assert json.loads(json.dumps(json_value(asdict(recipe.config))))["arch"] == recipe.config.arch
+
+
+def test_the_page_on_recipes_lists_every_one_of_them():
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    assert [name for name in RECIPES if f"`{name}`" not in page] == []
