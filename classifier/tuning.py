@@ -78,10 +78,10 @@ def tune_run(
     """
     _refuse_muddle(config, space)
     order = Order(data, split_path, fold, fraction, config, space, tune, outdir)
+    made_with = _made_with(order)
     with sole_user(outdir):
         if overwrite:
             _clear(outdir)
-        made_with = _made_with(order)
         inner = open_inner_data(order, progress)
         study = open_study(order)
         _refuse_other(study, made_with, outdir)
