@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
+from classifier.bootstrap import LEVEL, NUM_DRAWS, draw_subjects, interval, metric_draws
 from classifier.errors import ClassifierError
+from classifier.measures import TINY, class_measures, confusion_measures
 
 NUM_BINS = 15
-TINY = 1e-12
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auroc", "auprc", "ece", "brier", "nll")
 
 
@@ -58,17 +59,7 @@ def confusion_metrics(matrix: np.ndarray) -> dict[str, float]:
     Classes that neither occur nor are predicted do not count. MCC is Gorodkin's R_K (2004), 0 where either
     side has one class only.
     """
-    matrix = matrix.astype(np.float64)
-    right, true, predicted, total = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0), matrix.sum()
-    occurs, counts = true > 0, (true + predicted) > 0
-    covariance = right.sum() * total - true @ predicted
-    spread = np.sqrt((total**2 - predicted @ predicted) * (total**2 - true @ true))
-    return {
-        "accuracy": float(right.sum() / total),
-        "balanced_accuracy": float((right[occurs] / true[occurs]).mean()),
-        "macro_f1": float((2 * right[counts] / (true + predicted)[counts]).mean()),
-        "mcc": float(covariance / spread) if spread > 0 else 0.0,
-    }
+    return {name: float(value) for name, value in confusion_measures(matrix).items()}
 
 
 def auroc(scores: np.ndarray, is_positive: np.ndarray) -> float:
@@ -122,18 +113,12 @@ def class_report(
     probs: np.ndarray, labels: np.ndarray, classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Per class: images, sensitivity, specificity, precision, AUROC; NaN where the part cannot tell."""
-    matrix = confusion_matrix(probs.argmax(axis=1), labels, len(classes)).astype(np.float64)
-    right, true, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    others = len(labels) - true
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sensitivity, precision = right / true, right / predicted
-        specificity = (others - (predicted - right)) / others
+    matrix = confusion_matrix(probs.argmax(axis=1), labels, len(classes))
+    measured = class_measures(matrix)
     return {
         name: {
-            "num_images": float(true[c]),
-            "sensitivity": float(sensitivity[c]),
-            "specificity": float(specificity[c]),
-            "precision": float(precision[c]),
+            "num_images": float(matrix[c].sum()),
+            **{measure: float(values[c]) for measure, values in measured.items()},
             "auroc": auroc(probs[:, c], np.asarray(labels) == c),
         }
         for c, name in enumerate(classes)
@@ -152,8 +137,8 @@ def subject_intervals(
     subjects: np.ndarray,
     num_classes: int,
     *,
-    num_draws: int = 1000,
-    level: float = 0.95,
+    num_draws: int = NUM_DRAWS,
+    level: float = LEVEL,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of the metrics by drawing whole subjects with replacement.
@@ -166,29 +151,11 @@ def subject_intervals(
     Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69(3).
     """
     probs, labels = _checked(probs, labels, num_classes)
-    named = [str(subject) or f"\x00{row}" for row, subject in enumerate(subjects)]
-    _, owner = np.unique(named, return_inverse=True)
-    num_subjects = int(owner.max()) + 1
-    if num_subjects < 2:
+    draws = draw_subjects(subjects, num_draws=num_draws, seed=seed)
+    if draws is None:
         return {}
-    rows_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
-    rng = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {name: [] for name in METRICS if name != "ece"}
-    for _ in range(num_draws):
-        rows = np.concatenate([rows_of[s] for s in rng.integers(num_subjects, size=num_subjects)])
-        measured = classification_metrics(probs[rows], labels[rows], num_classes)
-        for name, values in draws.items():
-            values.append(measured[name])
-    tail = 100 * (1 - level) / 2
-    return {name: _percentiles(np.array(values), tail) for name, values in draws.items()}
-
-
-def _percentiles(values: np.ndarray, tail: float) -> tuple[float, float]:
-    values = values[np.isfinite(values)]
-    if len(values) == 0:
-        return float("nan"), float("nan")
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return float(low), float(high)
+    measured = metric_draws(probs, labels, num_classes, draws)
+    return {name: interval(measured[name], level) for name in METRICS if name in measured}
 
 
 def refuse_seen_subjects(subjects: Sequence[str] | np.ndarray, seen: Sequence[str], where: str) -> None:

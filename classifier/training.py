@@ -29,6 +29,7 @@ from classifier.precision import Autocast
 from classifier.preprocess import Preprocessing, fit_preprocessing
 from classifier.run import Classifier, Provenance
 from classifier.threads import torch_threads
+from classifier.usual import measure_usual
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
 
@@ -80,6 +81,7 @@ def train_classifier(
         train_subjects=sorted({*_named(train.subjects), *subjects_of_encoder(config.weights)}),
         val_subjects=_named(val.subjects),
         provenance=provenance,
+        usual=measure_usual(train.images),
     )
     if config.calibrate:
         classifier.temperature = fit_temperature(classifier.predict_logits(val.images), val.labels)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from classifier.plots import BLUE, GRAY, ORANGE
-from classifier.plots import _save as save_figure
+from classifier.plots import save_figure
 
 WORDS = {"nll": "NLL", "auroc": "AUROC"}
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from classifier.config import ClassifierConfig, read_settings
+from scripts.classifier_evaluate import evaluate, print_evaluation
+from scripts.classifier_explain import explain
+from scripts.classifier_export import export
+from scripts.classifier_predict import predict
 from scripts.classifier_pretrain import pretrain
+from scripts.classifier_recipes import recipes
+from scripts.classifier_segment import segment
 from scripts.classifier_tune import tune
 from scripts.progress import progress_bar
 from scripts.training_settings import chosen_settings, training_options
 
-if TYPE_CHECKING:
-    from classifier.job import Evaluation
-
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
 
 
 @click.group()
@@ -26,8 +27,10 @@ def commands() -> None:
     """Train and evaluate classifiers on archives."""
 
 
+commands.add_command(recipes)
 commands.add_command(pretrain)
 commands.add_command(tune)
+commands.add_command(segment)
 
 
 @commands.command()
@@ -84,7 +87,7 @@ def train(
         f"{outdir}: {config.arch}, {done['step']:.0f} steps in {done['seconds']:.1f} s, "
         f"temperature {classifier.temperature:.2f}"
     )
-    _print_evaluation(evaluation)
+    print_evaluation(evaluation)
 
 
 @commands.command("find-rate")
@@ -121,43 +124,5 @@ def find_rate(
     click.echo(f"{outdir}: rates.csv, rates.png; suggested --lr {found.suggestion:.2g}")
 
 
-@commands.command()
-@click.option("--model", "run_dir", type=FOLDER, required=True, help="Folder of a finished run.")
-@click.option("--data", type=FILE, required=True, help="Archive of labeled images (.zip).")
-@click.option("--split", "split_path", type=FILE, required=True, help="Split of its subjects (.split.json).")
-@click.option("--fold", type=click.IntRange(min=0), default=None, help="Default: the fold of the training.")
-@click.option("--fraction", type=float, default=None, help="For --part val. Default: that of the training.")
-@click.option("--part", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
-def evaluate(
-    run_dir: Path, data: Path, split_path: Path, fold: int | None, fraction: float | None, part: str
-) -> None:
-    """Measure a classifier on a part whose subjects it has not seen; adds files to its folder."""
-    from classifier.job import evaluate_run
-
-    with progress_bar("evaluating") as progress:
-        evaluation = evaluate_run(
-            run_dir, data, split_path, part, fold=fold, fraction=fraction, progress=progress
-        )
-    _print_evaluation(evaluation)
-    click.echo(f"{run_dir}: metrics.json, predictions.parquet, confusion-{part}.png, reliability-{part}.png")
-
-
-def _print_evaluation(evaluation: Evaluation) -> None:
-    note = (
-        "95 % intervals by subject"
-        if evaluation.intervals
-        else "no intervals: they take two subjects or more"
-    )
-    click.echo(
-        f"{evaluation.part}: {evaluation.num_images} images, subjects: {evaluation.num_subjects} ({note})"
-    )
-    for name in SHOWN:
-        interval = evaluation.intervals.get(name)
-        shown = f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-        click.echo(f"  {name.replace('_', ' '):18s} {evaluation.metrics[name]:.3f}{shown}")
-    if evaluation.missing_classes:
-        click.echo(f"  no image of class {', '.join(evaluation.missing_classes)}: the means leave it out")
-    if evaluation.part == "val":
-        click.echo("  (validation chose the checkpoint and the temperature: expect less on the test part)")
-    elif evaluation.openings > 1:
-        click.echo(f"  (this part was opened {evaluation.openings} times with this run)")
+for command in (evaluate, explain, predict, export):
+    commands.add_command(command)

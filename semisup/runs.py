@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from classifier.data import LabeledImages, real_part
 from classifier.encoder_file import check_encoder_for_fold
 from classifier.evaluate import classification_metrics
 from classifier.models import choose_device
+from classifier.preparation import kept_settings
 from classifier.run import Classifier, Provenance, load_classifier
 from classifier.training import train_classifier
 from extract.archive import Archive, file_sha256
@@ -58,6 +59,7 @@ class RunData:
     test: SealedTest
     test_files: np.ndarray  # (T,) str
     pool: Pool | None
+    preparation: Mapping[str, Any]  # settings that made the archive's images
 
 
 @contextmanager
@@ -81,6 +83,7 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
             SealedTest(partial(part, "test")),
             archive.manifest["file"].to_numpy(str)[rows],
             _open_pool(job, basis, archive, images, split),
+            kept_settings(archive.preparation),
         )
 
 
@@ -157,7 +160,9 @@ class _Models:
         self._progress = progress
         self._config = basis.config.classifier_config(job.classifier_seed)
         self._total = self._config.steps * max(1, basis.config.pseudo.rounds if job.teacher_key else 1)
-        self._provenance = Provenance(basis.archive_sha256, basis.split_sha256, job.fold, job.fraction)
+        self._provenance = Provenance(
+            basis.archive_sha256, basis.split_sha256, job.fold, job.fraction, data.preparation
+        )
         self.num_trained = 0
         self.sha256: dict[int, str] = {}
         self.mixing: dict[int, tuple[int, float]] = {0: (1, 1.0)}
