@@ -15,6 +15,7 @@ from extract.preprocessing import PLAIN, PRESETS, PreprocessConfig
 CHEST, BRAIN_PLANES = "chest X-rays, classes as folders", "slices of brains, classes are planes"
 LUNGS = "chest X-rays, four classes as folders (any number will do)"
 
+ENCODER = "an encoder of `classifier pretrain` (--weights RUN/encoder.safetensors)"
 PUBLISHED = "published weights (--weights FILE, or --pretrained where there is a network)"
 
 
@@ -313,6 +314,36 @@ def _project_recipes() -> list[Recipe]:
     ]
 
 
+DENOISER_HEADS = {
+    "se": "squeeze-and-excitation at three depths",
+    "plain": "pooled last stage",
+}
+
+
+def _denoiser_recipes() -> list[Recipe]:
+    """Encoder of a denoising autoencoder: two heads, two losses; all stages learn after the head."""
+    return [
+        _recipe(
+            f"pneumonia-backbone-{head}{'-focal' if loss == 'focal' else ''}",
+            f"encoder that has learned to undo noise, {summary}, {loss.replace('_', ' ')} loss",
+            CHEST,
+            ClassifierConfig(
+                arch=f"denoiser_{head}",
+                loss=loss,
+                steps=600,
+                lr=3e-3,
+                frozen_share=0.1,
+                preprocessing=replace(PRESETS["pneumonia-backbone"], size=64),
+            ),
+            epochs=None,
+            start=ENCODER,
+            label_column="type",
+        )
+        for head, summary in DENOISER_HEADS.items()
+        for loss in ("cross_entropy", "focal")
+    ]
+
+
 def _baseline_recipes() -> list[Recipe]:
     return [
         _recipe(
@@ -344,6 +375,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         *_baseline_recipes(),
         *_project_recipes(),
+        *_denoiser_recipes(),
         *_convnet_recipes(),
         *_transfer_recipes(),
         *_vit_recipes(),

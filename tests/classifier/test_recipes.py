@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 import torch
 
+from classifier.backbone_heads import DENOISER_NETWORKS
 from classifier.models import build_model, check_arch
 from classifier.network import penultimate
-from classifier.recipes import RECIPES, find_recipe, from_chance, normalization_of, with_size
+from classifier.recipes import (
+    ENCODER,
+    PUBLISHED,
+    RECIPES,
+    find_recipe,
+    from_chance,
+    normalization_of,
+    with_size,
+)
 from classifier.run import load_classifier
 from classifier.stages import body_stages, head_parameters
 from classifier.training import train_classifier
@@ -62,7 +71,7 @@ def test_what_a_recipe_lets_learn_is_part_of_its_network(name):
     assert penultimate(model.eval(), x).shape == (2, width) and model(x).shape == (2, 4)
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].expects_weights])
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].start == PUBLISHED])
 def test_each_published_network_gets_the_normalisation_it_was_published_with(name):
     config = RECIPES[name].config
     assert config.preprocessing.normalize == normalization_of(config.arch)
@@ -71,8 +80,9 @@ def test_each_published_network_gets_the_normalisation_it_was_published_with(nam
 def test_recipes_of_our_own_networks_need_no_published_weights():
     for recipe in RECIPES.values():
         is_own = recipe.config.arch == "small_resnet" or recipe.config.arch.startswith("lung_convnet")
-        assert recipe.expects_weights != is_own
-        check_arch(recipe.config.arch, pretrained=recipe.expects_weights)
+        is_on_encoder = recipe.config.arch in DENOISER_NETWORKS  # of `classifier pretrain`
+        assert recipe.start == ("" if is_own else ENCODER if is_on_encoder else PUBLISHED)
+        check_arch(recipe.config.arch, pretrained=recipe.start == PUBLISHED)
 
 
 def test_normalisation_follows_the_publication():

@@ -64,7 +64,7 @@ def test_an_encoder_of_another_fold_ends_with_a_sentence(folder):
         arch = ("--arch", "denoiser_se")
         refused = on_toys(command, folder, f"refused-{command}", *weights, *arch)
         assert refused.exit_code == 1
-        assert "the encoder was pretrained on" in refused.output and "p0" in refused.output
+        assert "the encoder was trained on" in refused.output and "p0" in refused.output
 
 
 def test_a_space_in_a_file_is_searched_as_it_stands(folder):
