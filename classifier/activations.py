@@ -38,7 +38,9 @@ def layer_activations(
             values = to_grid(classifier.model, kept_output(kept, name).detach()).float()  # (N, C, h', w')
             strength = values.abs().mean(dim=(2, 3))
             order = strength.argsort(dim=1, descending=True, stable=True)[:, :num_channels]
-            maps.append(values.gather(1, order[:, :, None, None].expand(-1, -1, *values.shape[2:])).cpu().numpy())
+            maps.append(
+                values.gather(1, order[:, :, None, None].expand(-1, -1, *values.shape[2:])).cpu().numpy()
+            )
             numbers.append(order.cpu().numpy())
     if not maps:
         return np.zeros((0, 0, 1, 1), np.float32), np.zeros((0, 0), np.int64)

@@ -56,7 +56,9 @@ class MaskShare:
             "method": "grad-cam",
             "text": f"{self.sentence()}.",
             "numbers": {
-                "share of Grad-CAM mass outside the mask": [self.share, *interval] if interval else self.share,
+                "share of Grad-CAM mass outside the mask": [self.share, *interval]
+                if interval
+                else self.share,
                 "of a uniform map": self.uniform,
                 "of the masks themselves, in the map's cells": self.attainable,
             },
@@ -119,14 +121,18 @@ def measure_mask_share(
     for start in range(0, len(images), batch_size):
         rows = np.arange(start, min(start + batch_size, len(images)))
         pixels = images.gather(rows)
-        seen = [_as_seen(classifier, image, read_mask(int(row))) for row, image in zip(rows, pixels, strict=True)]
+        seen = [
+            _as_seen(classifier, image, read_mask(int(row))) for row, image in zip(rows, pixels, strict=True)
+        ]
         kept = [place for place, mask in enumerate(seen) if mask is not None and mask.mean() >= MIN_INSIDE]
         num_without_mask += len(rows) - len(kept)
         progress(int(rows[-1]) + 1, len(images), "Grad-CAM")
         if not kept:
             continue
         chosen = None if targets is None else np.asarray(targets)[rows[kept]]
-        maps, cells = grad_cam(classifier, ImageTable(pixels[kept]), chosen, layer=layer, batch_size=batch_size)
+        maps, cells = grad_cam(
+            classifier, ImageTable(pixels[kept]), chosen, layer=layer, batch_size=batch_size
+        )
         masks = np.stack([mask for mask in seen if mask is not None and mask.mean() >= MIN_INSIDE])
         coarse = share_outside(_in_cells(masks, cells), masks)
         for place, share, mask, least in zip(kept, share_outside(maps, masks), masks, coarse, strict=True):
@@ -193,5 +199,7 @@ def _as_seen(classifier: Classifier, image: np.ndarray, mask: np.ndarray | None)
 
 def _in_cells(masks: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
     """The masks as a map of so many cells would show them: averaged in each, and enlarged again."""
-    coarse = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(masks.astype(np.float32))[:, None], cells)
+    coarse = torch.nn.functional.adaptive_avg_pool2d(
+        torch.from_numpy(masks.astype(np.float32))[:, None], cells
+    )
     return enlarge(coarse[:, 0], (masks.shape[1], masks.shape[2])).numpy()

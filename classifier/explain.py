@@ -10,7 +10,14 @@ import numpy as np
 from classifier.activations import layer_activations, mean_activation
 from classifier.attention import attention_maps, patch_size
 from classifier.data import ImageTable
-from classifier.gradcam import EXPLAIN_BATCH, enlarge, explained_layer, grad_cam, guided_grad_cam, scale_to_maximum
+from classifier.gradcam import (
+    EXPLAIN_BATCH,
+    enlarge,
+    explained_layer,
+    grad_cam,
+    guided_grad_cam,
+    scale_to_maximum,
+)
 from classifier.run import Classifier
 from extract.errors import SettingsError
 

@@ -120,7 +120,9 @@ def explain_run(
     finally:
         drawn.finish()
     notes = tuple(dict.fromkeys(drawn.notes))
-    return ExplainSummary(outdir, len(drawn.listed), tuple(drawn.sheets), drawn.layer, notes, tuple(unreadable))
+    return ExplainSummary(
+        outdir, len(drawn.listed), tuple(drawn.sheets), drawn.layer, notes, tuple(unreadable)
+    )
 
 
 def write_explanations(
@@ -235,7 +237,10 @@ class _Drawn:
         for row, image in enumerate(images):
             caption = self._caption(image, probs[row], int(chosen[row]))
             if explained is None:
-                panels, details = [Panel("input", to_rgb(prepared[row])), patch_panel(prepared[row], patch)], []
+                panels, details = (
+                    [Panel("input", to_rgb(prepared[row])), patch_panel(prepared[row], patch)],
+                    [],
+                )
             else:
                 panels, details = self._panels(prepared[row], explained, row)
                 group = image.label or f"called {classifier.classes[int(probs[row].argmax())]}"
@@ -260,7 +265,9 @@ class _Drawn:
         for group, tiles in sorted(self._tiles.items()):
             name = f"sheet-{encode_name(group)}.png"
             where = f", layer {self.layer}" if self.layer else ""
-            title = f"{group}: {self.config.method} of {self.classifier.config.arch}{where}, {len(tiles)} images"
+            title = (
+                f"{group}: {self.config.method} of {self.classifier.config.arch}{where}, {len(tiles)} images"
+            )
             self._save(draw_sheet(title, tiles), name)
             self.sheets.append(name)
         content = {
@@ -287,8 +294,14 @@ class _Drawn:
             file += f", {image.plane} {image.angle_deg:g}°, slice {image.slice_index} at {image.position_mm:.1f} mm"
         return Caption(file, tuple(lines), bool(image.label) and image.label != classes[best])
 
-    def _panels(self, prepared: np.ndarray, explained: Explained, row: int) -> tuple[list[Panel], list[Panel]]:
-        title = {"attention": "attention rollout", "activations": "mean activation", "guided": "guided Grad-CAM"}
+    def _panels(
+        self, prepared: np.ndarray, explained: Explained, row: int
+    ) -> tuple[list[Panel], list[Panel]]:
+        title = {
+            "attention": "attention rollout",
+            "activations": "mean activation",
+            "guided": "guided Grad-CAM",
+        }
         name = title.get(explained.method, "Grad-CAM")
         panels = map_panels(prepared, explained.maps[row], self.config.opacity, name)
         if explained.details is None:
@@ -382,4 +395,3 @@ def _clear(outdir: Path, overwrite: bool) -> None:
     for name in names:
         if Path(name).name == name and name.endswith(".png"):
             (outdir / name).unlink(missing_ok=True)
-

@@ -122,7 +122,9 @@ def export_onnx(
         raise SettingsError(f"--dest must end in .onnx, got {dest}")
     for path in (dest, description_path):
         if path.exists() and not overwrite:
-            raise ClassifierError(f"{path}: already exists and is left alone; name another or pass --overwrite")
+            raise ClassifierError(
+                f"{path}: already exists and is left alone; name another or pass --overwrite"
+            )
     _require_exporter()
     classifier = load_classifier(run_dir, "cpu")
     classifier.config = replace(classifier.config, precision="fp32")  # what the file computes in
@@ -271,5 +273,3 @@ def _refuse_old_resize(preprocessing: Preprocessing) -> None:
             "the run resizes its images in the way of the preprocessing's first version, which is not exported: "
             "train it again (its --preprocessing takes a size)"
         )
-
-

@@ -165,7 +165,9 @@ class GuidedRule(TorchFunctionMode):
             return ""
         names = " and ".join(sorted(self.others))
         if not self.num_relus:
-            return f"the network has no ReLU but {names}: its plain gradient is shown, without the guided rule"
+            return (
+                f"the network has no ReLU but {names}: its plain gradient is shown, without the guided rule"
+            )
         return f"the guided rule holds at the network's ReLUs; its {names} units keep their plain gradient"
 
 

@@ -132,7 +132,9 @@ def _sources_in(folder: Path, settings: InputSettings) -> list[Source]:
 
 def _require_slices(path: Path, settings: InputSettings) -> None:
     if settings.slices is None:
-        what = "was trained on pictures" if settings.made_from == "images" else "does not say how it sliced them"
+        what = (
+            "was trained on pictures" if settings.made_from == "images" else "does not say how it sliced them"
+        )
         raise SettingsError(
             f"{path} is a volume, and the classifier {what}: give --like ARCHIVE (one made with `extract "
             "volumes` as the training's was), or --planes, --slices-per-plane and --fov-mm"

@@ -70,7 +70,9 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     layers = dict(model.named_modules())
     if not name or name not in layers:
         close = get_close_matches(name, layers, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else f"the last one is {default_layer_hint(layers)}"
+        hint = (
+            f"did you mean {', '.join(close)}?" if close else f"the last one is {default_layer_hint(layers)}"
+        )
         raise SettingsError(f'the network has no layer named "{name}": {hint}')
     return layers[name]
 

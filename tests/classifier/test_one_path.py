@@ -43,11 +43,7 @@ def pictures(tmp_path_factory):
 @pytest.mark.parametrize(
     ("preset", "with_onnx"),
     [(name, name in ONNX_BY_DEFAULT) for name in PRESETS]
-    + [
-        pytest.param(name, True, marks=pytest.mark.slow)
-        for name in PRESETS
-        if name not in ONNX_BY_DEFAULT
-    ],
+    + [pytest.param(name, True, marks=pytest.mark.slow) for name in PRESETS if name not in ONNX_BY_DEFAULT],
 )
 def test_all_ways_give_one_image_the_same_probabilities(pictures, preset, with_onnx, tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHLABEL_CACHE", str(tmp_path / "cache"))

@@ -153,7 +153,9 @@ def test_unreadable_files_are_listed_and_the_others_judged(place, tmp_path):
         refuse_unreadable_inputs(only, skip=True)  # nothing is left
 
 
-@pytest.mark.parametrize(("name", "sentence"), [("none.png", "nothing there"), ("notes.txt", "expected a pict")])
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("none.png", "nothing there"), ("notes.txt", "expected a pict")]
+)
 def test_inputs_of_no_known_kind_end_in_a_sentence(place, tmp_path, name, sentence):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ExtractError, match=sentence):
