@@ -67,7 +67,7 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path, title
         axes.set_yticks(places, names, fontsize=size)
         axes.set(xlabel="predicted", ylabel="true", title=title)
         figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def plot_reliability(
@@ -80,7 +80,7 @@ def plot_reliability(
     """
     bins = _bins(probs, labels)
     figure = reliability_figure(bins, None if before is None else _bins(before, labels), title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _bins(probs: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def reliability_figure(bins: Mapping[str, Any], before: Mapping[str, Any] | None
 
 def plot_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
     """Draw ROC and precision-recall curves side by side."""
-    _save(curves_figure(curves, title), path)
+    save_figure(curves_figure(curves, title), path)
 
 
 def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
@@ -163,7 +163,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], word: str) -> None:
 
 def plot_rejection(curve: Curve, path: Path, title: str, chosen: tuple[float, float] | None = None) -> None:
     """Draw the share of errors over the share of images that is decided."""
-    _save(rejection_figure(curve, title, chosen), path)
+    save_figure(rejection_figure(curve, title, chosen), path)
 
 
 def rejection_figure(curve: Curve, title: str = "", chosen: tuple[float, float] | None = None) -> Figure:
@@ -197,7 +197,7 @@ def plot_history(
     history: pd.DataFrame, path: Path, title: str, *, monitor: str = "balanced_accuracy"
 ) -> None:
     """Draw losses and accuracy over the steps; a ring marks the best look at the validation part."""
-    _save(history_figure(history, title, monitor=monitor), path)
+    save_figure(history_figure(history, title, monitor=monitor), path)
 
 
 def history_figure(history: pd.DataFrame, title: str = "", *, monitor: str = "balanced_accuracy") -> Figure:
@@ -238,7 +238,7 @@ def plot_rates(
     axes.axvline(suggestion, color=ORANGE, linewidth=1)
     axes.text(suggestion, max(losses), f" {suggestion:.1e}", color=ORANGE, va="top")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, smoothed", title=title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def svg_text(figure: Figure, description: str) -> str:
@@ -262,7 +262,8 @@ def _short(name: str) -> str:
     return name if len(name) <= 24 else f"{name[:23]}…"
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or SVG by the name of the file; the same numbers give the same bytes."""
     FigureCanvasAgg(figure)  # no display, and nothing global as with pyplot
     # Without date and with a fixed salt the same numbers give the same bytes.
     metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
