@@ -114,7 +114,7 @@ def reliability_figure(bins: Mapping[str, Any], before: Mapping[str, Any] | None
                 drawn["count"], edges, color=color, fill=drawn is bins, alpha=0.6 if drawn is bins else 1
             )
         upper.set(ylabel="accuracy", ylim=(0, 1.02), title=title)
-        upper.legend(loc="upper left", fontsize=8.5)
+        upper.legend(loc="lower right", fontsize=8.5)  # empty but for a very wrong classifier
         lower.set(xlabel="confidence: probability of the predicted class", ylabel="images", xlim=(0, 1))
         return figure
 
