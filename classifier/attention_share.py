@@ -44,9 +44,9 @@ class MaskShare:
         """The result in words."""
         spread = "" if self.interval is None else f" [{self.interval[0]:.1%}, {self.interval[1]:.1%}]"
         return (
-            f"{self.share:.1%}{spread} of Grad-CAM's mass lies outside the masks ({self.num_images} images of "
-            f"{self.num_subjects} subjects); looking everywhere alike would give {self.uniform:.1%}, looking at "
-            f"the masks alone, in {self.cells[0]}x{self.cells[1]} cells, {self.attainable:.1%}"
+            f"{self.share:.1%}{spread} of Grad-CAM's mass lies outside the masks ({self.num_images} images "
+            f"of {self.num_subjects} subjects); looking everywhere alike would give {self.uniform:.1%}, "
+            f"looking at the masks alone, in {self.cells[0]}x{self.cells[1]} cells, {self.attainable:.1%}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -56,7 +56,9 @@ class MaskShare:
             "method": "grad-cam",
             "text": f"{self.sentence()}.",
             "numbers": {
-                "share of Grad-CAM mass outside the mask": [self.share, *interval] if interval else self.share,
+                "share of Grad-CAM mass outside the mask": [self.share, *interval]
+                if interval
+                else self.share,
                 "of a uniform map": self.uniform,
                 "of the masks themselves, in the map's cells": self.attainable,
             },
@@ -119,14 +121,18 @@ def measure_mask_share(
     for start in range(0, len(images), batch_size):
         rows = np.arange(start, min(start + batch_size, len(images)))
         pixels = images.gather(rows)
-        seen = [_as_seen(classifier, image, read_mask(int(row))) for row, image in zip(rows, pixels, strict=True)]
+        seen = [
+            _as_seen(classifier, image, read_mask(int(row))) for row, image in zip(rows, pixels, strict=True)
+        ]
         kept = [place for place, mask in enumerate(seen) if mask is not None and mask.mean() >= MIN_INSIDE]
         num_without_mask += len(rows) - len(kept)
         progress(int(rows[-1]) + 1, len(images), "Grad-CAM")
         if not kept:
             continue
         chosen = None if targets is None else np.asarray(targets)[rows[kept]]
-        maps, cells = grad_cam(classifier, ImageTable(pixels[kept]), chosen, layer=layer, batch_size=batch_size)
+        maps, cells = grad_cam(
+            classifier, ImageTable(pixels[kept]), chosen, layer=layer, batch_size=batch_size
+        )
         masks = np.stack([mask for mask in seen if mask is not None and mask.mean() >= MIN_INSIDE])
         coarse = share_outside(_in_cells(masks, cells), masks)
         for place, share, mask, least in zip(kept, share_outside(maps, masks), masks, coarse, strict=True):
@@ -136,9 +142,9 @@ def measure_mask_share(
                 found.append((int(rows[place]), float(share), float(1 - mask.mean()), float(least)))
     if not found:
         raise ClassifierError(
-            f"expected masks of the {len(images)} images and maps with some mass, got {num_without_mask} without "
-            f"a mask and {num_without_map} where nothing speaks for the class: are the masks white inside, and "
-            "named as the archive's images?"
+            f"expected masks of the {len(images)} images and maps with some mass, got {num_without_mask} "
+            f"without a mask and {num_without_map} where nothing speaks for the class: are the masks white "
+            "inside, and named as the archive's images?"
         )
     values = np.array([row[1:] for row in found])  # (K, 3)
     known = np.asarray(subjects)[[row[0] for row in found]]
@@ -193,5 +199,7 @@ def _as_seen(classifier: Classifier, image: np.ndarray, mask: np.ndarray | None)
 
 def _in_cells(masks: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
     """The masks as a map of so many cells would show them: averaged in each, and enlarged again."""
-    coarse = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(masks.astype(np.float32))[:, None], cells)
+    coarse = torch.nn.functional.adaptive_avg_pool2d(
+        torch.from_numpy(masks.astype(np.float32))[:, None], cells
+    )
     return enlarge(coarse[:, 0], (masks.shape[1], masks.shape[2])).numpy()

@@ -1,4 +1,4 @@
-"""Files that a classifier is to judge (pictures, volumes, archives, folders of them), as it was trained on them.
+"""Files that a classifier is to judge: pictures, volumes, archives, and folders of them.
 
 Every picture and every slice goes through the very functions that made the training archive.
 """
@@ -63,9 +63,9 @@ def list_sources(inputs: Sequence[Path], settings: InputSettings) -> list[Source
     unmasked = [source for source in sources if source.kind != "archive"]
     if settings.is_masked and unmasked:
         raise SettingsError(
-            f"{unmasked[0].path} is no archive, and the classifier was trained on images masked by `classifier "
-            "segment apply`: make an archive of the files, mask it by the same segmenter and give that; or, if "
-            "the files are masked already, say how they fit with --fit"
+            f"{unmasked[0].path} is no archive, and the classifier was trained on images masked by "
+            "`classifier segment apply`: make an archive of the files, mask it by the same segmenter and "
+            "give that; or, if the files are masked already, say how they fit with --fit"
         )
     return sources
 
@@ -132,7 +132,9 @@ def _sources_in(folder: Path, settings: InputSettings) -> list[Source]:
 
 def _require_slices(path: Path, settings: InputSettings) -> None:
     if settings.slices is None:
-        what = "was trained on pictures" if settings.made_from == "images" else "does not say how it sliced them"
+        what = (
+            "was trained on pictures" if settings.made_from == "images" else "does not say how it sliced them"
+        )
         raise SettingsError(
             f"{path} is a volume, and the classifier {what}: give --like ARCHIVE (one made with `extract "
             "volumes` as the training's was), or --planes, --slices-per-plane and --fov-mm"

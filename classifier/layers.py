@@ -44,7 +44,8 @@ class LayerOutput:
     def __call__(self, module: nn.Module, inputs: object, output: object) -> Tensor:
         if not isinstance(output, Tensor):
             raise SettingsError(
-                f"the layer gives a {type(output).__name__} rather than one tensor: choose another with --layer"
+                f"the layer gives a {type(output).__name__} rather than one tensor: choose another with "
+                "--layer"
             )
         self.value = output.detach().requires_grad_(True)
         return self.value.clone()  # a step in place behind the layer must not change what was kept
@@ -70,7 +71,9 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     layers = dict(model.named_modules())
     if not name or name not in layers:
         close = get_close_matches(name, layers, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else f"the last one is {default_layer_hint(layers)}"
+        hint = (
+            f"did you mean {', '.join(close)}?" if close else f"the last one is {default_layer_hint(layers)}"
+        )
         raise SettingsError(f'the network has no layer named "{name}": {hint}')
     return layers[name]
 
@@ -96,9 +99,9 @@ def default_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
         SettingsError: if no layer has a map.
     """
     blocks = getattr(model, "blocks", None)
-    if num_prefix_tokens(model) is not None and isinstance(blocks, nn.Sequential | nn.ModuleList):
-        if isinstance(getattr(blocks[-1], "norm1", None), nn.Module):
-            return f"blocks.{len(blocks) - 1}.norm1"
+    has_blocks = num_prefix_tokens(model) is not None and isinstance(blocks, nn.Sequential | nn.ModuleList)
+    if has_blocks and isinstance(getattr(blocks[-1], "norm1", None), nn.Module):
+        return f"blocks.{len(blocks) - 1}.norm1"
     sides = {name: min(shape[2:]) for name, shape in spatial_stages(model, input_shape).items()}
     if not sides:
         raise SettingsError("the network has no layer with a map, so that it cannot be explained by one")

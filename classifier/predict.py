@@ -29,7 +29,9 @@ NOT_SURE = "not sure"
 REJECTED = -1
 PLACES = ("volume", "plane", "angle_deg", "tilt_deg", "slice_index", "position_mm", "subject", "label")
 
-Decide = Callable[[np.ndarray], np.ndarray]  # (N, C) calibrated probabilities to (N,) class numbers, -1 rejected
+Decide = Callable[
+    [np.ndarray], np.ndarray
+]  # (N, C) calibrated probabilities to (N,) class numbers, -1 rejected
 Watcher = Callable[[Sequence[InputImage], np.ndarray], None]  # a batch of images and its (n, C) probabilities
 
 
@@ -50,7 +52,9 @@ class Predictions:
     """What came out, ready for a table or a page."""
 
     classes: tuple[str, ...]
-    images: pd.DataFrame  # one row an image: input, file, places, p_<class>..., class, confidence, decision, ...
+    images: (
+        pd.DataFrame
+    )  # one row an image: input, file, places, p_<class>..., class, confidence, decision, ...
     volumes: pd.DataFrame  # one row a volume: slices averaged; empty where there are none
     unreadable: tuple[Unreadable, ...] = ()
     notes: tuple[str, ...] = ()
@@ -125,7 +129,7 @@ def predict_files(
 
 
 def write_predictions(predictions: Predictions, path: Path) -> list[Path]:
-    """Write the rows as CSV (those of volumes to NAME-volumes.csv) or everything as JSON, by the name's ending.
+    """Write rows as CSV (those of volumes to NAME-volumes.csv) or everything as JSON, by the name's end.
 
     Returns:
         The files written.
@@ -213,9 +217,7 @@ def _seen(classifier: Judge, subjects: Sequence[str]) -> list[str]:
     return [part.get(subject, "") if subject else "" for subject in subjects]
 
 
-def _volume_table(
-    classes: tuple[str, ...], images: Sequence[InputImage], probs: np.ndarray
-) -> pd.DataFrame:
+def _volume_table(classes: tuple[str, ...], images: Sequence[InputImage], probs: np.ndarray) -> pd.DataFrame:
     """One row a volume: the mean of its slices' probabilities, and how many slices show each class."""
     keys = [(image.given, image.volume) for image in images]
     rows = []
@@ -251,8 +253,8 @@ def _notes(classifier: Judge, table: pd.DataFrame) -> list[str]:
     if "unlike_training" in table:
         num = int((table["unlike_training"] != "").sum())
         notes.append(
-            f"{num} of {len(table)} images do not look like the training images (column unlike_training): what "
-            "the classifier says of them means little"
+            f"{num} of {len(table)} images do not look like the training images (column unlike_training): "
+            "what the classifier says of them means little"
         )
     return notes
 

@@ -135,5 +135,3 @@ def _settings_of(like: Path, shape: tuple[int, int, int]) -> Mapping[str, Any]:
                 f"{archive.image_shape}: --like wants an archive made as the training's was"
             )
         return archive.preparation
-
-

@@ -59,7 +59,8 @@ class UsualInputs:
         """
         ranges = {name: (float(content[name][0]), float(content[name][1])) for name in FEATURES}
         return UsualInputs(
-            {name: low for name, (low, _) in ranges.items()}, {name: high for name, (_, high) in ranges.items()}
+            {name: low for name, (low, _) in ranges.items()},
+            {name: high for name, (_, high) in ranges.items()},
         )
 
 

@@ -81,9 +81,7 @@ def predict(
         for path in (out, volumes_beside(out)):
             refuse_existing(path, overwrite)
     classifier = load_classifier(run_dir, device)
-    settings = parse_input_settings(
-        classifier, like, fit, planes, angles, slices_per_plane, step_mm, fov_mm
-    )
+    settings = parse_input_settings(classifier, like, fit, planes, angles, slices_per_plane, step_mm, fov_mm)
     kept: list[InputImage] = []
 
     def keep(images: Sequence[InputImage], probs: np.ndarray) -> None:
@@ -123,14 +121,16 @@ def _show(predictions: Predictions) -> None:
 
 
 def _show_rows(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
-    columns = [name for name in ("file", "volume", "plane", "angle_deg", "slice_index", "num_slices") if name in table]
+    columns = [
+        name
+        for name in ("file", "volume", "plane", "angle_deg", "slice_index", "num_slices")
+        if name in table
+    ]
     if "volume" in columns and "file" in columns:
         columns.remove("volume")
-    columns += [f"p_{name}" for name in classes][: 6] + ["class"]
+    columns += [*[f"p_{name}" for name in classes[:6]], "class"]
     columns += [name for name in ("decision",) if name in table and (table[name] != table["class"]).any()]
     shown = table[columns].head(NUM_SHOWN)
     click.echo(shown.to_string(index=False, float_format=lambda value: f"{value:.3f}", max_colwidth=48))
     if len(table) > NUM_SHOWN:
         click.echo(f"  ... and {len(table) - NUM_SHOWN} more (--out writes them all)")
-
-
