@@ -193,7 +193,7 @@ def _as_seen(classifier: Classifier, image: np.ndarray, mask: np.ndarray | None)
     placed = place_mask(image, inside, classifier.preprocessing.steps)
     size = classifier.preprocessing.input_size
     if placed.shape != size:  # the resize of preprocessing's first version
-        placed = cv2.resize(placed, size[::-1], interpolation=cv2.INTER_NEAREST)
+        return cv2.resize(placed, size[::-1], interpolation=cv2.INTER_NEAREST) > 0
     return placed > 0
 
 

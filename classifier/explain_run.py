@@ -243,11 +243,9 @@ class _Drawn:
         for row, image in enumerate(images):
             remark = explained.remarks[row] if explained is not None and explained.remarks else ""
             caption = self._caption(image, probs[row], int(chosen[row]), remark)
+            details: list[Panel] = []
             if explained is None:
-                panels, details = (
-                    [Panel("input", to_rgb(prepared[row])), patch_panel(prepared[row], patch)],
-                    [],
-                )
+                panels = [Panel("input", to_rgb(prepared[row])), patch_panel(prepared[row], patch)]
             else:
                 panels, details = self._panels(prepared[row], explained, row)
                 group = image.label or f"called {classifier.classes[int(probs[row].argmax())]}"
@@ -272,7 +270,8 @@ class _Drawn:
         for group, tiles in sorted(self._tiles.items()):
             name = f"sheet-{encode_name(group)}.png"
             where = f", layer {self.layer}" if self.layer else ""
-            title = f"{group}: {TITLES[self.config.method]} of {self.classifier.config.arch}{where}, {len(tiles)} images"
+            how = f"{TITLES[self.config.method]} of {self.classifier.config.arch}{where}"
+            title = f"{group}: {how}, {len(tiles)} images"
             self._save(draw_sheet(title, tiles), name)
             self.sheets.append(name)
         content = {

@@ -99,9 +99,10 @@ def default_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
         SettingsError: if no layer has a map.
     """
     blocks = getattr(model, "blocks", None)
-    has_blocks = num_prefix_tokens(model) is not None and isinstance(blocks, nn.Sequential | nn.ModuleList)
-    if has_blocks and isinstance(getattr(blocks[-1], "norm1", None), nn.Module):
-        return f"blocks.{len(blocks) - 1}.norm1"
+    if num_prefix_tokens(model) is not None and isinstance(blocks, nn.Sequential | nn.ModuleList):
+        last = f"blocks.{len(blocks) - 1}.norm1"
+        if last in dict(model.named_modules()):
+            return last
     sides = {name: min(shape[2:]) for name, shape in spatial_stages(model, input_shape).items()}
     if not sides:
         raise SettingsError("the network has no layer with a map, so that it cannot be explained by one")
