@@ -44,7 +44,7 @@ class Judge(Prepared, Protocol):
     train_subjects: tuple[str, ...]
     val_subjects: tuple[str, ...]
 
-    def predict_logits(self, images: ImageTable, batch_size: int = 256) -> np.ndarray: ...
+    def predict_logits(self, images: ImageTable, batch_size: int | None = None) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def predict_files(
     stream = _readable(sources, settings, unreadable, progress)
     while batch := list(islice(stream, PREDICT_BATCH)):
         table = ImageTable(np.stack([image.pixels for image in batch]))
-        probs = scale_logits(classifier.predict_logits(table, PREDICT_BATCH), classifier.temperature)
+        probs = scale_logits(classifier.predict_logits(table), classifier.temperature)
         unlike += _strange(classifier, table)
         if watch is not None:
             watch(batch, probs)
