@@ -6,10 +6,13 @@ has all classes), and *all* arms see the same draw: differences are paired. With
 averaged and the folds pooled; a metric is computed from the resulting confusion matrix, which is why 4,000
 draws cost a few matrix products.
 
-Two corrections make the interval honest for small studies:
+Three corrections make the interval honest for small studies:
 
 * within a stratum of n subjects, n - 1 are drawn and scaled by n / (n - 1) (Rao & Wu 1988, "Resampling
   inference with complex survey data", JASA 83): drawing n would make intervals too narrow by (n - 1) / n.
+* subjects with many images pull the mean that they are measured from; the variance is raised by what that
+  takes away, and its degrees of freedom are those of the rare class where that has most of it
+  (`semisup.statistics.strata`).
 * the draws are widened about the estimate so that they include the variation between trainings, each with
   Student's t for its degrees of freedom (`semisup.statistics.sources`).
 
@@ -28,7 +31,7 @@ from semisup.statistics.confusion import METRICS, RunCounts
 from semisup.statistics.corrections import clopper_pearson
 from semisup.statistics.estimate import Basis, Estimate, bounded_draws, from_draws, widen
 from semisup.statistics.sources import Sources
-from semisup.statistics.strata import effective_df
+from semisup.statistics.strata import effective_df, stratified_variance
 
 NUM_DRAWS = 4000
 NUDGE = 0.001  # what a subject's weight is raised by to see its influence
@@ -43,6 +46,7 @@ class ArmDraws:
     nudged: dict[
         tuple[int, int], np.ndarray
     ]  # (fold, seed) -> (n, C, C), each subject counting a little more
+    num_images: np.ndarray  # (n,) of each of the bootstrap's subjects, 0 where none was tested
     subjects: frozenset[str]
     fewest_subjects: int  # that a class has, of the classes there are
 
@@ -84,20 +88,21 @@ class SubjectBootstrap:
     def draw(self, runs: Sequence[RunCounts]) -> ArmDraws:
         """Compute the confusion matrices of one arm (its runs over folds and seeds) under every draw."""
         observed, drawn, nudged = {}, {}, {}
+        num_images = np.zeros(len(self.subjects))
         has_class: dict[str, np.ndarray] = {}  # subject -> (C,) bool
         for run in runs:
             n, c, _ = run.counts.shape
             key, columns = (run.fold, run.seed), self.columns(run.subjects)
             flat = self.weights[:, columns] @ run.counts.reshape(n, c * c).astype(np.float32)
+            num_images[columns] = run.counts.sum(axis=(1, 2))
             observed[key] = run.counts.sum(axis=0).astype(float)
             drawn[key] = flat.reshape(-1, c, c).astype(float)
             nudged[key] = np.repeat(observed[key][None], len(self.subjects), axis=0)
             nudged[key][columns] += NUDGE * run.counts
             has_class.update(zip(map(str, run.subjects), run.counts.sum(axis=2) > 0, strict=True))
         num_subjects = np.sum(list(has_class.values()), axis=0)  # (C,)
-        return ArmDraws(
-            observed, drawn, nudged, frozenset(has_class), int(num_subjects[num_subjects > 0].min())
-        )
+        fewest = int(num_subjects[num_subjects > 0].min())
+        return ArmDraws(observed, drawn, nudged, num_images, frozenset(has_class), fewest)
 
     def estimate(self, arm: ArmDraws, metric: str = "balanced_accuracy") -> Estimate:
         """The metric of one arm with its interval, which stays within what the metric can be."""
@@ -113,7 +118,7 @@ class SubjectBootstrap:
         """The metric of `arm` minus that of `baseline`, over the folds and seeds that both have."""
         arms = {"arm": arm, "baseline": baseline}
         value, subject_draws, sources, base = self._combine({"arm": 1.0, "baseline": -1.0}, arms, metric)
-        draws = widen(subject_draws, value, sources.subject_variance, sources.half_width)
+        draws = widen(subject_draws, value, sources.half_width)
         return from_draws(value, draws, subject_draws, base)
 
     def _combine(
@@ -151,16 +156,18 @@ class SubjectBootstrap:
                 shared_variance += float(apart) / len(alone)
                 seed_df += len(alone) - 1
         subjects = frozenset().union(*(arm.subjects for arm in arms.values()))
-        subject_variance = float(np.var(subject_draws))
+        first = next(iter(arms.values()))
         influence = (signed("nudged", seeds) - value) / NUDGE  # (n,)
+        # What the draws miss because subjects have unequal numbers of images.
+        alike = stratified_variance(influence, self.stratum)
+        unequal = stratified_variance(influence, self.stratum, first.num_images) / alike if alike > 0 else 1.0
         sources = Sources(
-            subject_variance,
+            float(np.var(subject_draws)) * unequal,
             effective_df(influence, self.stratum),
-            shared_variance,
+            shared_variance * unequal,
             seed_variance,
             seed_df,
         )
-        first = next(iter(arms.values()))
         num_images = round(float(sum(first.observed[fold, seeds[fold][0]].sum() for fold in folds)))
         basis = Basis(len(subjects), num_images, min(len(chosen) for chosen in seeds.values()))
         return value, subject_draws, sources, basis

@@ -63,12 +63,12 @@ def bounded_draws(value: float, half_width: float, low: float, high: float, num_
     return low + (high - low) * expit(logit(share) + steps / slope)
 
 
-def widen(draws: np.ndarray, value: float, subject_variance: float, half_width: float) -> np.ndarray:
+def widen(draws: np.ndarray, value: float, half_width: float) -> np.ndarray:
     """Stretch the draws about the estimate, so that a normal one's 95 % interval has this half-width."""
-    spread = half_width / ndtri(UPPER)
-    if subject_variance > 0:
-        return value + (draws - value) * (spread / np.sqrt(subject_variance))
-    return value + spread * normal_grid(len(draws))  # no variation between subjects: the trainings alone
+    wanted, spread = half_width / ndtri(UPPER), float(draws.std())
+    if spread > 0:
+        return value + (draws - value) * (wanted / spread)
+    return value + wanted * normal_grid(len(draws))  # no variation between subjects: the trainings alone
 
 
 def normal_grid(num_draws: int) -> np.ndarray:

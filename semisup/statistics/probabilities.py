@@ -94,7 +94,7 @@ class ArmInfluence:
     influence: dict[
         tuple[int, int], np.ndarray
     ]  # (n,) over all test subjects of the study, 0 where not tested
-    num_images: dict[int, int]  # by fold
+    num_images: np.ndarray  # (n,) of each test subject
     fold_of: np.ndarray  # (n,) int, the fold that tests each of the study's subjects; -1 where none does
 
 
@@ -105,14 +105,14 @@ def arm_influence(runs: Sequence[Predictions], measure: str, strata: Mapping[str
         strata: stratum of every test subject of the study (see `class_strata`).
     """
     place = {subject: row for row, subject in enumerate(sorted(strata))}
-    values, influence, num_images = {}, {}, {}
+    values, influence, num_images = {}, {}, np.zeros(len(place))
     fold_of = np.full(len(place), -1)
     for run in runs:
         value, of_images = MEASURES[measure](run.probs, run.labels)
         rows = np.array([place[str(subject)] for subject in run.subjects])
         values[run.fold, run.seed] = value
         influence[run.fold, run.seed] = np.bincount(rows, of_images, minlength=len(place))
-        num_images[run.fold] = len(run.labels)
+        num_images += np.where(fold_of < 0, np.bincount(rows, minlength=len(place)), 0)
         fold_of[rows] = run.fold
     return ArmInfluence(values, influence, num_images, fold_of)
 
@@ -150,7 +150,7 @@ def measure_difference(
         return None
     value, sources, basis = found
     subject_draws = _normal(value, sources)
-    draws = widen(subject_draws, value, sources.subject_variance, sources.half_width)
+    draws = widen(subject_draws, value, sources.half_width)
     return from_draws(value, draws, subject_draws, basis)
 
 
@@ -165,27 +165,27 @@ def _combine(
     if not keys or not all(np.isfinite(arm.values[key]) for _, arm in parts for key in keys):
         return None
     stratum = fold_strata([arm for _, arm in parts], strata)
+    sizes = parts[0][1].num_images
     folds = sorted({fold for fold, _ in keys})
     fold_means, moved = [], np.zeros(len(stratum))
     seed_variance, shared_variance, seed_df, num_seeds = 0.0, 0.0, 0, []
-    tested = np.zeros(len(stratum), bool)
+    tested = np.isin(parts[0][1].fold_of, folds)
     for fold in folds:
         own = [key for key in keys if key[0] == fold]
         values = np.array([sum(sign * arm.values[key] for sign, arm in parts) for key in own])  # (S,)
         moves = np.array([sum(sign * arm.influence[key] for sign, arm in parts) for key in own])  # (S, n)
         fold_means.append(values.mean())
         moved += moves.mean(axis=0) / len(folds)
-        tested |= (moves != 0).any(axis=0)
         num_seeds.append(len(own))
         if len(own) > 1:
             scale = len(own) * len(folds) ** 2
-            apart = sum(stratified_variance(row, stratum) for row in moves - moves.mean(axis=0))
+            apart = sum(stratified_variance(row, stratum, sizes) for row in moves - moves.mean(axis=0))
             shared_variance += apart / (len(own) - 1) / scale
             seed_variance += float(values.var(ddof=1)) / scale
             seed_df += len(own) - 1
     value = float(np.mean(fold_means))
-    subject_variance = stratified_variance(moved, stratum)
+    subject_variance = stratified_variance(moved, stratum, sizes)
     df = effective_df(moved, stratum)
     sources = Sources(subject_variance, df, shared_variance, seed_variance, seed_df)
-    num_images = sum(parts[0][1].num_images[fold] for fold in folds)
+    num_images = round(float(sizes[tested].sum()))
     return value, sources, Basis(int(tested.sum()), num_images, min(num_seeds))

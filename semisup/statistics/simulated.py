@@ -52,9 +52,15 @@ class SimulatedRun:
 
 
 def simulate(
-    rng: np.random.Generator, study: SimulatedStudy
+    rng: np.random.Generator, study: SimulatedStudy, training_rng: np.random.Generator | None = None
 ) -> tuple[list[SimulatedRun], list[SimulatedRun]]:
-    """Draw one study: the runs of the baseline and of the other arm, on the same subjects."""
+    """Draw one study: the runs of the baseline and of the other arm, on the same subjects.
+
+    Args:
+        training_rng: draws the trainings, so that the same `rng` gives the same subjects to other trainings;
+            None = `rng` itself.
+    """
+    training = training_rng or rng
     num_classes = len(study.class_shares)
     num_images = rng.integers(study.images[0], study.images[1] + 1, study.num_subjects)
     subject = np.repeat(np.arange(study.num_subjects), num_images)  # (N,)
