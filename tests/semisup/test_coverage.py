@@ -1,9 +1,9 @@
 """The proof that intervals hold: over simulated studies with clustered subjects whose truth is known.
 
-The short form runs with every change; the long one (-m slow) takes minutes, and `benchmarks/interval_coverage.py` makes
-the table of docs/reading-the-report.md. With n trials the Monte Carlo error of a coverage of 95 % is
-sqrt(0.95 * 0.05 / n): 1.4 points with 250 trials, 0.6 with 1,500. Bounds are 95 +- 1.5 points and two and a
-half such errors.
+The short form runs with every change; the long one (-m slow) takes minutes, and
+`benchmarks/interval_coverage.py` makes the table of docs/reading-the-report.md. With n trials the Monte Carlo
+error of a coverage of 95 % is sqrt(0.95 * 0.05 / n): 1.4 points with 250 trials, 0.6 with 1,500. Bounds are
+95 +- 1.5 points and two and a half such errors.
 """
 
 import functools
@@ -14,8 +14,8 @@ import pytest
 from benchmarks.interval_coverage import (
     SCENARIOS,
     USUAL,
-    covers,
     coverage,
+    covers,
     equivalence_coverage,
     naive_interval,
 )

@@ -145,7 +145,7 @@ def test_delong_needs_two_cases_of_either_kind():
 
 
 def test_the_corrected_t_is_the_formula_on_a_worked_example():
-    # mean 2, variance 2.5, J = 5, ratio 1/4: error sqrt(2.5 * 0.45) = 1.0607, t = 1.8856 with 4 degrees of freedom
+    # mean 2, variance 2.5, J = 5, ratio 1/4: error sqrt(2.5 * 0.45) = 1.0607, t = 1.8856 with df 4
     found = corrected_resampled_t(np.array([0.0, 1.0, 2.0, 3.0, 4.0]), 0.25)
     assert found.value == 2
     assert found.high - found.value == pytest.approx(2.7764 * 1.06066, rel=1e-4)

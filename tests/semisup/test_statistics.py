@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, matthews_corrcoef
 from statsmodels.stats.multitest import multipletests
 
 from semisup.statistics import (
@@ -17,6 +17,7 @@ from semisup.statistics import (
     holm,
     label_equivalence,
     macro_f1,
+    mcc,
     monotone,
     recall_per_class,
 )
@@ -171,14 +172,26 @@ def test_the_interval_of_one_arm_stays_within_0_and_1():
     boot = SubjectBootstrap(class_strata([run]), num_draws=500)
     result = boot.estimate(boot.draw([run]))
     assert result.value == pytest.approx((11 / 12 + 1) / 2)
-    assert 0.8 < result.low < result.value < result.high <= 1
+    # one error among the 12 subjects of a class: their exact interval alone would reach down to 81 %
+    assert 0.7 < result.low < 0.85 < result.value < result.high <= 1
+
+
+def test_an_arm_without_errors_has_the_interval_of_its_rarest_class():
+    labels = np.repeat([0, 1], [20, 6])
+    run = count_predictions(0, 0, np.arange(26).astype(str), labels, labels, 2)
+    boot = SubjectBootstrap(class_strata([run]), num_draws=100)
+    for metric in METRICS:
+        result = boot.estimate(boot.draw([run]), metric)
+        lowest = -1 if metric == "mcc" else 0
+        assert (result.value, result.high) == (1, 1)
+        assert result.low == pytest.approx(lowest + (1 - lowest) * 0.025 ** (1 / 6))
 
 
 def test_a_single_subject_and_a_single_seed_give_a_value_without_a_crash():
     run = count_predictions(0, 0, np.array(["a", "a"]), np.array([0, 1]), np.array([0, 0]), 2)
     boot = SubjectBootstrap(class_strata([run]), num_draws=50)
     result = boot.estimate(boot.draw([run]))
-    assert (result.value, result.low, result.high) == (0.5, 0.5, 0.5)
+    assert (result.value, result.low, result.high) == pytest.approx((0.5, 0.5, 0.5))
     assert (result.num_subjects, result.num_seeds, result.num_images) == (1, 1, 2)
 
 
@@ -198,6 +211,7 @@ def test_metrics_of_confusion_matrices_agree_with_scikit_learn():
     assert accuracy(confusion) == pytest.approx(accuracy_score(labels, predicted))
     assert balanced_accuracy(confusion) == pytest.approx(balanced_accuracy_score(labels, predicted))
     assert macro_f1(confusion) == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert mcc(confusion) == pytest.approx(matthews_corrcoef(labels, predicted))
 
 
 def test_a_class_that_is_absent_does_not_count():
