@@ -20,7 +20,7 @@ from classifier.measures import TINY, confusion_measures, mean_of_defined
 NUM_DRAWS = 1000
 LEVEL = 0.95
 MIN_SUBJECTS = 2
-MAX_CELLS = 2**22  # images times draws held at once: 32 MiB
+MAX_CELLS = 2**19  # images times draws held at once: 4 MiB, which stay in the cache
 
 
 @dataclass(frozen=True)
