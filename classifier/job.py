@@ -8,10 +8,12 @@ from pathlib import Path
 
 from classifier.config import ClassifierConfig
 from classifier.data import real_part
+from classifier.encoder_file import check_weights_for_fold
 from classifier.errors import ClassifierError
 from classifier.evaluation import Evaluation, evaluate_part, evaluate_run
 from classifier.evaluation_files import METRICS, PREDICTIONS, remove_evaluations
 from classifier.plots import plot_history
+from classifier.preparation import kept_settings
 from classifier.run import DESCRIPTION, Classifier, Provenance
 from classifier.training import train_classifier
 from extract.archive import open_archive
@@ -50,6 +52,7 @@ def train_run(
     with open_archive(data) as archive:
         split = read_split(split_path, archive)
         split.subjects(fold, "train", fraction)  # refuses a wrong fold or fraction before anything is decoded
+        check_weights_for_fold(config.weights, archive, split, fold)
         images = open_images(archive, progress)
         train = real_part(archive, images, split, fold, "train", fraction)
         if epochs is not None:
@@ -59,7 +62,9 @@ def train_run(
             real_part(archive, images, split, fold, "val", fraction),
             archive.classes,
             config,
-            provenance=Provenance(archive.sha256, split.sha256, fold, fraction),
+            provenance=Provenance(
+                archive.sha256, split.sha256, fold, fraction, kept_settings(archive.preparation)
+            ),
             progress=progress,
         )
         classifier.save(run_dir)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from classifier.backbone_heads import DENOISER_NETWORKS, DenoiserClassifier
 from classifier.config import SMALL_RESNET
 from classifier.lung_convnets import FILTERS, LungConvNet
 from classifier.network import dense_head
@@ -25,11 +26,23 @@ def _small_resnet(
     return SmallResNet(num_classes, channels, head, dropout)
 
 
+def _denoiser(
+    has_excitation: bool,
+    num_classes: int,
+    channels: int,
+    size: tuple[int, int],
+    head: Sequence[int],
+    dropout: float,
+) -> nn.Module:
+    return DenoiserClassifier(num_classes, channels, head, dropout, has_excitation=has_excitation)
+
+
 # Name -> what makes it from (classes, channels, image size, widths of hidden dense layers, dropout). The
 # networks are `classifier.network.OwnNetwork`s.
 OWN_NETWORKS: dict[str, OwnBuilder] = {
     SMALL_RESNET: _small_resnet,
     **{name: partial(LungConvNet, filters) for name, filters in FILTERS.items()},
+    **{name: partial(_denoiser, has_excitation) for name, has_excitation in DENOISER_NETWORKS.items()},
 }
 # VGG under global average pooling, without its two hidden layers of 4096 (120 of its 138 M parameters).
 POOLED_VGG = {f"{name}_pooled": name for name in ("vgg16", "vgg19")}

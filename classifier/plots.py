@@ -67,7 +67,7 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path, title
         axes.set_yticks(places, names, fontsize=size)
         axes.set(xlabel="predicted", ylabel="true", title=title)
         figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def plot_reliability(
@@ -80,7 +80,7 @@ def plot_reliability(
     """
     bins = _bins(probs, labels)
     figure = reliability_figure(bins, None if before is None else _bins(before, labels), title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _bins(probs: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def plot_history(
     history: pd.DataFrame, path: Path, title: str, *, monitor: str = "balanced_accuracy"
 ) -> None:
     """Draw losses and accuracy over the steps; a ring marks the best look at the validation part."""
-    _save(history_figure(history, title, monitor=monitor), path)
+    save_figure(history_figure(history, title, monitor=monitor), path)
 
 
 def history_figure(history: pd.DataFrame, title: str = "", *, monitor: str = "balanced_accuracy") -> Figure:
@@ -232,7 +232,7 @@ def plot_rates(
     axes.axvline(suggestion, color=ORANGE, linewidth=1)
     axes.text(suggestion, max(losses), f" {suggestion:.1e}", color=ORANGE, va="top")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, smoothed", title=title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _place(figure: Figure, title: str, left: float = 0.6, top: float = 0.1, wspace: float = 0.2) -> None:
@@ -265,7 +265,8 @@ def _short(name: str) -> str:
     return name if len(name) <= 24 else f"{name[:23]}…"
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or SVG by the name of the file; the same numbers give the same bytes."""
     FigureCanvasAgg(figure)  # no display, and nothing global as with pyplot
     # Without date and with a fixed salt the same numbers give the same bytes.
     metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}

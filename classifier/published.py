@@ -67,13 +67,16 @@ def timm_from_file(
     with torch.device("meta"):
         own = timm.create_model(arch, pretrained=False, **settings).state_dict()
     published = _publication(arch)
-    heads = tuple(f"{name}." for name in (*_names(published.classifier), *not_needed))
-    problems = _differences(own, weights, (*heads, AUXILIARY))
+    classifiers = _names(published.classifier)
+    left_out = (*(f"{name}." for name in (*classifiers, *not_needed)), AUXILIARY)
+    problems = _differences(own, weights, left_out)
     try:
         if problems:
             return _from_other_names(arch, weights, settings, published.num_classes)
         overlay: dict[str, Any] = {
-            "state_dict": dict(weights),
+            # timm knows its own spelling by the classifier's name, and discards what stands there.
+            "state_dict": {f"{name}.weight": torch.zeros(1) for name in classifiers}
+            | {name: value for name, value in weights.items() if not name.startswith(left_out)},
             "num_classes": -1,  # whatever it is, the classifier of the file is left out
             "label_offset": 0,
         }
@@ -133,7 +136,9 @@ def _from_other_names(
 
 def _sums(model: nn.Module) -> dict[str, float]:
     """One number for each kernel and matrix, by which to see whether it was replaced."""
-    return {name: float(p.detach().double().sum()) for name, p in model.named_parameters() if p.ndim > 1}
+    return {
+        name: float(p.detach().sum(dtype=torch.float64)) for name, p in model.named_parameters() if p.ndim > 1
+    }
 
 
 def _differences(own: dict[str, Tensor], weights: dict[str, Tensor], left_out: tuple[str, ...]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -18,12 +18,14 @@ from torch import nn
 
 from classifier.calibration import scale_logits
 from classifier.config import ClassifierConfig
+from classifier.batches import predict_batch
 from classifier.data import ImageTable
 from classifier.errors import ClassifierError
 from classifier.losses import log_probability_scores
 from classifier.models import build_model, choose_device
 from classifier.precision import autocast
 from classifier.preprocess import Preprocessing
+from classifier.usual import UsualInputs
 from classifier.views import views_of
 from extract.atomic import replace_file, write_text
 from extract.json_values import json_value
@@ -41,6 +43,7 @@ class Provenance:
     split_sha256: str = ""
     fold: int | None = None
     fraction: float | None = None
+    preparation: Mapping[str, Any] | None = None  # settings that made the images, see `kept_settings`
 
 
 class Classifier:
@@ -58,6 +61,7 @@ class Classifier:
         train_subjects: Sequence[str] = (),
         val_subjects: Sequence[str] = (),
         provenance: Provenance | None = None,
+        usual: UsualInputs | None = None,
     ) -> None:
         self.model = model.eval()
         self.classes = tuple(classes)
@@ -68,11 +72,18 @@ class Classifier:
         self.train_subjects = tuple(train_subjects)
         self.val_subjects = tuple(val_subjects)  # chose the checkpoint and the temperature
         self.provenance = provenance or Provenance()
+        self.usual = usual  # how the training images look; None = not measured
 
-    def predict_logits(self, images: ImageTable, batch_size: int = 256) -> np.ndarray:
+    @property
+    def preparation(self) -> Mapping[str, Any] | None:
+        """Settings that made the training images; None where unknown."""
+        return self.provenance.preparation
+
+    def predict_logits(self, images: ImageTable, batch_size: int | None = None) -> np.ndarray:
         """Score every image: (N, C) float32 logits, uncalibrated, in the order of the table."""
         self.model.eval()
         device = next(self.model.parameters()).device
+        batch_size = batch_size or predict_batch(device)
         logits = np.empty((len(images), len(self.classes)), dtype=np.float32)
         with torch.inference_mode():
             for start in range(0, len(images), batch_size):
@@ -113,10 +124,11 @@ class Classifier:
             "classes": list(self.classes),
             "preprocessing": self.preprocessing.to_json(),
             "temperature": self.temperature,
-            **asdict(self.provenance),
+            **json_value(asdict(self.provenance)),
             "subjects": {"train": list(self.train_subjects), "val": list(self.val_subjects)},
             "config": json_value(asdict(self.config)),
             "versions": {name: version(name) for name in RECORDED_VERSIONS},
+            "usual_inputs": None if self.usual is None else self.usual.to_json(),
         }
 
 
@@ -134,9 +146,12 @@ def load_classifier(run_dir: Path, device: str = "auto") -> Classifier:
         config = ClassifierConfig(
             **{key: value for key, value in description["config"].items() if key in known}
         )
+        description.setdefault("preparation", None)  # of runs from before it was recorded
         provenance = Provenance(**{field.name: description[field.name] for field in fields(Provenance)})
         classes, temperature = list(description["classes"]), float(description["temperature"])
         train_subjects, val_subjects = description["subjects"]["train"], description["subjects"]["val"]
+        ranges = description.get("usual_inputs")  # of runs from before they were measured: none
+        usual = None if ranges is None else UsualInputs.from_json(ranges)
     except (KeyError, TypeError, ValueError) as error:
         raise ClassifierError(
             f"{run_dir / DESCRIPTION}: an entry is missing or malformed ({error}); "
@@ -163,6 +178,7 @@ def load_classifier(run_dir: Path, device: str = "auto") -> Classifier:
         train_subjects=train_subjects,
         val_subjects=val_subjects,
         provenance=provenance,
+        usual=usual,
     )
 
 

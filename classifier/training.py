@@ -18,6 +18,7 @@ from classifier.batches import TrainingBatches, ValidationBatches
 from classifier.calibration import fit_temperature
 from classifier.config import ClassifierConfig
 from classifier.data import LabeledImages
+from classifier.encoder_file import subjects_of_weights
 from classifier.errors import ClassifierError
 from classifier.looks import Looks, OnLook, StepBudget, no_reaction
 from classifier.losses import make_loss
@@ -28,6 +29,7 @@ from classifier.precision import Autocast
 from classifier.preprocess import Preprocessing, fit_preprocessing
 from classifier.run import Classifier, Provenance
 from classifier.threads import torch_threads
+from classifier.usual import measure_usual
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
 
@@ -76,9 +78,10 @@ def train_classifier(
         config,
         preprocessing,
         history=history,
-        train_subjects=_named(train.subjects),
+        train_subjects=sorted({*_named(train.subjects), *subjects_of_weights(config.weights)}),
         val_subjects=_named(val.subjects),
         provenance=provenance,
+        usual=measure_usual(train.images),
     )
     if config.calibrate:
         classifier.temperature = fit_temperature(classifier.predict_logits(val.images), val.labels)

@@ -18,13 +18,19 @@ def views_of(batch: Tensor, num_views: int, mirror: bool, seed: int) -> Iterator
     on that image alone.
     """
     yield batch
+    draws = view_draws(num_views, mirror, seed)
+    for view in range(num_views):
+        yield change_batch(
+            batch, draws[:, view : view + 1].expand(-1, len(batch)), Augmentation(mirror=mirror)
+        )
+
+
+def view_draws(num_views: int, mirror: bool, seed: int) -> Tensor:
+    """(NUM_DRAWS, num_views) numbers in [0, 1) that the views stand for, see `change_batch`."""
     draws = torch.rand(
         NUM_DRAWS, num_views, generator=torch.Generator().manual_seed(derive_seed(seed, "views"))
     )
     draws = (draws - 0.5) * GENTLE + 0.5
-    for view in range(num_views):
-        if mirror:
-            draws[2, view] = float(view % 2)  # every other view is seen in the mirror
-        yield change_batch(
-            batch, draws[:, view : view + 1].expand(-1, len(batch)), Augmentation(mirror=mirror)
-        )
+    if mirror:
+        draws[2] = torch.arange(num_views) % 2  # every other view is seen in the mirror
+    return draws

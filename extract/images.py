@@ -137,7 +137,7 @@ def prepare_image(path: Path, config: ImageConfig) -> np.ndarray:
     Raises:
         ExtractError: if the file is damaged or holds several pictures.
     """
-    return _fit(read_picture(path, config.rgb), config.size, config.fit)
+    return fit_picture(read_picture(path, config.rgb), config.size, config.fit)
 
 
 def _empty_folders(source: Path, files: list[str]) -> tuple[str, ...]:
@@ -161,12 +161,13 @@ def _record(task: PictureTask, facts: PictureFacts) -> ImageRecord:
 def _encode_file(file: str, source: Path, config: ImageConfig) -> tuple[bytes, PictureFacts] | Unreadable:
     try:
         pixels, facts = read_picture_facts(source / file, config.rgb)
-        return encode_png(_fit(pixels, config.size, config.fit)), facts
+        return encode_png(fit_picture(pixels, config.size, config.fit)), facts
     except ExtractError as error:
         return Unreadable(file, str(error))
 
 
-def _fit(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
+def fit_picture(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
+    """Bring (H, W) or (H, W, 3) uint8 to a square of `size`, the way `ImageConfig.fit` says."""
     height, width = pixels.shape[:2]
     if fit == "crop":
         side = min(height, width)

@@ -68,11 +68,35 @@ def _place(image: np.ndarray, config: PreprocessConfig) -> np.ndarray:
         image = np.where(tissue if image.ndim == 2 else tissue[:, :, None], image, np.uint8(0))
     size = config.size or (min(image.shape[:2]) if config.crop != "none" else None)
     if config.crop == "center":
-        side = max(1, round(min(image.shape[:2]) * config.crop_share))
-        image = _cut(image, (image.shape[0] - side) // 2, (image.shape[1] - side) // 2, side)
+        image = _cut(image, *_center_square(image, config))
     elif config.crop == "content" and tissue is not None:
         image = _cut(image, *_content_square(tissue))
     return image if size is None else resample(image, size)
+
+
+def place_mask(image: np.ndarray, mask: np.ndarray, config: PreprocessConfig) -> np.ndarray:
+    """Crop and resize a mask of an image as the steps crop and resize the image.
+
+    Args:
+        image: (C, H, W) uint8, as the steps are given it.
+        mask: (H, W) uint8; its values stay what they are.
+
+    Returns:
+        (h, w) uint8 of the steps' output size.
+    """
+    size = config.size or (min(mask.shape) if config.crop != "none" else None)
+    if config.crop == "center":
+        mask = _cut(mask, *_center_square(mask, config))
+    elif config.crop == "content":
+        tissue = tissue_mask(gray_levels(image[None])[0], None if config.mask == "otsu" else config.threshold)
+        mask = _cut(mask, *_content_square(tissue))
+    return mask if size is None else cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST)
+
+
+def _center_square(image: np.ndarray, config: PreprocessConfig) -> tuple[int, int, int]:
+    """Top, left and side of the square in the middle."""
+    side = max(1, round(min(image.shape[:2]) * config.crop_share))
+    return (image.shape[0] - side) // 2, (image.shape[1] - side) // 2, side
 
 
 def _content_square(tissue: np.ndarray) -> tuple[int, int, int]:

@@ -25,6 +25,7 @@ __all__ = [
     "PARTS",
     "Fold",
     "Split",
+    "carry_split",
     "check_split",
     "find_duplicates",
     "make_split",
@@ -95,6 +96,37 @@ def make_split(
     split = Split(archive.sha256, seed, fractions, folds, val_share, linked, links is not None, held_out)
     check_split(split, archive)
     return replace(split, sha256=hashlib.sha256(_to_json(split).encode("utf-8")).hexdigest())
+
+
+def carry_split(split: Split, archive: Archive) -> Split:
+    """The same division of the subjects for another archive of their images, preprocessed for instance.
+
+    Subjects of whom the archive has no image are left out; nobody changes sides.
+
+    Raises:
+        ExtractError: if what remains is no split of this archive, because a part has lost a class for
+            instance.
+    """
+    there = set(archive.subjects.tolist())
+
+    def remaining(subjects: Sequence[str]) -> tuple[str, ...]:
+        return tuple(subject for subject in subjects if subject in there)
+
+    folds = tuple(
+        Fold(
+            test=remaining(fold.test),
+            val={fraction: remaining(subjects) for fraction, subjects in fold.val.items()},
+            train=remaining(fold.train),
+            labeled={fraction: remaining(subjects) for fraction, subjects in fold.labeled.items()},
+        )
+        for fold in split.folds
+    )
+    linked = tuple(group for group in map(remaining, split.linked_subjects) if len(group) > 1)
+    carried = replace(
+        split, archive_sha256=archive.sha256, folds=folds, linked_subjects=linked, path=None, sha256=""
+    )
+    check_split(carried, archive)
+    return replace(carried, sha256=hashlib.sha256(_to_json(carried).encode("utf-8")).hexdigest())
 
 
 def write_split(split: Split, path: Path) -> None:

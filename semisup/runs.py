@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +14,10 @@ import pandas as pd
 
 from classifier.calibration import fit_temperature
 from classifier.data import LabeledImages, real_part
+from classifier.encoder_file import check_weights_for_fold
 from classifier.evaluate import classification_metrics
 from classifier.models import choose_device
+from classifier.preparation import kept_settings
 from classifier.run import Classifier, Provenance, load_classifier
 from classifier.training import train_classifier
 from extract.archive import Archive, file_sha256
@@ -57,6 +59,7 @@ class RunData:
     test: SealedTest
     test_files: np.ndarray  # (T,) str
     pool: Pool | None
+    preparation: Mapping[str, Any]  # settings that made the archive's images
 
 
 @contextmanager
@@ -66,8 +69,10 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
     Raises:
         StudyError: if the data are not those of the plan.
         GanError: if the pool's generator saw a validation or test subject.
+        ClassifierError: if the encoder that the classifiers start from saw one.
     """
     with open_data(basis) as (archive, split):
+        check_weights_for_fold(basis.config.classifier_config(job.seed).weights, archive, split, job.fold)
         images = open_images(archive)
         part = partial(real_part, archive, images, split, job.fold)
         rows = split.rows(archive, job.fold, "test")
@@ -78,6 +83,7 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
             SealedTest(partial(part, "test")),
             archive.manifest["file"].to_numpy(str)[rows],
             _open_pool(job, basis, archive, images, split),
+            kept_settings(archive.preparation),
         )
 
 
@@ -154,7 +160,9 @@ class _Models:
         self._progress = progress
         self._config = basis.config.classifier_config(job.classifier_seed)
         self._total = self._config.steps * max(1, basis.config.pseudo.rounds if job.teacher_key else 1)
-        self._provenance = Provenance(basis.archive_sha256, basis.split_sha256, job.fold, job.fraction)
+        self._provenance = Provenance(
+            basis.archive_sha256, basis.split_sha256, job.fold, job.fraction, data.preparation
+        )
         self.num_trained = 0
         self.sha256: dict[int, str] = {}
         self.mixing: dict[int, tuple[int, float]] = {0: (1, 1.0)}
