@@ -61,9 +61,9 @@ def train_run(
         train = real_part(archive, images, split, fold, "train", fraction)
         if epochs is not None:
             config = steps_of_epochs(config, epochs, len(train))
-        state = run_dir / STATE
-        if overwrite:
-            state.unlink(missing_ok=True)
+        kept = KeptState(run_dir / STATE, _made_with(config, archive, split, fold, fraction))
+        if overwrite:  # the state of the same training gives the same bits sooner; any other is replaced
+            kept.remove_another()
         classifier = train_classifier(
             train,
             real_part(archive, images, split, fold, "val", fraction),
@@ -73,10 +73,10 @@ def train_run(
                 archive.sha256, split.sha256, fold, fraction, kept_settings(archive.preparation)
             ),
             progress=progress,
-            kept=KeptState(state, _made_with(config, archive, split, fold, fraction)),
+            kept=kept,
         )
         classifier.save(run_dir)
-        state.unlink(missing_ok=True)
+        kept.path.unlink(missing_ok=True)
         remove_evaluations(run_dir)  # of the run that is overwritten
         title = f"{config.arch}, {config.steps} steps"
         plot_history(classifier.history, run_dir / "history.png", title, monitor=config.monitor)

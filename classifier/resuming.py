@@ -30,6 +30,21 @@ class KeptState:
     made_with: Mapping[str, Any]  # settings, and hashes of the data
     interval_sec: float = 30.0  # between two writings, which happen after looks alone
 
+    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and description of the state; None where there is none.
+
+        Raises:
+            ClassifierError: if it is damaged, or of other settings or data.
+        """
+        return read_state_file(self.path, {"format": FORMAT, **self.made_with})
+
+    def remove_another(self) -> None:
+        """Remove a state that this training could not go on from."""
+        try:
+            self.read()
+        except ClassifierError:
+            self.path.unlink()
+
 
 class Resuming(Callback):
     """Writes the state after looks; restores what an earlier process has written.
@@ -53,9 +68,7 @@ class Resuming(Callback):
         self.average = average
         self.phase = 0
         self.stretches_done = 0
-        self.restored: tuple[dict[str, Tensor], dict[str, Any]] | None = read_state_file(
-            kept.path, {"format": FORMAT, **kept.made_with}
-        )
+        self.restored = kept.read()
         self._written = time.monotonic()
 
     @property

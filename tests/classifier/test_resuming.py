@@ -114,3 +114,13 @@ def test_a_real_kill_in_the_middle_and_the_same_command_give_the_same_run(data, 
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_overwrite_goes_on_with_the_same_training_and_replaces_another(tmp_path):
+    kept = KeptState(tmp_path / STATE, {"steps": 12}, interval_sec=0.0)
+    with pytest.raises(Killed):
+        train(EVERYTHING, kept, 9)
+    kept.remove_another()
+    assert kept.path.exists()
+    replace(kept, made_with={"steps": 13}).remove_another()
+    assert not kept.path.exists()
