@@ -68,6 +68,11 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--epochs", type=float, help="Passes over the training images, in place of --steps.")
 @training_options
 @click.option(
+    "--allow-other-archive",
+    is_flag=True,
+    help="Take weights of an own training on another archive: you know that the people differ.",
+)
+@click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the run."
 )
 @click.option("--overwrite", is_flag=True, help="Replace the run that stands in --outdir.")
@@ -77,6 +82,7 @@ def train(
     fold: int,
     fraction: float,
     epochs: float | None,
+    allow_other_archive: bool,
     outdir: Path,
     overwrite: bool,
     **options: Any,
@@ -100,6 +106,7 @@ def train(
             config,
             outdir,
             epochs=epochs,
+            allow_other_archive=allow_other_archive,
             overwrite=overwrite,
             progress=progress,
         )

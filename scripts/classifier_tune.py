@@ -47,6 +47,11 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--settings", "settings_path", type=FILE, help="Settings in JSON that are not searched.")
 @training_options
 @click.option(
+    "--allow-other-archive",
+    is_flag=True,
+    help="Take weights of an own training on another archive: you know that the people differ.",
+)
+@click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the tuning."
 )
 @click.option("--overwrite", is_flag=True, help="Begin anew where --outdir holds a tuning.")
@@ -67,6 +72,7 @@ def tune(
     startup_trials: int,
     prune: bool,
     settings_path: Path | None,
+    allow_other_archive: bool,
     outdir: Path,
     overwrite: bool,
     **options: Any,
@@ -102,7 +108,7 @@ def tune(
     with progress_bar("tuning") as progress:
         tuning = tune_run(
             data, split_path, fold, fraction, config, space, tune_config, outdir,
-            overwrite=overwrite, progress=progress,
+            allow_other_archive=allow_other_archive, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     _print_tuning(tuning, outdir, trials, inner_folds)
 

@@ -1,4 +1,4 @@
-"""`classifier pretrain` and `classifier tune` from the command line, and what `classifier train` makes of them."""
+"""`classifier pretrain` and `classifier tune` as commands, and what `classifier train` makes of it."""
 
 import json
 from pathlib import Path
