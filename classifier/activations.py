@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from classifier.data import ImageTable
-from classifier.gradcam import EXPLAIN_BATCH, batches, enlarge, explained_layer, scale_to_maximum
+from classifier.gradcam import EXPLAIN_BATCH, batches, explained_layer
 from classifier.layers import kept_output, to_grid, undisturbed, watch_layer
 from classifier.run import Classifier
 
@@ -24,8 +24,8 @@ def layer_activations(
     """The channels of a layer that answer most to each image, strongest first.
 
     Returns:
-        (N, K, h', w') float32, the mean size of each sorted downwards, K = `num_channels` or all there are; and
-        (N, K) int, which channels they are.
+        (N, K, h', w') float32, by their mean size downwards, K = `num_channels` or all there are; and (N, K)
+        int, which channels they are.
 
     Raises:
         SettingsError: if there is no such layer, or it has no map.
@@ -50,13 +50,12 @@ def layer_activations(
 def mean_activation(
     classifier: Classifier, images: ImageTable, *, layer: str | None = None, batch_size: int = EXPLAIN_BATCH
 ) -> np.ndarray:
-    """(N, h, w) float32 in [0, 1]: the mean size over all channels of a layer, at the network's input."""
-    size = classifier.preprocessing.input_size
-    maps = np.zeros((len(images), *size), np.float32)
+    """(N, h', w') float32: the mean size over all channels of a layer, in its own cells."""
+    maps = []
     name = explained_layer(classifier, layer)
     with undisturbed(classifier.model), watch_layer(classifier.model, name) as kept, torch.no_grad():
-        for rows, batch in batches(classifier, images, batch_size):
+        for _, batch in batches(classifier, images, batch_size):
             classifier.model(batch)
-            values = to_grid(classifier.model, kept_output(kept, name).detach())
-            maps[rows] = scale_to_maximum(enlarge(values.abs().mean(dim=1), size)).cpu().numpy()
-    return maps
+            values = to_grid(classifier.model, kept_output(kept, name).detach()).float()
+            maps.append(values.abs().mean(dim=1).cpu().numpy())
+    return np.concatenate(maps) if maps else np.zeros((0, 1, 1), np.float32)

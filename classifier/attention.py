@@ -46,7 +46,8 @@ def attention_maps(
     model = classifier.model
     prefix, grid = _require_tokens(model)
     by_class_token = prefix > 0 and getattr(model, "global_pool", "token") == "token"
-    found_heads, found_rollouts = [], []
+    found_heads: list[np.ndarray] = []
+    found_rollouts: list[np.ndarray] = []
     with undisturbed(model), torch.no_grad(), _unfused(model):
         for _, batch in batches(classifier, images, batch_size):
             with AttentionRecord() as record:

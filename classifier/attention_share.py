@@ -44,9 +44,9 @@ class MaskShare:
         """The result in words."""
         spread = "" if self.interval is None else f" [{self.interval[0]:.1%}, {self.interval[1]:.1%}]"
         return (
-            f"{self.share:.1%}{spread} of Grad-CAM's mass lies outside the masks ({self.num_images} images of "
-            f"{self.num_subjects} subjects); looking everywhere alike would give {self.uniform:.1%}, looking at "
-            f"the masks alone, in {self.cells[0]}x{self.cells[1]} cells, {self.attainable:.1%}"
+            f"{self.share:.1%}{spread} of Grad-CAM's mass lies outside the masks ({self.num_images} images "
+            f"of {self.num_subjects} subjects); looking everywhere alike would give {self.uniform:.1%}, "
+            f"looking at the masks alone, in {self.cells[0]}x{self.cells[1]} cells, {self.attainable:.1%}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -142,9 +142,9 @@ def measure_mask_share(
                 found.append((int(rows[place]), float(share), float(1 - mask.mean()), float(least)))
     if not found:
         raise ClassifierError(
-            f"expected masks of the {len(images)} images and maps with some mass, got {num_without_mask} without "
-            f"a mask and {num_without_map} where nothing speaks for the class: are the masks white inside, and "
-            "named as the archive's images?"
+            f"expected masks of the {len(images)} images and maps with some mass, got {num_without_mask} "
+            f"without a mask and {num_without_map} where nothing speaks for the class: are the masks white "
+            "inside, and named as the archive's images?"
         )
     values = np.array([row[1:] for row in found])  # (K, 3)
     known = np.asarray(subjects)[[row[0] for row in found]]
@@ -193,7 +193,7 @@ def _as_seen(classifier: Classifier, image: np.ndarray, mask: np.ndarray | None)
     placed = place_mask(image, inside, classifier.preprocessing.steps)
     size = classifier.preprocessing.input_size
     if placed.shape != size:  # the resize of preprocessing's first version
-        placed = cv2.resize(placed, size[::-1], interpolation=cv2.INTER_NEAREST)
+        return cv2.resize(placed, size[::-1], interpolation=cv2.INTER_NEAREST) > 0
     return placed > 0
 
 

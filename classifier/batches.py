@@ -15,7 +15,10 @@ from classifier.mixing import Mixer
 from classifier.preprocess import PreparedImages, Preprocessing
 from extract.seeds import derive_seed
 
-PREDICT_BATCH = 256
+
+def predict_batch(device: torch.device) -> int:
+    """Images to score at once: on a CPU few enough for its caches, which is half as fast again."""
+    return 256 if device.type == "cuda" else 64
 
 
 class TrainingBatches:
@@ -77,7 +80,7 @@ class ValidationBatches:
     def __init__(
         self, images: LabeledImages, num_classes: int, preprocessing: Preprocessing, device: torch.device
     ) -> None:
-        self.device, self.bs = device, PREDICT_BATCH
+        self.device, self.bs = device, predict_batch(device)
         self._num_images = len(images)
         self._images = PreparedImages(images.images, preprocessing)
         self._targets = torch.from_numpy(images.soft_labels(num_classes)).to(device)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+import torch
 
 from classifier.activations import layer_activations, mean_activation
 from classifier.attention import attention_maps, patch_size
@@ -36,6 +37,7 @@ class Explained:
     note: str = ""  # a sentence where a method does not hold in full
     details: np.ndarray | None = None  # (N, K, h', w'): channels of a layer, or heads of the last attention
     detail_names: tuple[tuple[str, ...], ...] = ()  # (N, K)
+    remarks: tuple[str, ...] = ()  # (N,) what a map's colors do not tell; or none
 
 
 def explain_images(
@@ -49,12 +51,14 @@ def explain_images(
 ) -> np.ndarray:
     """One map an image: (N, h, w) float32 in [0, 1] at the network's input, 1 where it matters most.
 
-    The picture beneath is `classifier.preprocessing.prepare(images.gather(rows))`: what the network was given.
+    The picture beneath, what the network was given, is
+    `classifier.preprocessing.prepare(images.gather(rows))`.
 
     Args:
         images: as archives hold them.
-        method: grad-cam; guided (Grad-CAM times guided gradient); activations (mean of a layer);
-            attention (rollout, of vision transformers).
+        method: grad-cam; guided (Grad-CAM times guided gradient); activations (mean of a layer); attention
+            (rollout, of vision transformers). The last two are stretched from their smallest value to their
+            largest, because every place has some.
         targets: (N,) int, the class to explain for each image; None = the one it is given.
         layer: of grad-cam, guided and activations; None = the last stage with a useful map.
 
@@ -81,22 +85,28 @@ def explain_batch(
         case "grad-cam":
             layer = explained_layer(classifier, layer)
             maps, _ = grad_cam(classifier, images, targets, layer=layer, batch_size=batch_size)
-            return Explained(maps, method, layer)
+            return Explained(maps, method, layer, remarks=_empty_maps(maps))
         case "guided":
             layer = explained_layer(classifier, layer)
             maps, note = guided_grad_cam(classifier, images, targets, layer=layer, batch_size=batch_size)
-            return Explained(maps, method, layer, note)
+            return Explained(maps, method, layer, note, remarks=_empty_maps(maps))
         case "activations":
             layer = explained_layer(classifier, layer)
-            maps = mean_activation(classifier, images, layer=layer, batch_size=batch_size)
+            coarse = mean_activation(classifier, images, layer=layer, batch_size=batch_size)
             channels, numbers = layer_activations(classifier, images, layer=layer, batch_size=batch_size)
             names = tuple(tuple(f"channel {number}" for number in row) for row in numbers)
-            return Explained(maps, method, layer, details=channels, detail_names=names)
+            spread = tuple(_activation_range(heat) for heat in coarse)
+            return Explained(_stretched(classifier, coarse), method, layer, "", channels, names, spread)
         case "attention":
             attention = attention_maps(classifier, images, batch_size=batch_size)
             heads = tuple(f"head {number + 1}" for number in range(attention.heads.shape[1]))
-            maps = _to_input(classifier, attention.rollout)
-            return Explained(maps, method, details=attention.heads, detail_names=(heads,) * len(images))
+            return Explained(
+                _stretched(classifier, attention.rollout),
+                method,
+                details=attention.heads,
+                detail_names=(heads,) * len(images),
+                remarks=tuple(_attention_range(rollout) for rollout in attention.rollout),
+            )
     patch_size(classifier.model)  # says so where the network has no patches
     raise SettingsError("--method patches shows how images are cut, which is no map of what matters")
 
@@ -147,7 +157,24 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
 
-def _to_input(classifier: Classifier, coarse: np.ndarray) -> np.ndarray:
-    import torch
+def _stretched(classifier: Classifier, coarse: np.ndarray) -> np.ndarray:
+    lowest = coarse.min(axis=(1, 2), keepdims=True) if len(coarse) else coarse
+    raised = torch.from_numpy(coarse - lowest)
+    return scale_to_maximum(enlarge(raised, classifier.preprocessing.input_size)).numpy()
 
-    return scale_to_maximum(enlarge(torch.from_numpy(coarse), classifier.preprocessing.input_size)).numpy()
+
+def _empty_maps(maps: np.ndarray) -> tuple[str, ...]:
+    return tuple(
+        "" if heat.any() else "the map is empty: nothing in this layer speaks for it" for heat in maps
+    )
+
+
+def _activation_range(coarse: np.ndarray) -> str:
+    return f"mean activation {coarse.min():.3g} to {coarse.max():.3g}"
+
+
+def _attention_range(rollout: np.ndarray) -> str:
+    return (
+        f"a patch gets {rollout.min():.1%} to {rollout.max():.1%} of the attention, alike it were "
+        f"{rollout.mean():.1%}"
+    )

@@ -127,7 +127,7 @@ def detail_panels(maps: np.ndarray, names: Sequence[str]) -> list[Panel]:
 
 
 def enlarged(pixels: np.ndarray, wanted: int) -> Image.Image:
-    """(h, w, 3) uint8 enlarged by a whole factor, so that its own pixels stay to be seen; or shrunk to fit."""
+    """(h, w, 3) uint8 enlarged by a whole factor, so that its own pixels can be seen; or shrunk to fit."""
     factor = whole_factor(pixels, wanted)
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     size = (pixels.shape[1] * factor, pixels.shape[0] * factor)

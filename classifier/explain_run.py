@@ -47,6 +47,12 @@ from extract.split import read_split
 
 LISTING = "explanation.json"
 MAX_NAME_CHARS = 80
+TITLES = {
+    "grad-cam": "Grad-CAM",
+    "guided": "guided Grad-CAM",
+    "activations": "mean activation",
+    "attention": "attention rollout",
+}
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,8 @@ def explain_run(
         split_path, part: draw from this part of an archive alone, by the run's own fold and fraction.
 
     Raises:
-        ClassifierError, ExtractError, SettingsError: if run, data or settings cannot be used, or `outdir` holds
-            explanations already and `overwrite` is not set.
+        ClassifierError, ExtractError, SettingsError: if run, data or settings cannot be used, or `outdir`
+            holds explanations already and `overwrite` is not set.
     """
     classifier = load_classifier(run_dir)
     settings = settings or input_settings(classifier)
@@ -235,12 +241,11 @@ class _Drawn:
             self.layer = explained.layer
             self.notes += [explained.note] if explained.note else []
         for row, image in enumerate(images):
-            caption = self._caption(image, probs[row], int(chosen[row]))
+            remark = explained.remarks[row] if explained is not None and explained.remarks else ""
+            caption = self._caption(image, probs[row], int(chosen[row]), remark)
+            details: list[Panel] = []
             if explained is None:
-                panels, details = (
-                    [Panel("input", to_rgb(prepared[row])), patch_panel(prepared[row], patch)],
-                    [],
-                )
+                panels = [Panel("input", to_rgb(prepared[row])), patch_panel(prepared[row], patch)]
             else:
                 panels, details = self._panels(prepared[row], explained, row)
                 group = image.label or f"called {classifier.classes[int(probs[row].argmax())]}"
@@ -265,9 +270,8 @@ class _Drawn:
         for group, tiles in sorted(self._tiles.items()):
             name = f"sheet-{encode_name(group)}.png"
             where = f", layer {self.layer}" if self.layer else ""
-            title = (
-                f"{group}: {self.config.method} of {self.classifier.config.arch}{where}, {len(tiles)} images"
-            )
+            how = f"{TITLES[self.config.method]} of {self.classifier.config.arch}{where}"
+            title = f"{group}: {how}, {len(tiles)} images"
             self._save(draw_sheet(title, tiles), name)
             self.sheets.append(name)
         content = {
@@ -280,7 +284,7 @@ class _Drawn:
         }
         write_text(self.outdir / LISTING, json.dumps(json_value(content), indent=1) + "\n")
 
-    def _caption(self, image: InputImage, probs: np.ndarray, chosen: int) -> Caption:
+    def _caption(self, image: InputImage, probs: np.ndarray, chosen: int, remark: str) -> Caption:
         classes, best = self.classifier.classes, int(probs.argmax())
         lines = [f"{classes[best]} {probs[best]:.2f}"]
         if self.config.method in ("grad-cam", "guided") and chosen != best:
@@ -289,20 +293,17 @@ class _Drawn:
             lines.append(f"shown: what speaks for {classes[chosen]}")
         if image.label:
             lines.append(f"labeled {image.label}")
+        if remark:
+            lines.append(remark)
         file = image.file
         if image.volume:
-            file += f", {image.plane} {image.angle_deg:g}°, slice {image.slice_index} at {image.position_mm:.1f} mm"
+            file += f", {image.plane} {image.angle_deg:g}°, slice {image.slice_index}"
         return Caption(file, tuple(lines), bool(image.label) and image.label != classes[best])
 
     def _panels(
         self, prepared: np.ndarray, explained: Explained, row: int
     ) -> tuple[list[Panel], list[Panel]]:
-        title = {
-            "attention": "attention rollout",
-            "activations": "mean activation",
-            "guided": "guided Grad-CAM",
-        }
-        name = title.get(explained.method, "Grad-CAM")
+        name = TITLES[explained.method]
         panels = map_panels(prepared, explained.maps[row], self.config.opacity, name)
         if explained.details is None:
             return panels, []

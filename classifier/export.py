@@ -1,7 +1,7 @@
-"""A run as one ONNX file that needs neither PyTorch nor this package to be computed, checked before it is left.
+"""A run as one ONNX file that other programs can compute, checked before it is left there.
 
-The file holds everything from prepared pixels to calibrated probabilities. The steps before (crop, CLAHE, ...)
-are described in its metadata and done by `classifier.onnx_model`.
+The file holds everything from prepared pixels to calibrated probabilities. The steps before (crop, CLAHE,
+...) are described in its metadata and done by `classifier.onnx_model`.
 """
 
 from __future__ import annotations
@@ -135,9 +135,9 @@ def export_onnx(
         probs, logits, num_checked = _differences(classifier, OnnxModel.load(temporary), images)
         if not probs <= tolerance:
             raise ClassifierError(
-                f"{dest}: the exported network differs from PyTorch by {probs:.2g} in a probability (tolerance "
-                f"{tolerance:g}) on {num_checked} images, so nothing was written: report it with the network's "
-                f"name, {classifier.config.arch}"
+                f"{dest}: the exported network differs from PyTorch by {probs:.2g} in a probability "
+                f"(tolerance {tolerance:g}) on {num_checked} images, so nothing was written: report it with "
+                f"the network's name, {classifier.config.arch}"
             )
     description["check"] = {
         "num_images": num_checked,
@@ -270,6 +270,6 @@ def _describe(classifier: Classifier, run_dir: Path) -> dict[str, Any]:
 def _refuse_old_resize(preprocessing: Preprocessing) -> None:
     if preprocessing.resize and (preprocessing.height, preprocessing.width) != preprocessing.input_size:
         raise ClassifierError(
-            "the run resizes its images in the way of the preprocessing's first version, which is not exported: "
-            "train it again (its --preprocessing takes a size)"
+            "the run resizes its images in the way of the preprocessing's first version, which is not "
+            "exported: train it again (its --preprocessing takes a size)"
         )

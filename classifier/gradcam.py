@@ -70,7 +70,7 @@ def guided_gradients(
     *,
     batch_size: int = EXPLAIN_BATCH,
 ) -> tuple[np.ndarray, str]:
-    """Guided backpropagation: the gradient of a class's output by the network's input, held back at each ReLU.
+    """Guided backpropagation: the gradient of a class's output by the input, held back at each ReLU.
 
     The rule is defined for ReLU alone: a gradient passes where it and the unit's input are positive. Other
     activations (GELU, SiLU, ...) keep their own gradient; without any ReLU this is the plain gradient of
@@ -104,7 +104,8 @@ def guided_grad_cam(
     """Guided Grad-CAM: the size of the guided gradient, where Grad-CAM points.
 
     Returns:
-        (N, h, w) float32 in [0, 1], 1 at each map's 99.5th percentile and above; and `guided_gradients`' note.
+        (N, h, w) float32 in [0, 1], 1 at each map's 99.5th percentile and above; and the note of
+        `guided_gradients`.
     """
     maps, _ = grad_cam(classifier, images, targets, layer=layer, batch_size=batch_size)
     gradients, note = guided_gradients(classifier, images, targets, batch_size=batch_size)
@@ -134,7 +135,8 @@ RELUS: frozenset[Callable[..., Any]] = frozenset({
 OTHERS: dict[Callable[..., Any], str] = {
     nn.functional.gelu: "GELU", nn.functional.silu: "SiLU", nn.functional.relu6: "ReLU6",
     nn.functional.hardswish: "hard swish", nn.functional.leaky_relu: "leaky ReLU", nn.functional.elu: "ELU",
-    nn.functional.hardtanh: "ReLU6", nn.functional.mish: "Mish", nn.functional.selu: "SELU", nn.functional.softplus: "softplus",
+    nn.functional.hardtanh: "ReLU6", nn.functional.mish: "Mish", nn.functional.selu: "SELU",
+    nn.functional.softplus: "softplus",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Files that a classifier is to judge (pictures, volumes, archives, folders of them), as it was trained on them.
+"""Files that a classifier is to judge: pictures, volumes, archives, and folders of them.
 
 Every picture and every slice goes through the very functions that made the training archive.
 """
@@ -63,9 +63,9 @@ def list_sources(inputs: Sequence[Path], settings: InputSettings) -> list[Source
     unmasked = [source for source in sources if source.kind != "archive"]
     if settings.is_masked and unmasked:
         raise SettingsError(
-            f"{unmasked[0].path} is no archive, and the classifier was trained on images masked by `classifier "
-            "segment apply`: make an archive of the files, mask it by the same segmenter and give that; or, if "
-            "the files are masked already, say how they fit with --fit"
+            f"{unmasked[0].path} is no archive, and the classifier was trained on images masked by "
+            "`classifier segment apply`: make an archive of the files, mask it by the same segmenter and "
+            "give that; or, if the files are masked already, say how they fit with --fit"
         )
     return sources
 

@@ -44,7 +44,8 @@ class LayerOutput:
     def __call__(self, module: nn.Module, inputs: object, output: object) -> Tensor:
         if not isinstance(output, Tensor):
             raise SettingsError(
-                f"the layer gives a {type(output).__name__} rather than one tensor: choose another with --layer"
+                f"the layer gives a {type(output).__name__} rather than one tensor: choose another with "
+                "--layer"
             )
         self.value = output.detach().requires_grad_(True)
         return self.value.clone()  # a step in place behind the layer must not change what was kept
@@ -99,8 +100,9 @@ def default_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
     """
     blocks = getattr(model, "blocks", None)
     if num_prefix_tokens(model) is not None and isinstance(blocks, nn.Sequential | nn.ModuleList):
-        if isinstance(getattr(blocks[-1], "norm1", None), nn.Module):
-            return f"blocks.{len(blocks) - 1}.norm1"
+        last = f"blocks.{len(blocks) - 1}.norm1"
+        if last in dict(model.named_modules()):
+            return last
     sides = {name: min(shape[2:]) for name, shape in spatial_stages(model, input_shape).items()}
     if not sides:
         raise SettingsError("the network has no layer with a map, so that it cannot be explained by one")

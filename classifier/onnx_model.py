@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = "synthlabel-onnx-1"
 METADATA_KEY = "synthlabel"
+RUN_BATCH = 64  # images at a time
 INPUT, PROBABILITIES, LOGITS = "pixels", "probabilities", "logits"
 
 
@@ -75,15 +76,16 @@ class OnnxModel:
                 f"malformed ({error})"
             ) from error
 
-    def predict_logits(self, images: ImageTable, batch_size: int = 256) -> np.ndarray:
+    def predict_logits(self, images: ImageTable, batch_size: int | None = None) -> np.ndarray:
         """(N, C) float32, uncalibrated; images as archives hold them."""
         return self._run(images, LOGITS, batch_size)
 
-    def predict_probs(self, images: ImageTable, batch_size: int = 256) -> np.ndarray:
+    def predict_probs(self, images: ImageTable, batch_size: int | None = None) -> np.ndarray:
         """(N, C) float32 calibrated probabilities."""
         return self._run(images, PROBABILITIES, batch_size)
 
-    def _run(self, images: ImageTable, output: str, batch_size: int) -> np.ndarray:
+    def _run(self, images: ImageTable, output: str, batch_size: int | None) -> np.ndarray:
+        batch_size = batch_size or RUN_BATCH
         found = np.empty((len(images), len(self.classes)), np.float32)
         for start in range(0, len(images), batch_size):
             rows = np.arange(start, min(start + batch_size, len(images)))

@@ -44,7 +44,7 @@ class Judge(Prepared, Protocol):
     train_subjects: tuple[str, ...]
     val_subjects: tuple[str, ...]
 
-    def predict_logits(self, images: ImageTable, batch_size: int = 256) -> np.ndarray: ...
+    def predict_logits(self, images: ImageTable, batch_size: int | None = None) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def predict_files(
     stream = _readable(sources, settings, unreadable, progress)
     while batch := list(islice(stream, PREDICT_BATCH)):
         table = ImageTable(np.stack([image.pixels for image in batch]))
-        probs = scale_logits(classifier.predict_logits(table, PREDICT_BATCH), classifier.temperature)
+        probs = scale_logits(classifier.predict_logits(table), classifier.temperature)
         unlike += _strange(classifier, table)
         if watch is not None:
             watch(batch, probs)
@@ -129,7 +129,7 @@ def predict_files(
 
 
 def write_predictions(predictions: Predictions, path: Path) -> list[Path]:
-    """Write the rows as CSV (those of volumes to NAME-volumes.csv) or everything as JSON, by the name's ending.
+    """Write rows as CSV (those of volumes to NAME-volumes.csv) or everything as JSON, by the name's end.
 
     Returns:
         The files written.
@@ -253,8 +253,8 @@ def _notes(classifier: Judge, table: pd.DataFrame) -> list[str]:
     if "unlike_training" in table:
         num = int((table["unlike_training"] != "").sum())
         notes.append(
-            f"{num} of {len(table)} images do not look like the training images (column unlike_training): what "
-            "the classifier says of them means little"
+            f"{num} of {len(table)} images do not look like the training images (column unlike_training): "
+            "what the classifier says of them means little"
         )
     return notes
 

@@ -15,6 +15,7 @@ from extract.preprocessing import PLAIN, PRESETS, PreprocessConfig
 CHEST, BRAIN_PLANES = "chest X-rays, classes as folders", "slices of brains, classes are planes"
 LUNGS = "chest X-rays, four classes as folders (any number will do)"
 
+FEW_SUBJECTS_SHARE = 0.25  # validates where a set has dozens of people: fewer could not choose a checkpoint
 ENCODER = "an encoder of `classifier pretrain` (--weights RUN/encoder.safetensors)"
 PUBLISHED = "published weights (--weights FILE, or --pretrained where there is a network)"
 
@@ -266,6 +267,7 @@ def _project_recipes() -> list[Recipe]:
             ),
             epochs=5,
             start=PUBLISHED,
+            val_share=FEW_SUBJECTS_SHARE,
         ),
         _recipe(
             "tumour-resnet50",
@@ -315,8 +317,8 @@ def _project_recipes() -> list[Recipe]:
 
 
 DENOISER_HEADS = {
-    "se": "squeeze-and-excitation at three depths",
-    "plain": "pooled last stage",
+    "pneumonia-backbone": ("denoiser_se", "squeeze-and-excitation at three depths"),
+    "pneumonia-backbone-plain": ("denoiser_plain", "pooled last stage"),
 }
 
 
@@ -324,11 +326,11 @@ def _denoiser_recipes() -> list[Recipe]:
     """Encoder of a denoising autoencoder: two heads, two losses; all stages learn after the head."""
     return [
         _recipe(
-            f"pneumonia-backbone-{head}{'-focal' if loss == 'focal' else ''}",
+            f"{name}-focal" if loss == "focal" else name,
             f"encoder that has learned to undo noise, {summary}, {loss.replace('_', ' ')} loss",
             CHEST,
             ClassifierConfig(
-                arch=f"denoiser_{head}",
+                arch=arch,
                 loss=loss,
                 steps=600,
                 lr=3e-3,
@@ -339,7 +341,7 @@ def _denoiser_recipes() -> list[Recipe]:
             start=ENCODER,
             label_column="type",
         )
-        for head, summary in DENOISER_HEADS.items()
+        for name, (arch, summary) in DENOISER_HEADS.items()
         for loss in ("cross_entropy", "focal")
     ]
 
@@ -352,9 +354,8 @@ def _baseline_recipes() -> list[Recipe]:
             CHEST,
             ClassifierConfig(
                 arch="small_resnet",
-                steps=2000,
-                validate_every=200,
-                balance_classes=True,
+                steps=1500,
+                validate_every=150,
                 preprocessing=replace(PLAIN, size=64),
             ),
             epochs=None,
@@ -364,8 +365,11 @@ def _baseline_recipes() -> list[Recipe]:
             "brain",
             "our baseline for slices of brains: small_resnet from scratch",
             BRAIN_PLANES,
-            ClassifierConfig(arch="small_resnet", steps=600, preprocessing=replace(PLAIN, size=64)),
+            ClassifierConfig(
+                arch="small_resnet", steps=300, validate_every=50, preprocessing=replace(PLAIN, size=64)
+            ),
             epochs=None,
+            val_share=FEW_SUBJECTS_SHARE,
         ),
     ]
 

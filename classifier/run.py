@@ -18,6 +18,7 @@ from torch import nn
 
 from classifier.calibration import scale_logits
 from classifier.config import ClassifierConfig
+from classifier.batches import predict_batch
 from classifier.data import ImageTable
 from classifier.errors import ClassifierError
 from classifier.losses import log_probability_scores
@@ -78,10 +79,11 @@ class Classifier:
         """Settings that made the training images; None where unknown."""
         return self.provenance.preparation
 
-    def predict_logits(self, images: ImageTable, batch_size: int = 256) -> np.ndarray:
+    def predict_logits(self, images: ImageTable, batch_size: int | None = None) -> np.ndarray:
         """Score every image: (N, C) float32 logits, uncalibrated, in the order of the table."""
         self.model.eval()
         device = next(self.model.parameters()).device
+        batch_size = batch_size or predict_batch(device)
         logits = np.empty((len(images), len(self.classes)), dtype=np.float32)
         with torch.inference_mode():
             for start in range(0, len(images), batch_size):

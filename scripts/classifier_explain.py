@@ -1,4 +1,4 @@
-"""`synthlabel classifier explain`: pictures of what a classifier looks at, and how much lies outside masks."""
+"""`synthlabel classifier explain`: what a classifier looks at, and how much of it lies outside masks."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def explain(
     click.echo(share.sentence())
     if share.num_without_mask or share.num_without_map:
         click.echo(
-            f"  left out: {share.num_without_mask} images without a mask, {share.num_without_map} where nothing "
-            "speaks for the class"
+            f"  left out: {share.num_without_mask} images without a mask, {share.num_without_map} where "
+            "nothing speaks for the class"
         )
     if part is not None:
         click.echo(f"  added to metrics.json of {run_dir}, part {part}")

@@ -28,13 +28,13 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 def export(
     run_dir: Path, kind: str, dest: Path, data: Path | None, tolerance: float, overwrite: bool
 ) -> None:
-    """Write a classifier as ONNX, from prepared pixels to calibrated probabilities, checked against PyTorch."""
+    """Write a classifier as ONNX, prepared pixels to calibrated probabilities, checked against PyTorch."""
     from classifier.export import export_onnx, open_table
 
     images = None if data is None else open_table(data)
     summary = export_onnx(run_dir, dest, images=images, tolerance=tolerance, overwrite=overwrite)
     click.echo(
-        f"{summary.dest}: {summary.num_bytes / 1e6:.1f} MB, {summary.description.name} beside it; differs from "
-        f"PyTorch by at most {summary.largest_difference:.1g} in a probability and "
+        f"{summary.dest}: {summary.num_bytes / 1e6:.1f} MB, {summary.description.name} beside it; differs "
+        f"from PyTorch by at most {summary.largest_difference:.1g} in a probability and "
         f"{summary.largest_logit_difference:.1g} in a logit, on {summary.num_checked} images"
     )

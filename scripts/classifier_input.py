@@ -1,4 +1,4 @@
-"""Options of the commands that take pictures and volumes: how these become images, where a run does not say."""
+"""Options of commands that take pictures and volumes: how these become images, where a run is silent."""
 
 from __future__ import annotations
 

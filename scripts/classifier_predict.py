@@ -128,7 +128,7 @@ def _show_rows(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
     ]
     if "volume" in columns and "file" in columns:
         columns.remove("volume")
-    columns += [f"p_{name}" for name in classes][:6] + ["class"]
+    columns += [*[f"p_{name}" for name in classes[:6]], "class"]
     columns += [name for name in ("decision",) if name in table and (table[name] != table["class"]).any()]
     shown = table[columns].head(NUM_SHOWN)
     click.echo(shown.to_string(index=False, float_format=lambda value: f"{value:.3f}", max_colwidth=48))

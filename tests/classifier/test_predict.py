@@ -69,7 +69,7 @@ def test_a_folder_of_pictures_is_judged_as_the_archive_made_of_it(place):
 
 
 def test_an_archive_is_judged_by_its_entries_and_seen_subjects_are_told(place):
-    classifier, images = classifier_of(place / "pictures.zip")
+    classifier, _ = classifier_of(place / "pictures.zip")
     classifier.train_subjects, classifier.val_subjects = ("deep",), ("tall",)
     found = predict_files(classifier, [place / "pictures.zip"])
     assert found.images["file"][0] == "00000/img00000000.png"
@@ -198,7 +198,7 @@ def test_results_are_written_as_csv_or_json(place, tmp_path):
     content = json.loads((tmp_path / "out.json").read_text())
     assert content["volumes"][1]["volume"] == "phantom001.nrrd"
     assert content["images"][0]["slice_index"] == 0 and content["unreadable"] == []
-    with pytest.raises(SettingsError, match="must end in .csv or .json"):
+    with pytest.raises(SettingsError, match=r"must end in \.csv or \.json"):
         write_predictions(found, tmp_path / "out.txt")
 
 

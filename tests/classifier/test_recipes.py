@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from classifier.backbone_heads import DENOISER_NETWORKS
-from classifier.models import build_model, check_arch
+from classifier.models import OWN_NETWORKS, build_model, check_arch
 from classifier.network import penultimate
 from classifier.recipes import (
     ENCODER,
@@ -79,9 +80,8 @@ def test_each_published_network_gets_the_normalisation_it_was_published_with(nam
 
 def test_recipes_of_our_own_networks_need_no_published_weights():
     for recipe in RECIPES.values():
-        is_own = recipe.config.arch == "small_resnet" or recipe.config.arch.startswith("lung_convnet")
-        is_on_encoder = recipe.config.arch in DENOISER_NETWORKS  # of `classifier pretrain`
-        assert recipe.start == ("" if is_own else ENCODER if is_on_encoder else PUBLISHED)
+        assert (recipe.start == PUBLISHED) != (recipe.config.arch in OWN_NETWORKS)
+        assert (recipe.start == ENCODER) == (recipe.config.arch in DENOISER_NETWORKS)
         check_arch(recipe.config.arch, pretrained=recipe.start == PUBLISHED)
 
 
@@ -147,3 +147,8 @@ def test_recipes_are_plain_settings_that_a_file_can_hold():
 
     for recipe in RECIPES.values():
         assert json.loads(json.dumps(json_value(asdict(recipe.config))))["arch"] == recipe.config.arch
+
+
+def test_the_page_on_recipes_lists_every_one_of_them():
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    assert [name for name in RECIPES if f"`{name}`" not in page] == []
