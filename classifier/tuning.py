@@ -124,7 +124,8 @@ def complete_space(
     Args:
         chosen: choices by name, unchecked.
         data: the archive, for the size of its images.
-        fixed: names of the settings that the user gave a value, which are not searched.
+        fixed: names of the settings that the user gave a value, which are not searched. What else differs
+            from the defaults (by a recipe, say) is searched only where `chosen` names it.
         is_whole: search nothing but `chosen`.
         where: file or flag, for errors.
 
@@ -149,9 +150,13 @@ def complete_space(
     else:  # weights that fit one network
         archs = (config.arch,)
     default = dict(default_space(side, has_weights, archs).dimensions)
-    # A size or mask that the fixed preprocessing has is meant to stay.
-    kept = {name for name in ("size", "mask") if getattr(config.preprocessing, name) != getattr(PLAIN, name)}
-    open_names = [name for name in default if not set(DECIDES[name]) & set(fixed) and name not in kept]
+    plain = ClassifierConfig()
+    changed = {
+        name for name in DECIDES if any(getattr(config, s) != getattr(plain, s) for s in DECIDES[name])
+    }
+    steps = config.preprocessing
+    changed |= {name for name in ("size", "mask") if getattr(steps, name) != getattr(PLAIN, name)}
+    open_names = [name for name in default if not set(DECIDES[name]) & set(fixed) and name not in changed]
     return make_space({name: default[name] for name in open_names} | space, where)
 
 
