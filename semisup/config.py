@@ -246,8 +246,16 @@ def _resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
     elif network is not None:
         network = folder / network
     gan = config.gan.model_copy(update={"network": network})
+    classifier = config.classifier
+    if classifier.weights is not None:
+        classifier = classifier.model_copy(update={"weights": folder / classifier.weights})
     return config.model_copy(
-        update={"data": folder / config.data, "split": folder / config.split, "gan": gan}
+        update={
+            "data": folder / config.data,
+            "split": folder / config.split,
+            "gan": gan,
+            "classifier": classifier,
+        }
     )
 
 
