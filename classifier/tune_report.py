@@ -153,7 +153,7 @@ def _importance(study: optuna.Study, seed: int) -> dict[str, float]:
     varied = [name for name in choices if len({trial.params.get(name) for trial in complete}) > 1]
     if len(complete) < 3 or not varied or len({trial.value for trial in complete}) < 2:
         return {}
-    asked = optuna.create_study(direction=study.direction.name.lower())  # in memory
+    asked = optuna.create_study(direction=study.direction)  # in memory
     for name in varied:
         dist = choices[name]
         if isinstance(dist, optuna.distributions.CategoricalDistribution) and any(

@@ -228,7 +228,7 @@ def test_too_few_subjects_for_the_inner_folds_are_told(toys):
     with open_archive(toys[0]) as archive:
         split = read_split(toys[1], archive)
         train = real_part(archive, open_images(archive), split, 0, "train", 1.0)
-    with pytest.raises(ClassifierError, match="at least 40 subjects to make 40 inner folds"):
+    with pytest.raises(ClassifierError, match="at least 40 subjects to divide into 40 parts"):
         inner_folds(train, CLASSES, num_folds=40, share=0.25, seed=0)
     one_class = train.subset(np.isin(train.subjects, np.unique(train.subjects)[:3]))
     with pytest.raises(ClassifierError, match=r"has no image of class .*use a larger --fraction"):
