@@ -38,6 +38,7 @@ def train_run(
     run_dir: Path,
     *,
     epochs: float | None = None,
+    allow_other_archive: bool = False,
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Classifier, Evaluation]:
@@ -45,6 +46,8 @@ def train_run(
 
     Args:
         epochs: passes over the training images instead of `config.steps`, with a look after each whole one.
+        allow_other_archive: take weights that were trained here on another archive, on the user's word that
+            its people are not judges of this fold.
 
     Raises:
         ClassifierError: if `run_dir` holds a run and `overwrite` is not set, or the data cannot be used.
@@ -56,7 +59,9 @@ def train_run(
     with open_archive(data) as archive:
         split = read_split(split_path, archive)
         split.subjects(fold, "train", fraction)  # refuses a wrong fold or fraction before anything is decoded
-        check_weights_for_fold(config.weights, archive, split, fold)
+        check_weights_for_fold(
+            config.weights, archive, split, fold, allow_other_archive=allow_other_archive
+        )
         images = open_images(archive, progress)
         train = real_part(archive, images, split, fold, "train", fraction)
         if epochs is not None:

@@ -18,7 +18,7 @@ from classifier.batches import TrainingBatches, ValidationBatches
 from classifier.calibration import fit_temperature
 from classifier.config import ClassifierConfig
 from classifier.data import LabeledImages
-from classifier.encoder_file import subjects_of_weights
+from classifier.encoder_file import seen_by_weights
 from classifier.errors import ClassifierError
 from classifier.looks import Looks, OnLook, StepBudget, no_reaction
 from classifier.losses import make_loss
@@ -76,14 +76,15 @@ def train_classifier(
     with reproducible(config, device):
         model = make_network(config, len(classes), preprocessing).to(device)
         history = _fit(model, train, targets, val, preprocessing, config, device, progress, on_look, kept)
+    taught, chose = seen_by_weights(config.weights)
     classifier = Classifier(
         model,
         classes,
         config,
         preprocessing,
         history=history,
-        train_subjects=sorted({*_named(train.subjects), *subjects_of_weights(config.weights)}),
-        val_subjects=_named(val.subjects),
+        train_subjects=sorted({*_named(train.subjects), *taught}),
+        val_subjects=sorted({*_named(val.subjects), *chose}),
         provenance=provenance,
         usual=measure_usual(train.images),
     )
