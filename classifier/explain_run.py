@@ -268,7 +268,7 @@ class _Drawn:
         if not self.listed:
             return
         for group, tiles in sorted(self._tiles.items()):
-            name = f"sheet-{encode_name(group)}.png"
+            name = f"sheet-{encode_name(group).replace(' ', '-')}.png"
             where = f", layer {self.layer}" if self.layer else ""
             how = f"{TITLES[self.config.method]} of {self.classifier.config.arch}{where}"
             title = f"{group}: {how}, {len(tiles)} images"
