@@ -1,4 +1,7 @@
-"""A pretrained encoder as two files: what it weighs, and whom it saw."""
+"""A pretrained encoder as two files: what it weighs, and whom it saw.
+
+A classifier run whose `model.safetensors` another training starts from is held to the same rule.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,22 @@ ENCODER, RECORD = "encoder.safetensors", "encoder.json"
 FORMAT = "synthlabel-encoder-1"
 
 
+RUN_WEIGHTS, RUN_RECORD = "model.safetensors", "model.json"  # of a classifier run, see `classifier.run`
+
+
 @dataclass(frozen=True)
-class EncoderRecord:
-    """What `encoder.json` says of the weights beside it, as far as a reuse must know it."""
+class WeightsRecord:
+    """What is known of weights that were trained here, as far as a reuse must know it."""
 
     path: Path  # of the weights
-    channels: int
-    widths: tuple[int, ...]
+    is_encoder: bool  # of `classifier pretrain`; otherwise a whole classifier
     archive_sha256: str
-    subjects: tuple[str, ...]  # all who were in the pretraining, those held out for its error included
-    content: dict[str, Any]  # everything the file says
+    subjects: tuple[str, ...]  # all whom they depend on, those who only measured or chose included
+    content: dict[str, Any]  # everything the record says
+
+    @property
+    def noun(self) -> str:
+        return "the encoder" if self.is_encoder else "the classifier"
 
 
 def write_encoder(folder: Path, encoder: Encoder, facts: dict[str, Any]) -> None:
@@ -59,7 +68,7 @@ def write_encoder(folder: Path, encoder: Encoder, facts: dict[str, Any]) -> None
     write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
 
-def read_record(weights: Path) -> EncoderRecord:
+def read_record(weights: Path) -> WeightsRecord:
     """Read the record beside an encoder's weights, and check that the two belong together.
 
     Raises:
@@ -76,10 +85,9 @@ def read_record(weights: Path) -> EncoderRecord:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"the format {content['format']!r}")
-        record = EncoderRecord(
+        record = WeightsRecord(
             weights,
-            int(content["channels"]),
-            tuple(int(width) for width in content["widths"]),
+            True,
             str(content["archive_sha256"]),
             tuple(str(name) for part in ("train", "held_out") for name in content["subjects"][part]),
             content,
@@ -102,25 +110,39 @@ def read_record(weights: Path) -> EncoderRecord:
     return record
 
 
-def find_record(weights: Path | None) -> EncoderRecord | None:
-    """The record of an encoder, or None for weights of another kind (published ones have no record).
+def find_record(weights: Path | None) -> WeightsRecord | None:
+    """The record of weights that were trained here, or None for others (published ones have no record).
 
     Raises:
         ClassifierError: if the file is an encoder's and its record is missing or damaged.
     """
-    if weights is None or not _is_encoder(Path(weights)):
+    if weights is None:
         return None
-    return read_record(Path(weights))
+    weights = Path(weights)
+    if _is_encoder(weights):
+        return read_record(weights)
+    return _read_run(weights) if weights.name == RUN_WEIGHTS else None
 
 
-def subjects_of_encoder(weights: Path | None) -> tuple[str, ...]:
-    """Whom an encoder saw, for the record of the classifier that starts from it; none of other weights."""
+def _read_run(weights: Path) -> WeightsRecord | None:
+    """Whom a classifier run has seen; None where no run stands beside the weights (a hub's file, say)."""
+    path = weights.with_name(RUN_RECORD)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        names = tuple(str(name) for part in ("train", "val") for name in content["subjects"][part])
+        return WeightsRecord(weights, False, str(content["archive_sha256"]), names, content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def subjects_of_weights(weights: Path | None) -> tuple[str, ...]:
+    """Whom weights that were trained here have seen, for the record of the classifier that starts from them."""
     record = find_record(weights)
     return record.subjects if record else ()
 
 
-def refuse_seen_by_encoder(
-    record: EncoderRecord,
+def refuse_seen_by_weights(
+    record: WeightsRecord,
     judges: Sequence[str],
     what: str,
     *,
@@ -128,14 +150,14 @@ def refuse_seen_by_encoder(
     known_subjects: Collection[str],
     allow_other_archive: bool = False,
 ) -> None:
-    """Refuse to judge anything on subjects that the encoder learned from, labels or not.
+    """Refuse to judge anything on subjects that the weights depend on, labels or not.
 
     Args:
         judges: subjects whom nothing may have been learned from.
         what: they are, for the error, for instance "the test part of fold 0".
         archive_sha256: of the archive that holds them.
-        known_subjects: all subjects of that archive. An encoder of another archive passes where all whom it
-            saw have a name here, so that none of them can be a judge.
+        known_subjects: all subjects of that archive. Weights of another archive pass where all whom they saw
+            have a name here, so that none of them can be a judge.
         allow_other_archive: accept strangers on the user's word that they are other people.
 
     Raises:
@@ -144,38 +166,38 @@ def refuse_seen_by_encoder(
     seen = sorted(set(record.subjects) & set(judges))
     if seen:
         raise ClassifierError(
-            f"{record.path}: the encoder was pretrained on {len(seen)} of the {len(set(judges))} subjects of "
-            f"{what} ({name_some(seen)}); results on them would be too good. Pretrain it on the training "
-            "part alone: classifier pretrain --split --fold"
+            f"{record.path}: {record.noun} was trained on {len(seen)} of the {len(set(judges))} subjects of "
+            f"{what} ({name_some(seen)}); results on them would be too good. Train it on the training part of "
+            "this fold alone (--split, --fold)"
         )
     if record.archive_sha256 == archive_sha256 or allow_other_archive:
         return
     strangers = sorted(set(record.subjects) - set(known_subjects))
     if strangers:
         raise ClassifierError(
-            f"{record.path}: the encoder was pretrained on another archive (SHA-256 "
+            f"{record.path}: {record.noun} was trained on another archive (SHA-256 "
             f"{record.archive_sha256[:12]}), {len(strangers)} of whose subjects are not in this one "
-            f"({name_some(strangers)}), so it cannot be checked whether they are people of {what}; pretrain "
+            f"({name_some(strangers)}), so it cannot be checked whether they are people of {what}; train it "
             "on this archive's training part, or allow it explicitly if you know that they differ"
         )
 
 
-def check_encoder_for_fold(
+def check_weights_for_fold(
     weights: Path | None, archive: Archive, split: Split, fold: int, *, allow_other_archive: bool = False
-) -> EncoderRecord | None:
-    """Refuse an encoder that saw a validation or test subject of the fold, at any labeled fraction.
+) -> WeightsRecord | None:
+    """Refuse weights that saw a validation or test subject of the fold, at any labeled fraction.
 
     Returns:
-        The encoder's record, or None where `weights` is None or of another kind.
+        Their record, or None where `weights` is None or was not trained here.
 
     Raises:
-        ClassifierError: as `refuse_seen_by_encoder`.
+        ClassifierError: as `refuse_seen_by_weights`.
     """
     record = find_record(weights)
     if record is None:
         return None
     for part in ("test", "val"):
-        refuse_seen_by_encoder(
+        refuse_seen_by_weights(
             record,
             split.subjects(fold, part),  # at fraction 1: all who judge at any fraction
             f"the {part} part of fold {fold}",

@@ -44,7 +44,7 @@ from classifier.evaluation_files import (
     write_table,
 )
 from classifier.measures import class_measures
-from classifier.plots import plot_confusion, plot_curves, plot_rejection, plot_reliability
+from classifier.plots import plot_confusion, plot_reliability
 from classifier.rejection import (
     COVERAGES,
     DEFAULT_COVERAGE,
@@ -494,10 +494,4 @@ def _write_tables_and_plots(
     plot_reliability(
         probs, labels, run_dir / f"reliability-{part}.png", f"Reliability ({where})",
         before=scale_logits(scored.logits, 1.0),
-    )  # fmt: skip
-    plot_curves(curves, run_dir / f"curves-{part}.png", where)
-    rule = report["rejection"].get("chosen")
-    plot_rejection(
-        rejection, run_dir / f"rejection-{part}.png", f"Errors among what is decided ({where})",
-        None if rule is None else (rule["coverage"], rule["risk"]),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from extract.split import PARTS
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 PART_FILES = (
     "evaluation-{part}.html", "curves-{part}.csv", "subgroups-{part}.csv", "subjects-{part}.csv",
-    "confusion-{part}.png", "reliability-{part}.png", "curves-{part}.png", "rejection-{part}.png",
+    "confusion-{part}.png", "reliability-{part}.png", "curves-{part}.svg", "rejection-{part}.svg",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from classifier.config import ClassifierConfig
 from classifier.data import real_part
-from classifier.encoder_file import check_encoder_for_fold
+from classifier.encoder_file import check_weights_for_fold
 from classifier.errors import ClassifierError
 from classifier.evaluation import Evaluation, evaluate_part, evaluate_run
 from classifier.evaluation_files import METRICS, PREDICTIONS, remove_evaluations
@@ -52,7 +52,7 @@ def train_run(
     with open_archive(data) as archive:
         split = read_split(split_path, archive)
         split.subjects(fold, "train", fraction)  # refuses a wrong fold or fraction before anything is decoded
-        check_encoder_for_fold(config.weights, archive, split, fold)
+        check_weights_for_fold(config.weights, archive, split, fold)
         images = open_images(archive, progress)
         train = real_part(archive, images, split, fold, "train", fraction)
         if epochs is not None:

@@ -17,6 +17,7 @@ TOUCHING = np.ones((3, 3), bool)
 MAX_CANDIDATES = 6  # pieces that may be a lung, the largest ones
 MIN_SIDE_BY_SIDE = 0.3  # of the shorter lung's height that both have in common
 MAX_ABOVE_EACH_OTHER = 0.5  # of the narrower lung's width that both have in common
+OUTER = 0.12  # of the picture's width, left and right, in which no lung has its middle: air beside the body
 MAX_NECK = 0.4  # pixels in the neck's column over those in the fullest column on the lower side
 
 
@@ -92,14 +93,18 @@ class _Piece:
 def _clean_once(mask: np.ndarray, config: CleaningConfig) -> tuple[np.ndarray, int, int, bool]:
     """One pass: the mask, how many lungs, pieces dropped, whether a piece was parted."""
     labels, pieces = _pieces(_open_and_fill(mask, config.smooth))
-    lungs = _choose(pieces, mask.size, config)
+    lungs = _choose(pieces, mask.shape, config)
     was_joined = False
     if len(lungs) < 2:
-        joined = [piece for piece in pieces if piece.area >= config.min_area * mask.size][:1]
+        joined = [
+            piece
+            for piece in pieces
+            if piece.area >= config.min_area * mask.size and _is_inside(piece, mask.shape[1])
+        ][:1]
         parted = _part(labels == joined[0].label, joined[0]) if joined else None
         if parted is not None:
             again, parts = _pieces(_open_and_fill(parted, config.smooth))
-            chosen = _choose(parts, mask.size, config)
+            chosen = _choose(parts, mask.shape, config)
             if len(chosen) == 2:
                 labels, lungs, was_joined = again, chosen, True
     kept = np.isin(labels, [piece.label for piece in lungs]) if lungs else np.zeros_like(mask)
@@ -123,10 +128,13 @@ def _pieces(mask: np.ndarray) -> tuple[np.ndarray, list[_Piece]]:
     return labels, sorted(pieces, key=lambda piece: (-piece.area, piece.label))
 
 
-def _choose(pieces: list[_Piece], num_pixels: int, config: CleaningConfig) -> list[_Piece]:
+def _choose(pieces: list[_Piece], shape: tuple[int, ...], config: CleaningConfig) -> list[_Piece]:
     """The pair with the largest area; else the largest piece that may be a lung; else nothing."""
+    num_pixels = shape[0] * shape[1]
     low, high = config.min_area * num_pixels, config.max_area * num_pixels
-    candidates = [piece for piece in pieces if low <= piece.area <= high][:MAX_CANDIDATES]
+    candidates = [piece for piece in pieces if low <= piece.area <= high and _is_inside(piece, shape[1])][
+        :MAX_CANDIDATES
+    ]
     pairs = [
         (a, b)
         for a, b in combinations(candidates, 2)
@@ -136,6 +144,11 @@ def _choose(pieces: list[_Piece], num_pixels: int, config: CleaningConfig) -> li
         largest = max(pairs, key=lambda pair: pair[0].area + pair[1].area)
         return list(largest)
     return candidates[:1]
+
+
+def _is_inside(piece: _Piece, width: int) -> bool:
+    middle = (piece.box[1].start + piece.box[1].stop) / 2
+    return OUTER * width <= middle <= (1 - OUTER) * width
 
 
 def _are_side_by_side(a: _Piece, b: _Piece) -> bool:

@@ -32,6 +32,8 @@ from extract.atomic import write_text
 from extract.errors import ExtractError
 from extract.png import encode_png
 
+TEMPLATE = "evaluation.html.j2"
+FIGURE_FILES = ("curves", "rejection")  # also written alone, for papers and slides
 PICTURE_SIDE = 128  # pixels at most; larger pictures are made smaller
 NUM_MISTAKES, NUM_UNSURE = 16, 8
 MAX_OF_SUBJECT = 2  # pictures, so that one person does not fill a row
@@ -75,7 +77,11 @@ def write_evaluation_page(run_dir: Path, part: str, archive: Archive | None = No
     """
     run_dir = Path(run_dir)
     page = page_path(run_dir, part)
-    write_text(page, render(run_dir, part, archive))
+    context = _gather(run_dir, part, archive)
+    for name in FIGURE_FILES:
+        if name in context["figures"]:
+            write_text(run_dir / f"{name}-{part}.svg", context["figures"][name])
+    write_text(page, _environment().get_template(TEMPLATE).render(context))
     return page
 
 
@@ -87,6 +93,11 @@ def redraw_page(run_dir: Path, part: str, data: Path) -> Path:
 
 def render(run_dir: Path, part: str, archive: Archive | None = None) -> str:
     """The whole page as text; see `write_evaluation_page`."""
+    return _environment().get_template(TEMPLATE).render(_gather(Path(run_dir), part, archive))
+
+
+def _gather(run_dir: Path, part: str, archive: Archive | None) -> dict[str, Any]:
+    """Everything that the template shows."""
     report = read_metrics(run_dir).get(part)
     if report is None:
         raise ClassifierError(
@@ -104,7 +115,7 @@ def render(run_dir: Path, part: str, archive: Archive | None = None) -> str:
             f"{archive.path} is not the archive of this evaluation (its SHA-256 differs): give that one"
         )
     rule = read_decision(run_dir)
-    context = {
+    return {
         "run": run_dir.absolute().name,
         "part": part,
         "part_name": PART_NAMES.get(part, part),
@@ -124,7 +135,6 @@ def render(run_dir: Path, part: str, archive: Archive | None = None) -> str:
         "archive_name": "" if archive is None else archive.path.name,
         **_examples(run_dir, part, classes, archive),
     }
-    return _environment().get_template("evaluation.html.j2").render(context)
 
 
 def _environment() -> jinja2.Environment:

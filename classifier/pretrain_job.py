@@ -17,7 +17,7 @@ from classifier.encoder_file import ENCODER, RECORD, write_encoder
 from classifier.errors import ClassifierError
 from classifier.folder_lock import sole_user
 from classifier.models import choose_device
-from classifier.preprocess import fit_preprocessing
+from classifier.preprocess import Preprocessing, fit_preprocessing
 from classifier.pretrain_config import PretrainConfig
 from classifier.pretrain_plots import plot_pretraining, plot_reconstructions
 from classifier.pretrain_state import STATE, restore_state, write_state
@@ -74,54 +74,80 @@ def pretrain_run(
         ExtractError, SettingsError: if archive, split, fold or a setting cannot be used.
     """
     device = choose_device(config.device)
-    with open_archive(data) as archive, sole_user(outdir):
-        if overwrite:
-            _clear(outdir)
-        if (outdir / RECORD).exists():
-            raise ClassifierError(
-                f"{outdir} already holds a finished pretraining: name another --outdir, or give --overwrite"
-            )
-        split = read_split(split_path, archive) if split_path is not None else None
-        rows = _seen_rows(archive, split, fold)
-        is_held_out = _held_out(archive, split, rows, config)
-        made_with = config.decisive() | {
-            "archive_sha256": archive.sha256,
-            "split_sha256": split.sha256 if split else "",
-            "fold": fold if split else None,
-        }
+    with open_archive(data) as archive:
+        seen = _choose_images(archive, split_path, fold, config)
         channels = config.preprocessing.output_shape(archive.image_shape)[0]
         job = start_pretraining(config, channels, device)
-        if not restore_state(outdir, job, made_with):
-            write_text(outdir / OPTIONS, json.dumps(_options(data, config, made_with), indent=2) + "\n")
-        resumed_at = job.step
-        images = open_images(archive, progress)
-        train, held_out = ImageTable(images, rows[~is_held_out]), ImageTable(images, rows[is_held_out])
-        preprocessing = fit_preprocessing(train, config.preprocessing)
-        pretrain(
-            job, train, held_out, preprocessing, config, device,
-            save=lambda job: write_state(outdir, job, made_with), progress=progress,
-        )  # fmt: skip
-        history = pd.DataFrame(job.history)
-        write_text(outdir / HISTORY, history.to_csv(index=False))
-        plot_pretraining(history, config, outdir / HISTORY_PICTURE)
-        plot_reconstructions(job, held_out, preprocessing, config, outdir / RECONSTRUCTIONS)
-        subjects = {
-            "train": _names(archive.subjects[rows[~is_held_out]]),
-            "held_out": _names(archive.subjects[rows[is_held_out]]),
-        }
-        facts = _facts(job, archive, made_with, config, subjects, preprocessing.to_json())
-        write_encoder(outdir, job.model.encoder, facts)
-        (outdir / STATE).unlink(missing_ok=True)  # the record is there: nothing is left to go on with
+        with sole_user(outdir):
+            if overwrite:
+                _clear(outdir)
+            if (outdir / RECORD).exists():
+                raise ClassifierError(
+                    f"{outdir} already holds a finished pretraining: name another --outdir, or give "
+                    "--overwrite"
+                )
+            if not restore_state(outdir, job, seen.made_with):
+                options = {"data": data, "config": asdict(config), "made_with": seen.made_with}
+                write_text(outdir / OPTIONS, json.dumps(json_value(options), indent=2) + "\n")
+            resumed_at = job.step
+            images = open_images(archive, progress)
+            train, held_out = ImageTable(images, seen.train), ImageTable(images, seen.held_out)
+            preprocessing = fit_preprocessing(train, config.preprocessing)
+            pretrain(
+                job, train, held_out, preprocessing, config, device,
+                save=lambda job: write_state(outdir, job, seen.made_with), progress=progress,
+            )  # fmt: skip
+            history = pd.DataFrame(job.history)
+            write_text(outdir / HISTORY, history.to_csv(index=False))
+            plot_pretraining(history, config, outdir / HISTORY_PICTURE)
+            plot_reconstructions(job, held_out, preprocessing, config, outdir / RECONSTRUCTIONS)
+            write_encoder(outdir, job.model.encoder, _facts(job, seen, config, preprocessing))
+            (outdir / STATE).unlink(missing_ok=True)  # the record is there: nothing is left to go on with
     return PretrainSummary(
         encoder=outdir / ENCODER,
         num_images=len(train),
-        num_subjects=len(subjects["train"]),
+        num_subjects=len(seen.subjects["train"]),
         num_held_out_images=len(held_out),
-        num_held_out_subjects=len(subjects["held_out"]),
+        num_held_out_subjects=len(seen.subjects["held_out"]),
         resumed_at=resumed_at,
         seconds=job.seconds,
         measured=job.history[-1],
     )
+
+
+@dataclass(frozen=True)
+class _SeenImages:
+    """The images that a pretraining looks at, and what its result depends on."""
+
+    archive: Archive
+    train: np.ndarray  # (N,) rows to learn from
+    held_out: np.ndarray  # (M,) rows that the error is measured on
+    made_with: dict[str, Any]  # settings and hashes
+
+    @property
+    def subjects(self) -> dict[str, list[str]]:
+        """Sorted names by what their images are for."""
+        parts = {"train": self.train, "held_out": self.held_out}
+        return {part: sorted(set(self.archive.subjects[rows].tolist())) for part, rows in parts.items()}
+
+
+def _choose_images(
+    archive: Archive, split_path: Path | None, fold: int, config: PretrainConfig
+) -> _SeenImages:
+    split = read_split(split_path, archive) if split_path is not None else None
+    rows = _seen_rows(archive, split, fold)
+    links: list[tuple[str, ...]] = list(split.linked_subjects) if split else []
+    links += [tuple(archive.subjects[found].tolist()) for found in find_duplicates(archive, rows)]
+    num_parts = max(2, round(1 / config.hold_out))
+    part_of = deal_subjects(
+        archive.subjects[rows], num_parts, derive_seed(config.seed, "hold out"), links=links
+    )
+    made_with = config.decisive() | {
+        "archive_sha256": archive.sha256,
+        "split_sha256": split.sha256 if split else "",
+        "fold": fold if split else None,
+    }
+    return _SeenImages(archive, rows[part_of != 0], rows[part_of == 0], made_with)
 
 
 def _seen_rows(archive: Archive, split: Split | None, fold: int) -> np.ndarray:
@@ -142,41 +168,23 @@ def _seen_rows(archive: Archive, split: Split | None, fold: int) -> np.ndarray:
     return rows
 
 
-def _held_out(archive: Archive, split: Split | None, rows: np.ndarray, config: PretrainConfig) -> np.ndarray:
-    """(N,) bool of `rows`: images of the subjects that the error is measured on."""
-    links: list[tuple[str, ...]] = list(split.linked_subjects) if split else []
-    links += [tuple(archive.subjects[found].tolist()) for found in find_duplicates(archive, rows)]
-    num_parts = max(2, round(1 / config.hold_out))
-    subjects = archive.subjects[rows]
-    return deal_subjects(subjects, num_parts, derive_seed(config.seed, "hold out"), links=links) == 0
-
-
 def _facts(
-    job: Pretraining,
-    archive: Archive,
-    made_with: dict[str, Any],
-    config: PretrainConfig,
-    subjects: dict[str, list[str]],
-    preprocessing: dict[str, Any],
+    job: Pretraining, seen: _SeenImages, config: PretrainConfig, preprocessing: Preprocessing
 ) -> dict[str, Any]:
-    channels, height, width = config.preprocessing.output_shape(archive.image_shape)
+    size = preprocessing.input_size
     facts = {
-        "archive_sha256": archive.sha256,
-        "split_sha256": made_with["split_sha256"],
-        "fold": made_with["fold"],
-        "subjects": subjects,
-        "preprocessing": preprocessing,
-        "input": {"channels": channels, "height": height, "width": width},
-        "code_numbers": code_numbers((height, width), config.code_width),
+        "archive_sha256": seen.archive.sha256,
+        "split_sha256": seen.made_with["split_sha256"],
+        "fold": seen.made_with["fold"],
+        "subjects": seen.subjects,
+        "preprocessing": preprocessing.to_json(),
+        "input": {"channels": preprocessing.input_channels, "height": size[0], "width": size[1]},
+        "code_numbers": code_numbers(size, config.code_width),
         "measured": job.history[-1],
         "config": config.to_json(),
         "versions": {name: version(name) for name in RECORDED_VERSIONS},
     }
     return json_value(facts)
-
-
-def _options(data: Path, config: PretrainConfig, made_with: dict[str, Any]) -> dict[str, Any]:
-    return json_value({"data": str(data), "config": asdict(config), "made_with": made_with})
 
 
 def _clear(outdir: Path) -> None:
@@ -185,7 +193,3 @@ def _clear(outdir: Path) -> None:
         raise SettingsError(f"--overwrite replaces a pretraining; {outdir} holds a classifier run")
     for name in (RECORD, ENCODER, STATE, OPTIONS, HISTORY, HISTORY_PICTURE, RECONSTRUCTIONS):
         (outdir / name).unlink(missing_ok=True)
-
-
-def _names(subjects: np.ndarray) -> list[str]:
-    return sorted(set(map(str, subjects)))

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from classifier.data import ImageTable
 from classifier.denoising import add_noise
-from classifier.plots import BLUE, GRAY, ORANGE
-from classifier.plots import _save as save_figure
+from classifier.plots import BLUE, GRAY, ORANGE, save_figure
 from classifier.preprocess import Preprocessing
 from classifier.pretrain_config import PretrainConfig
 from classifier.pretraining import Pretraining, noise_generator

@@ -316,26 +316,33 @@ def _project_recipes() -> list[Recipe]:
     ]
 
 
-def _backbone_recipes() -> list[Recipe]:
+DENOISER_HEADS = {
+    "pneumonia-backbone": ("denoiser_se", "squeeze-and-excitation at three depths"),
+    "pneumonia-backbone-plain": ("denoiser_plain", "pooled last stage"),
+}
+
+
+def _denoiser_recipes() -> list[Recipe]:
+    """Encoder of a denoising autoencoder: two heads, two losses; all stages learn after the head."""
     return [
         _recipe(
-            f"pneumonia-backbone{suffix}",
-            f"encoder of a denoising autoencoder, at rest for a quarter of the steps; {head}",
+            f"{name}-focal" if loss == "focal" else name,
+            f"encoder that has learned to undo noise, {summary}, {loss.replace('_', ' ')} loss",
             CHEST,
             ClassifierConfig(
                 arch=arch,
-                frozen_share=0.25,
+                loss=loss,
+                steps=600,
                 lr=3e-3,
+                frozen_share=0.1,
                 preprocessing=replace(PRESETS["pneumonia-backbone"], size=64),
             ),
-            epochs=20,
+            epochs=None,
             start=ENCODER,
             label_column="type",
         )
-        for suffix, arch, head in (
-            ("", "denoiser_se", "squeeze-and-excitation at three depths"),
-            ("-plain", "denoiser_plain", "the last stage's mean"),
-        )
+        for name, (arch, summary) in DENOISER_HEADS.items()
+        for loss in ("cross_entropy", "focal")
     ]
 
 
@@ -372,7 +379,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         *_baseline_recipes(),
         *_project_recipes(),
-        *_backbone_recipes(),
+        *_denoiser_recipes(),
         *_convnet_recipes(),
         *_transfer_recipes(),
         *_vit_recipes(),

@@ -90,7 +90,9 @@ def choose_confidence(confidence: np.ndarray, is_wrong: np.ndarray, wanted: str,
             return Rejection(None, float(curve.risk[-1]), 1.0, note)
         place = int(fits[-1])
     if place == len(curve.coverage) - 1:
-        return Rejection(None, float(curve.risk[-1]), 1.0)
+        note = "too many validation images are equally sure to reject as many as wanted; nothing is rejected"
+        is_asked = wanted == "coverage" and target < 1 and len(is_wrong) >= MIN_KEPT
+        return Rejection(None, float(curve.risk[-1]), 1.0, note if is_asked else "")
     halfway = (curve.confidence[place] + curve.confidence[place + 1]) / 2
     return Rejection(float(halfway), float(curve.risk[place]), float(curve.coverage[place]))
 

@@ -18,7 +18,7 @@ from classifier.batches import TrainingBatches, ValidationBatches
 from classifier.calibration import fit_temperature
 from classifier.config import ClassifierConfig
 from classifier.data import LabeledImages
-from classifier.encoder_file import subjects_of_encoder
+from classifier.encoder_file import subjects_of_weights
 from classifier.errors import ClassifierError
 from classifier.looks import Looks, OnLook, StepBudget, no_reaction
 from classifier.losses import make_loss
@@ -78,7 +78,7 @@ def train_classifier(
         config,
         preprocessing,
         history=history,
-        train_subjects=sorted({*_named(train.subjects), *subjects_of_encoder(config.weights)}),
+        train_subjects=sorted({*_named(train.subjects), *subjects_of_weights(config.weights)}),
         val_subjects=_named(val.subjects),
         provenance=provenance,
         usual=measure_usual(train.images),

@@ -124,7 +124,8 @@ def starts_pretrained(config: ClassifierConfig) -> Callable[[str], bool]:
     """
     from classifier.models import OWN_NETWORKS
 
-    is_encoder = find_record(config.weights) is not None
+    record = find_record(config.weights)
+    is_encoder = record is not None and record.is_encoder
 
     def answer(arch: str) -> bool:
         arch = arch or config.arch

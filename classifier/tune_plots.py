@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from classifier.plots import BLUE, GRAY, ORANGE
-from classifier.plots import _save as save_figure
+from classifier.plots import BLUE, GRAY, ORANGE, save_figure
 
 WORDS = {"nll": "NLL", "auroc": "AUROC"}
 

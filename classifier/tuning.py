@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from classifier.backbone_heads import DENOISER_NETWORKS
 from classifier.config import SMALL_RESNET, ClassifierConfig
-from classifier.encoder_file import check_encoder_for_fold, find_record
+from classifier.encoder_file import check_weights_for_fold, find_record
 from classifier.errors import ClassifierError
 from classifier.folder_lock import sole_user
 from classifier.search_space import ALL, DECIDES, Range, SearchSpace, default_space, make_space
@@ -78,10 +78,10 @@ def tune_run(
     """
     _refuse_muddle(config, space)
     order = Order(data, split_path, fold, fraction, config, space, tune, outdir)
+    made_with = _made_with(order)
     with sole_user(outdir):
         if overwrite:
             _clear(outdir)
-        made_with = _made_with(order)
         inner = open_inner_data(order, progress)
         study = open_study(order)
         _refuse_other(study, made_with, outdir)
@@ -142,7 +142,7 @@ def complete_space(
     has_weights = config.weights is not None or config.pretrained
     if not has_weights:
         archs = (SMALL_RESNET, *DENOISER_NETWORKS)
-    elif find_record(config.weights) is not None:
+    elif (record := find_record(config.weights)) is not None and record.is_encoder:
         archs = (*DENOISER_NETWORKS, SMALL_RESNET)
     else:  # weights that fit one network
         archs = (config.arch,)
@@ -221,12 +221,11 @@ def _made_with(order: Order) -> dict[str, Any]:
     with open_archive(order.data) as archive:
         split = read_split(order.split_path, archive)
         split.subjects(order.fold, "train", order.fraction)
-        record = check_encoder_for_fold(order.config.weights, archive, split, order.fold)
+        check_weights_for_fold(order.config.weights, archive, split, order.fold)
         hashes = {"archive_sha256": archive.sha256, "split_sha256": split.sha256}
     weights = order.config.weights
     if weights is not None:
-        digest = record.content["weights_sha256"] if record else file_sha256(weights)
-        hashes["weights_sha256"] = digest
+        hashes["weights_sha256"] = file_sha256(weights)
     settings = settings_json(order.config)
     settings.pop("weights", None)  # known by its hash, wherever it lies
     return hashes | {

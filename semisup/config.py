@@ -26,7 +26,8 @@ from gan.config import TrainConfig
 from semisup.arms import ARMS
 
 # What the engine sets itself, run by run; everything else of the two packages' settings may stand in a study.
-CLASSIFIER_SET_HERE = frozenset({"seed", "threads", "calibrate", "preprocessing"})
+# `patience` would end one arm's training before another's.
+CLASSIFIER_SET_HERE = frozenset({"seed", "threads", "calibrate", "preprocessing", "patience"})
 # Settings of the first release, which always stand in a plan; later ones stand there where they are used.
 FIRST_CLASSIFIER_SETTINGS = frozenset({
     "arch", "pretrained", "steps", "batch_size", "lr", "weight_decay", "warmup", "augment", "mirror",
@@ -245,8 +246,16 @@ def _resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
     elif network is not None:
         network = folder / network
     gan = config.gan.model_copy(update={"network": network})
+    classifier = config.classifier
+    if classifier.weights is not None:
+        classifier = classifier.model_copy(update={"weights": folder / classifier.weights})
     return config.model_copy(
-        update={"data": folder / config.data, "split": folder / config.split, "gan": gan}
+        update={
+            "data": folder / config.data,
+            "split": folder / config.split,
+            "gan": gan,
+            "classifier": classifier,
+        }
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from extract.archive import Archive, open_archive
 from extract.errors import SettingsError
+from extract.file_hash import file_sha256
 from extract.seeds import derive_seed
 from extract.split import Split, read_split
 from semisup.arms import ARMS, Arm
@@ -249,6 +250,16 @@ def _run_job(
     pool: PoolJob | None,
     data: dict[str, Any],
 ) -> RunJob:
+    classifier = config.classifier.model_dump(mode="json")
+    if config.classifier.weights is not None:  # by what the file holds: it may be moved
+        try:
+            classifier["weights"] = file_sha256(config.classifier.weights)
+        except OSError as error:
+            raise SettingsError(
+                f"classifier.weights: expected a file of weights at {config.classifier.weights}, got "
+                f"{error.strerror or error}"
+            ) from error
+
     def settings_of(name: str, **more: Any) -> dict[str, Any]:
         # `supervised` at fraction 1 and `supervised_full` are the same training, and so are their seeds.
         return {
@@ -256,7 +267,7 @@ def _run_job(
             "fold": fold,
             "seed": seed,
             "fraction": fraction,
-            "classifier": config.classifier.model_dump(mode="json"),
+            "classifier": classifier,
             "calibrate": config.pseudo.calibrate,
             **data,
             **more,

@@ -14,6 +14,7 @@ import pandas as pd
 
 from classifier.calibration import fit_temperature
 from classifier.data import LabeledImages, real_part
+from classifier.encoder_file import check_weights_for_fold
 from classifier.evaluate import classification_metrics
 from classifier.models import choose_device
 from classifier.preparation import kept_settings
@@ -68,8 +69,10 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
     Raises:
         StudyError: if the data are not those of the plan.
         GanError: if the pool's generator saw a validation or test subject.
+        ClassifierError: if the encoder that the classifiers start from saw one.
     """
     with open_data(basis) as (archive, split):
+        check_weights_for_fold(basis.config.classifier_config(job.seed).weights, archive, split, job.fold)
         images = open_images(archive)
         part = partial(real_part, archive, images, split, job.fold)
         rows = split.rows(archive, job.fold, "test")

@@ -80,7 +80,7 @@ def test_the_encoders_file_fills_the_body_and_leaves_the_head(arch, weights):
 
 def test_an_encoder_of_gray_images_does_not_fit_colour(weights):
     with pytest.raises(
-        ClassifierError, match="expected the weights of denoiser_se, got .*conv1.weight of shape"
+        ClassifierError, match=r"expected the weights of denoiser_se, got .*conv1.weight of shape"
     ):
         build_model("denoiser_se", 3, 3, (16, 16), weights=weights)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from classifier.config import ClassifierConfig
-from classifier.encoder_file import check_encoder_for_fold, find_record, read_record, refuse_seen_by_encoder
+from classifier.encoder_file import check_weights_for_fold, find_record, read_record, refuse_seen_by_weights
 from classifier.errors import ClassifierError
 from classifier.job import evaluate_run, train_run
 from classifier.pretrain_config import PretrainConfig
@@ -44,7 +44,7 @@ def test_a_training_on_the_same_fold_takes_the_encoder_and_remembers_whom_it_saw
         split = read_split(toys[1], archive)
     whole_part = set(split.subjects(0, "train", 1.0))
     assert set(split.subjects(0, "train", 0.5)) < whole_part == set(classifier.train_subjects)
-    with pytest.raises(ClassifierError, match="was trained on .* of the subjects it would be evaluated on"):
+    with pytest.raises(ClassifierError, match=r"was trained on .* of the subjects it would be evaluated on"):
         evaluate_run(tmp_path / "run", *toys, "test", fold=1)  # whom the encoder alone has seen
 
 
@@ -54,9 +54,9 @@ def test_an_encoder_that_saw_a_judge_is_refused_and_the_subjects_are_named(toys,
         seen = sorted(set(split.subjects(0, "train")) & set(split.subjects(1, "test")))
         assert seen
         with pytest.raises(
-            ClassifierError, match="subjects of the test part of fold 1.*Pretrain it on"
+            ClassifierError, match=r"subjects of the test part of fold 1.*Train it on"
         ) as told:
-            check_encoder_for_fold(encoder, archive, split, 1)
+            check_weights_for_fold(encoder, archive, split, 1)
         assert all(name in str(told.value) for name in seen[:5])
     with pytest.raises(ClassifierError, match=f"pretrained on {len(seen)} of the .*{seen[0]}"):
         train_run(*toys, 1, 1.0, with_weights(encoder), tmp_path / "run")
@@ -68,7 +68,7 @@ def test_strangers_of_another_archive_pass_only_on_the_users_word(encoder):
     known = {*record.subjects, "judge"}
 
     def check(known_subjects, **more):
-        refuse_seen_by_encoder(
+        refuse_seen_by_weights(
             record, ["judge"], "the test part", archive_sha256="f" * 64, known_subjects=known_subjects, **more
         )
 

@@ -76,6 +76,14 @@ def test_a_third_large_piece_below_is_no_lung():
     assert np.array_equal(cleaned.mask, lungs())
 
 
+def test_air_beside_the_body_is_no_lung_and_no_partner_of_one():
+    air = np.zeros((SIZE, SIZE), bool)
+    air[10:50, 58:] = True
+    assert clean_mask(ellipse(SIZE, *LEFT) | air).num_lungs == 1
+    cleaned = clean_mask(lungs() | air)
+    assert np.array_equal(cleaned.mask, lungs())
+
+
 def test_lungs_that_touch_are_parted_by_a_cut_of_one_pixel():
     bridge = np.zeros((SIZE, SIZE), bool)
     bridge[24:30, 20:46] = True

@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from classifier.backbone_heads import DENOISER_NETWORKS
 from classifier.models import OWN_NETWORKS, build_model, check_arch
 from classifier.network import penultimate
-from classifier.recipes import PUBLISHED, RECIPES, find_recipe, from_chance, normalization_of, with_size
+from classifier.recipes import (
+    ENCODER,
+    PUBLISHED,
+    RECIPES,
+    find_recipe,
+    from_chance,
+    normalization_of,
+    with_size,
+)
 from classifier.run import load_classifier
 from classifier.stages import body_stages, head_parameters
 from classifier.training import train_classifier
@@ -72,6 +81,7 @@ def test_each_published_network_gets_the_normalisation_it_was_published_with(nam
 def test_recipes_of_our_own_networks_need_no_published_weights():
     for recipe in RECIPES.values():
         assert (recipe.start == PUBLISHED) != (recipe.config.arch in OWN_NETWORKS)
+        assert (recipe.start == ENCODER) == (recipe.config.arch in DENOISER_NETWORKS)
         check_arch(recipe.config.arch, pretrained=recipe.start == PUBLISHED)
 
 

@@ -61,7 +61,8 @@ def test_a_wanted_coverage_rejects_as_many_as_it_lets():
 def test_equal_confidences_are_kept_together_even_beyond_the_wanted_coverage():
     chosen = choose_confidence(np.array([0.9, 0.6, 0.6, 0.6, 0.5]), np.zeros(5, bool), "coverage", 0.4)
     assert chosen.coverage == pytest.approx(0.8)
-    assert choose_confidence(np.ones(5), np.zeros(5, bool), "coverage", 0.1).confidence is None
+    certain = choose_confidence(np.ones(20), np.zeros(20, bool), "coverage", 0.1)
+    assert certain.confidence is None and "equally sure" in certain.note
 
 
 def test_a_wanted_risk_keeps_as_many_as_it_can():

@@ -77,8 +77,8 @@ def metrics_of(run: Path) -> dict:
 def test_training_leaves_the_page_of_validation_and_the_decision_rule(folder):
     names = {path.name for path in (folder / "trained").iterdir()}
     assert {
-        "evaluation-val.html", "curves-val.csv", "subgroups-val.csv", "subjects-val.csv", "curves-val.png",
-        "rejection-val.png", "decision.json",
+        "evaluation-val.html", "curves-val.csv", "subgroups-val.csv", "subjects-val.csv", "curves-val.svg",
+        "rejection-val.svg", "decision.json",
     } <= names  # fmt: skip
     rule = read_decision(folder / "trained")
     assert (rule.wanted, rule.target) == ("coverage", 0.9) and set(rule.thresholds["youden"]) == set(CLASSES)
@@ -113,7 +113,7 @@ def test_thresholds_come_from_validation_even_where_the_test_part_is_opened_firs
         "choose_rule",
         lambda scored, *more: seen.append(scored) or choose(scored, *more),
     )
-    assert evaluate(folder, run).exit_code == 0
+    assert evaluate(folder, run, "--no-page").exit_code == 0
     with open_archive(folder / "toy.zip") as archive:
         split = read_split(folder / "toy.split.json", archive)
     assert {str(name) for scored in seen for name in scored.data.subjects} == set(split.subjects(0, "val"))
@@ -123,7 +123,7 @@ def test_thresholds_come_from_validation_even_where_the_test_part_is_opened_firs
 def test_the_test_part_leaves_the_rule_as_it_is(folder, run, monkeypatch):
     before = (run / "decision.json").read_bytes()
     monkeypatch.setattr(classifier.evaluation, "choose_rule", None)  # nothing may be chosen
-    assert evaluate(folder, run).exit_code == 0
+    assert evaluate(folder, run, "--no-page").exit_code == 0
     assert (run / "decision.json").read_bytes() == before
     rule, report = read_decision(run), metrics_of(run)["test"]
     for kind, by_class in rule.thresholds.items():
@@ -135,12 +135,12 @@ def test_the_test_part_leaves_the_rule_as_it_is(folder, run, monkeypatch):
 
 
 def test_another_risk_or_coverage_is_chosen_on_validation_and_kept(folder, run):
-    assert evaluate(folder, run, "--coverage", 0.5).exit_code == 0
+    assert evaluate(folder, run, "--no-page", "--coverage", 0.5).exit_code == 0
     half = read_decision(run)
     assert (half.wanted, half.target) == ("coverage", 0.5) and 0.5 <= half.coverage < 0.75
-    assert evaluate(folder, run).exit_code == 0
+    assert evaluate(folder, run, "--no-page").exit_code == 0
     assert read_decision(run) == half
-    result = evaluate(folder, run, "--risk", 0)
+    result = evaluate(folder, run, "--no-page", "--risk", 0)
     assert (
         result.exit_code == 0 and "no confidence brings the errors on validation down to 0 %" in result.output
     )
@@ -149,7 +149,7 @@ def test_another_risk_or_coverage_is_chosen_on_validation_and_kept(folder, run):
 
 def test_elsewhere_the_rule_is_used_and_never_chosen(folder, run):
     before = (run / "decision.json").read_bytes()
-    result = evaluate(folder, run, split="other")
+    result = evaluate(folder, run, "--no-page", split="other")
     assert result.exit_code == 0, result.output
     assert (run / "decision.json").read_bytes() == before
     result = evaluate(folder, run, "--coverage", 0.5, split="other")
@@ -194,7 +194,7 @@ def test_a_rule_of_other_weights_ends_the_evaluation(folder, run):
 
 
 def test_overwriting_a_run_removes_everything_that_was_measured_on_it(folder, run):
-    assert evaluate(folder, run).exit_code == 0
+    assert evaluate(folder, run, "--no-page").exit_code == 0
     result = invoke(
         "train", "--data", folder / "toy.zip", "--split", folder / "toy.split.json", "--steps", 1,
         "--batch", 16, "--outdir", run, "--overwrite",

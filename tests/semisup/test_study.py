@@ -325,3 +325,29 @@ def test_arms_share_their_supervised_model(write_study):
     places = [job.key for job in plan.jobs]
     assert all(places.index(need) < places.index(job.key) for job in plan.jobs for need in job.needs)
     assert len(set(places)) == len(places)
+
+
+def test_keys_name_published_weights_by_what_they_hold(write_study, tmp_path):
+    (tmp_path / "one.pth").write_bytes(b"weights")
+    (tmp_path / "two.pth").write_bytes(b"weights")
+    (tmp_path / "other.pth").write_bytes(b"other weights")
+
+    def keys(**classifier: object) -> list[str]:
+        settings = {"steps": 12, "batch_size": 16, **classifier}
+        return [job.key for job in make_plan(load_study(write_study(classifier=settings))).jobs]
+
+    assert keys(weights="one.pth") == keys(weights="two.pth") != keys(weights="other.pth")
+    with pytest.raises(SettingsError, match="expected a file of weights at .*missing.pth"):
+        keys(weights="missing.pth")
+
+
+def test_settings_at_their_defaults_leave_the_keys_of_earlier_plans(write_study):
+    """These were written by the release before there were such settings."""
+    plain, said = {"steps": 12, "batch_size": 16}, {"mixup": 0.0, "loss": "cross_entropy", "ema": None}
+    first = [job.key for job in make_plan(load_study(write_study(classifier=plain))).jobs]
+    assert first == [job.key for job in make_plan(load_study(write_study(classifier=plain | said))).jobs]
+    content = load_study(write_study(classifier=plain)).classifier.model_dump(mode="json")
+    assert set(content) == {
+        "arch", "pretrained", "steps", "batch_size", "lr", "weight_decay", "warmup", "augment", "mirror",
+        "label_smoothing", "balance_classes", "validate_every", "keep", "device",
+    }  # fmt: skip
