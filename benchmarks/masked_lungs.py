@@ -66,7 +66,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "machine": processor(),
         "versions": {name: version(name) for name in ("torch", "fastai", "numpy")},
-        "command": shlex.join(["python", "-m", "benchmarks.masked_lungs", *sys.argv[1:]]),
+        "command": _command(),
         "settings": {
             "arch": options.arch, "steps": options.steps, "size": options.size, "fold": options.fold,
             "seeds": options.seeds, "part": "val at fraction 1.0, nothing chosen on it",
@@ -75,6 +75,12 @@ def main() -> None:
         "results": [_compare(counts, arms, fraction) for fraction in fractions],
     }  # fmt: skip
     write_result(options.out, result)
+
+
+def _command() -> str:
+    """As it was given, without the folders of this machine."""
+    given = [Path(argument).name if "/" in argument else argument for argument in sys.argv[1:]]
+    return shlex.join(["python", "-m", "benchmarks.masked_lungs", *given])
 
 
 def _parse() -> argparse.Namespace:
