@@ -1,7 +1,7 @@
 """Compare classifiers on chest X-rays with those on the lungs alone, and on all but the lungs.
 
     python -m benchmarks.masked_lungs --data chest128.zip --split chest128.split.json --model runs/lungs \
-        --work /tmp/masked-lungs --out benchmarks/results/masked-lungs.json
+        --work masked-lungs --out benchmarks/results/masked-lungs.json
 
 The same classifier is trained on the same images of the same subjects for the same number of steps with the
 same seeds; only the masking differs. Every arm is measured on the whole validation part of the fold. Nothing
