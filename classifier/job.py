@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from classifier.config import ClassifierConfig
 from classifier.data import real_part
@@ -14,13 +16,15 @@ from classifier.evaluation import Evaluation, evaluate_part, evaluate_run
 from classifier.evaluation_files import METRICS, PREDICTIONS, remove_evaluations
 from classifier.plots import plot_history
 from classifier.preparation import kept_settings
+from classifier.resuming import STATE, KeptState
 from classifier.run import DESCRIPTION, Classifier, Provenance
 from classifier.training import train_classifier
-from extract.archive import open_archive
+from extract.archive import Archive, open_archive
 from extract.cache import open_images
 from extract.errors import SettingsError
+from extract.json_values import json_value
 from extract.progress import Progress, no_progress
-from extract.split import read_split
+from extract.split import Split, read_split
 
 __all__ = ["METRICS", "PREDICTIONS", "Evaluation", "evaluate_run", "steps_of_epochs", "train_run"]
 
@@ -62,6 +66,9 @@ def train_run(
         train = real_part(archive, images, split, fold, "train", fraction)
         if epochs is not None:
             config = steps_of_epochs(config, epochs, len(train))
+        kept = KeptState(run_dir / STATE, _made_with(config, archive, split, fold, fraction))
+        if overwrite:  # the state of the same training gives the same bits sooner; any other is replaced
+            kept.remove_another()
         classifier = train_classifier(
             train,
             real_part(archive, images, split, fold, "val", fraction),
@@ -71,13 +78,26 @@ def train_run(
                 archive.sha256, split.sha256, fold, fraction, kept_settings(archive.preparation)
             ),
             progress=progress,
+            kept=kept,
         )
         classifier.save(run_dir)
+        kept.path.unlink(missing_ok=True)
         remove_evaluations(run_dir)  # of the run that is overwritten
         title = f"{config.arch}, {config.steps} steps"
         plot_history(classifier.history, run_dir / "history.png", title, monitor=config.monitor)
         evaluation = evaluate_part(classifier, run_dir, archive, images, split, fold, "val", fraction)
     return classifier, evaluation
+
+
+def _made_with(
+    config: ClassifierConfig, archive: Archive, split: Split, fold: int, fraction: float
+) -> dict[str, Any]:
+    """What a training must share with the one whose state it goes on from."""
+    settings = json_value(asdict(config))
+    for name in ("device", "threads"):  # where it is computed may change
+        settings.pop(name)
+    data = {"archive": archive.sha256, "split": split.sha256, "fold": fold, "fraction": fraction}
+    return {**settings, **data, "torch": version("torch")}
 
 
 def steps_of_epochs(config: ClassifierConfig, epochs: float, num_images: int) -> ClassifierConfig:

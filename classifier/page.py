@@ -153,6 +153,7 @@ def _environment() -> jinja2.Environment:
         points=lambda value: "–" if value is None or value != value else f"{100 * value:+.1f}",
         bounds=_bounds,
         nb=_prose,
+        last_part=lambda path: path.replace("\\", "/").rsplit("/", 1)[-1],
         target=lambda value: f"{100 * value:.3g}\u00a0%",
     )
     return environment

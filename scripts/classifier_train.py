@@ -75,7 +75,11 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the run."
 )
-@click.option("--overwrite", is_flag=True, help="Replace the run that stands in --outdir.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the run, or the begun training of other settings, that stands in --outdir.",
+)
 @click.pass_context
 def train(
     ctx: click.Context,
