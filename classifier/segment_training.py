@@ -104,8 +104,7 @@ def train_segmenter(
         train, val: images and masks, each (N, 1, size, size) uint8; masks from 0 to 255.
         state_dir: folder where the state is kept at every look, and from which a killed training with the
             same settings and data goes on; None = keep nothing.
-        replace_state: begin anew where the state that is there belongs to other settings or data, or is
-            damaged.
+        replace_state: begin anew where the state that is there is damaged, or of other settings or data.
         data_sha256: what the state is to know the data by; empty = a hash of the arrays.
 
     Returns:

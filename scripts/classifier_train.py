@@ -47,7 +47,7 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Labeled fraction of the training subjects.",
         ),
-        click.option("--subjects", type=FILE, help="CSV of files and subjects.  [default: a folder's manifest.csv]"),
+        click.option("--subjects", type=FILE, help="CSV of files and subjects.  [default: manifest.csv]"),
         click.option("--subject-pattern", metavar="REGEX", help="Finds the subject in the path of a file."),
         click.option("--label-column", metavar="NAME", help="Column of classes.  [default: the folders]"),
         click.option("--recipe", "recipe_name", metavar="NAME", help="Settings by name, see `recipes`."),
