@@ -201,6 +201,7 @@ def evaluate_part(
         "openings": earlier.get("openings", 0) + 1,
         **measure(scored, classifier.classes, draws, rule, options.combine),
         "positive": positive,
+        "chosen_here": is_own,
         "temperature": classifier.temperature,
         "near_duplicates_linked": split.links_alike,
     }

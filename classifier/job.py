@@ -59,9 +59,7 @@ def train_run(
     with open_archive(data) as archive:
         split = read_split(split_path, archive)
         split.subjects(fold, "train", fraction)  # refuses a wrong fold or fraction before anything is decoded
-        check_weights_for_fold(
-            config.weights, archive, split, fold, allow_other_archive=allow_other_archive
-        )
+        check_weights_for_fold(config.weights, archive, split, fold, allow_other_archive=allow_other_archive)
         images = open_images(archive, progress)
         train = real_part(archive, images, split, fold, "train", fraction)
         if epochs is not None:

@@ -28,7 +28,6 @@ from classifier.trial import (
     settings_json,
     starts_pretrained,
 )
-from classifier.trial_workers import start_workers
 from classifier.tune_config import TuneConfig
 from classifier.tune_report import (
     INTERRUPTED,
@@ -45,6 +44,7 @@ from extract.file_hash import file_sha256
 from extract.preprocessing import PLAIN
 from extract.progress import Progress, no_progress
 from extract.split import read_split
+from extract.worker_pool import num_cores, start_workers
 
 if TYPE_CHECKING:
     import optuna
@@ -168,7 +168,8 @@ def _run_parallel(
     from concurrent.futures.process import BrokenProcessPool
 
     waiting = iter(to_do)
-    executor = start_workers(min(order.tune.jobs, len(to_do)))
+    num_workers = min(order.tune.jobs, len(to_do))
+    executor = start_workers(num_workers, max(1, num_cores() // num_workers))
     running: set[Future[None]] = set()
     try:
         while True:

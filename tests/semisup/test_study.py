@@ -340,7 +340,7 @@ def test_keys_name_published_weights_by_what_they_hold(write_study, tmp_path):
         return [job.key for job in make_plan(load_study(write_study(classifier=settings))).jobs]
 
     assert keys(weights="one.pth") == keys(weights="two.pth") != keys(weights="other.pth")
-    with pytest.raises(SettingsError, match="expected a file of weights at .*missing.pth"):
+    with pytest.raises(SettingsError, match=r"expected a file of weights at .*missing\.pth"):
         keys(weights="missing.pth")
 
 
