@@ -1,4 +1,4 @@
-"""The benchmark compares like with like: both ways give the same probabilities for the same files and weights."""
+"""The benchmark compares like with like: the same files and weights give the same probabilities both ways."""
 
 import json
 import subprocess
