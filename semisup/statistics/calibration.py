@@ -54,18 +54,19 @@ def calibration(runs: Sequence[Predictions], boot: SubjectBootstrap, num_bins: i
         drawn += single.mean(axis=0) / len(folds)
         noise += np.mean([np.abs(draws - gaps).sum(axis=1) for gaps, draws in found], axis=0) / len(folds)
         if len(found) > 1:
-            shared = (single - single.mean(axis=0)).var(axis=1).sum() / (len(found) - 1)
-            seed_variance += max(0.0, float(eces.var(ddof=1) - shared)) / len(found) / len(folds) ** 2
+            seed_variance += float(eces.var(ddof=1)) / len(found) / len(folds) ** 2
             seed_df += len(found) - 1
     df = max(1, len(boot.subjects) - len(np.unique(boot.stratum)))
     few = stdtrit(df, UPPER) / ndtri(UPPER)
     trainings = seed_variance * stdtrit(seed_df, UPPER) ** 2 if seed_df else 0.0
     below = few * np.quantile(noise, UPPER)
     above = few * (drawn.mean() - np.quantile(drawn, 1 - UPPER))
+    up = float(np.hypot(above, np.sqrt(trainings)))
     return Calibration(
         value,
         max(0.0, value - float(np.hypot(below, np.sqrt(trainings)))),
-        min(1.0, value + float(np.hypot(above, np.sqrt(trainings)))),
+        # On the log scale: a few trainings may all have missed the badly calibrated ones.
+        min(1.0, value * float(np.exp(up / value))) if value > 0 else min(1.0, up),
         float(noise.mean()),
     )
 
