@@ -67,8 +67,8 @@ def test_intervals_hold_their_level_over_many_kinds_of_studies(name):
     for measure in ("balanced_accuracy", "auroc", "nll"):
         # the rare class has three subjects a fold in "three folds": see the table for what is measured there
         assert found[measure] >= low - 0.01, measure
-    assert found["ece"] >= 0.92
-    assert found["naive"] < 0.8
+    assert found["ece"] >= low
+    assert found["naive"] < 0.88
 
 
 @pytest.mark.slow
