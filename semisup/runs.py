@@ -297,7 +297,7 @@ def _describe_round(done: Round[Classifier], data: RunData, models: _Models, bas
 
 def _describe_thresholds(selection: Selection | None) -> dict[str, Any]:
     """One threshold where it is the same for all classes, one a class in any case; None where none holds."""
-    if selection is None or selection.thresholds is None:
+    if selection is None:
         return {"threshold": None, "thresholds": None, "selection_note": ""}
     by_class = [float(value) if np.isfinite(value) else None for value in selection.thresholds]
     common = by_class[0] if len(set(by_class)) == 1 else None

@@ -33,7 +33,7 @@ class Selection:
     indices: np.ndarray  # (K,) int, rows of the unlabeled pool
     labels: np.ndarray  # (K,) int, predicted class
     confidence: np.ndarray  # (K,) float, probability of that class
-    thresholds: np.ndarray | None = None  # (C,) confidence to reach, by predicted class; inf = none qualified
+    thresholds: np.ndarray  # (C,) confidence to reach, by predicted class; inf = none qualified
     passed_over: str = OVER_CAP  # what became of those that reached it all the same
     soft_labels: np.ndarray | None = None  # (K, C), to train on in place of `labels`
     weights: np.ndarray | None = None  # (K,) in [0, 1], relative; None = all alike

@@ -131,7 +131,7 @@ def test_the_random_control_draws_every_image_equally_often():
 
 
 def test_a_random_control_for_another_pool_is_refused():
-    like = Selection(np.array([0]), np.array([1]), np.array([0.9]))
+    like = Selection(np.array([0]), np.array([1]), np.array([0.9]), np.zeros(2))
     with pytest.raises(ValueError, match="expected at least 1 predictions of class 1, got 0"):
         select_at_random(two_classes(0.9), like, 0)
 
