@@ -92,8 +92,6 @@ def train_segment_run(
         progress=progress,
     )
     parts = split_pairs(pairs, config.val_share, config.test_share, config.seed)
-    if overwrite:
-        (run_dir / STATE).unlink(missing_ok=True)
     run_dir.mkdir(parents=True, exist_ok=True)
     arrays = {part: (pairs.images[rows], pairs.masks[rows]) for part, rows in parts.items()}
     segmenter, rows = train_segmenter(
@@ -101,6 +99,7 @@ def train_segment_run(
         arrays["val"],
         config,
         state_dir=run_dir,
+        replace_state=overwrite,
         data_sha256=pairs.sha256,
         progress=progress,
     )

@@ -94,6 +94,7 @@ def train_segmenter(
     config: SegmentConfig,
     *,
     state_dir: Path | None = None,
+    replace_state: bool = False,
     data_sha256: str = "",
     progress: Progress = no_progress,
 ) -> tuple[Segmenter, list[dict[str, float]]]:
@@ -103,6 +104,7 @@ def train_segmenter(
         train, val: images and masks, each (N, 1, size, size) uint8; masks from 0 to 255.
         state_dir: folder where the state is kept at every look, and from which a killed training with the
             same settings and data goes on; None = keep nothing.
+        replace_state: begin anew where the state that is there is damaged, or of other settings or data.
         data_sha256: what the state is to know the data by; empty = a hash of the arrays.
 
     Returns:
@@ -121,8 +123,13 @@ def train_segmenter(
         run = _start(config, device)
         state_path = None if state_dir is None else Path(state_dir) / STATE
         if state_path is not None and state_path.exists():
-            _restore(run, state_path, identity)
-            progress(run.step, config.steps, f"going on after step {run.step}")
+            try:
+                _restore(run, state_path, identity)
+                progress(run.step, config.steps, f"going on after step {run.step}")
+            except ClassifierError:
+                if not replace_state:
+                    raise
+                run = _start(config, device)
         _fit(run, train, val, preprocessing, config, device, state_path, identity, progress)
         run.model.load_state_dict(run.best)
     return Segmenter(run.model, config, preprocessing), run.rows

@@ -89,6 +89,10 @@ def test_a_state_of_other_settings_or_data_is_not_gone_on_with(data, tmp_path):
     with pytest.raises(ClassifierError, match="other settings or other data"):
         train_segmenter(arrays(range(40, 48)), data[1], TINY, state_dir=tmp_path)
     train_segmenter(*data, dataclasses.replace(TINY, threads=None), state_dir=tmp_path)  # may change
+    anew, _ = train_segmenter(
+        *data, dataclasses.replace(TINY, lr=1e-3), state_dir=tmp_path, replace_state=True
+    )
+    assert same(anew, train_segmenter(*data, dataclasses.replace(TINY, lr=1e-3))[0])
 
 
 def test_a_damaged_state_is_named(data, tmp_path):
