@@ -176,7 +176,7 @@ def correlated_duplicates(
 def off_manifold(features: np.ndarray, train_features: np.ndarray, num_neighbours: int = 3) -> Gate:
     """Turn away images that lie in no ball around a real training image that reaches to its k-th neighbour.
 
-    Such an image is unlike anything that the labels speak about. The training images themselves all lie inside;
+    Such an image is unlike anything that the labels speak about. The training images themselves lie inside;
     of fresh real images some do not, so look at the share among the validation images before blaming the
     generator.
 
