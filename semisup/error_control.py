@@ -28,7 +28,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from semisup.select import Selection, check_probs, select_reaching
 
@@ -71,7 +71,7 @@ def upper_bound(num_wrong: float, num: float, delta: float) -> float:
     """
     if num <= 0 or num_wrong >= num:
         return 1.0
-    return float(beta.ppf(1 - delta, num_wrong + 1, num - num_wrong))
+    return float(betaincinv(num_wrong + 1, num - num_wrong, 1 - delta))
 
 
 def fewest_subjects(epsilon: float, delta: float) -> int:
