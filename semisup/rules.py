@@ -106,6 +106,7 @@ def _error_controlled(pseudo: ErrorControlledRule, facts: RunFacts, seen: Eviden
         pseudo.delta,
         by_class=pseudo.by_class,
         max_per_class=pseudo.max_per_class,
+        classes=facts.classes,
     )
 
 

@@ -65,6 +65,11 @@ def test_a_study_file_names_a_rule_and_its_parameters(write_study, settings, exp
     assert chosen.thresholds.tolist() == expected.thresholds.tolist()
 
 
+def test_notes_of_thresholds_by_class_name_the_classes(write_study):
+    note = chosen_by(write_study, rule="error_controlled", epsilon=0.2, by_class=True).note
+    assert note.startswith("bar: threshold") and "; disc: threshold" in note
+
+
 def test_the_curriculum_knows_its_round(write_study):
     sizes = [len(chosen_by(write_study, k, rule="curriculum")) for k in (1, 2, 3, 5, 6)]
     assert sizes == [16, 32, 48, 80, 80]
