@@ -297,7 +297,7 @@ def test_the_promise_holds_where_errors_grow_as_confidence_falls(num_subjects):
         found = control_error(*seen, epsilon, 0.05).threshold
         chose += np.isfinite(found)
         broken += np.isfinite(found) and truth[found] > epsilon
-    assert broken / trials <= limit(trials) and chose > trials / 10
+    assert broken / trials <= limit(trials) and chose > trials / 20
 
 
 def vote_error(confidence, wrong, subjects, threshold):
