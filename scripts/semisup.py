@@ -7,6 +7,7 @@ import click
 
 from extract.errors import SynthlabelError
 from scripts.progress import progress_bar
+from scripts.semisup_audit import audit
 from scripts.semisup_query import query
 
 STUDY = click.option(
@@ -29,6 +30,7 @@ def commands() -> None:
 
 
 commands.add_command(query)
+commands.add_command(audit)
 
 
 @commands.command()

@@ -24,7 +24,9 @@ NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--csv", "csv_path", type=NEW_FILE, metavar="FILE", help="Write the answer as CSV.")
 @click.option("--json", "json_path", type=NEW_FILE, metavar="FILE", help="Write the answer as JSON.")
 @click.option("--overwrite", is_flag=True, help="Replace these files.")
-@click.option("--rows", type=click.IntRange(min=1), default=40, show_default=True, help="Shown on the screen.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=40, show_default=True, help="Shown on the screen."
+)
 @click.option(
     "--max-rows", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Of the answer."
 )
@@ -58,11 +60,15 @@ def query(
 
     if schema:
         if sql or csv_path or json_path:
-            raise SettingsError("--schema prints the tables and nothing else; leave out the query and the files")
+            raise SettingsError(
+                "--schema prints the tables and nothing else; leave out the query and the files"
+            )
         _print_schema(study)
         return
     if sql is None:
-        raise SettingsError('expected a query such as "SELECT * FROM runs", got none; --schema prints the tables')
+        raise SettingsError(
+            'expected a query such as "SELECT * FROM runs", got none; --schema prints the tables'
+        )
     for path in (csv_path, json_path):
         if path:
             refuse_existing(path, overwrite)
@@ -94,7 +100,9 @@ def _print_schema(study: Path) -> None:
 
 def _print_table(table: pa.Table, max_rows: int) -> None:
     names = table.column_names
-    shown = [list(row) for row in zip(*(c.to_pylist() for c in table.slice(0, max_rows).columns), strict=True)]
+    shown = [
+        list(row) for row in zip(*(c.to_pylist() for c in table.slice(0, max_rows).columns), strict=True)
+    ]
     cells = [[_cell(value) for value in row] for row in shown]
     is_number = [all(isinstance(row[k], int | float | None) for row in shown) for k in range(len(names))]
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]

@@ -193,7 +193,9 @@ def _sql_sentence(content: dict[str, Any], sql: str) -> str:
     if subject == "Table":
         return f"{place}: there is no table {name!r}; there are {', '.join(TABLE_MEANINGS)} (see --schema)"
     first, *rest = str(content["message"]).splitlines()
-    hint = next((line.strip() for line in rest if line.startswith(("Did you mean", "Candidate bindings"))), "")
+    hint = next(
+        (line.strip() for line in rest if line.startswith(("Did you mean", "Candidate bindings"))), ""
+    )
     if subject == "COLUMN_NOT_FOUND" and name:
         close = get_close_matches(name, all_columns(), n=1)
         hint = f"did you mean {close[0]!r}?" if close else "--schema lists the columns"

@@ -94,9 +94,10 @@ def _views(classes: Sequence[str], ledger: pa.Schema) -> dict[str, str]:
     probs = [f"p_{k}" for k in range(len(classes))]
     chosen = f"list_position([{', '.join(probs)}], {_greatest(probs)}) - 1"
     own = ", ".join(
-        {"seed": "seed AS image_seed", "predicted": f"predicted, {names}[predicted + 1] AS predicted_class"}.get(
-            name, f'"{name}"'
-        )
+        {
+            "seed": "seed AS image_seed",
+            "predicted": f"predicted, {names}[predicted + 1] AS predicted_class",
+        }.get(name, f'"{name}"')
         for name in ledger.names
         if name not in RUN_FIELDS
     )
