@@ -95,7 +95,10 @@ def export(
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the result of another export.")
 def import_(study: Path, sheets: tuple[Path, ...], overwrite: bool) -> None:
-    """Read the filled-in LABELS (labels.csv), one a reader, and say how wrong the pseudo-labels of STUDY are."""
+    """Say how wrong the pseudo-labels of STUDY are, from filled-in LABELS (labels.csv), one a reader.
+
+    Writes audit.json into the study. A sheet may be unfinished; the same command reads it again later.
+    """
     from semisup.audit import import_audit
 
     summary = import_audit(study, sheets, overwrite=overwrite)
@@ -103,11 +106,11 @@ def import_(study: Path, sheets: tuple[Path, ...], overwrite: bool) -> None:
         _print_reader(reader, summary)
     for pair in summary.result.agreements:
         kappa = "undefined" if pair.kappa != pair.kappa else f"{pair.kappa:.2f}"
+        both = " and ".join(pair.readers)
         click.echo(
-            f"{pair.readers[0]} and {pair.readers[1]} agree on {100 * pair.agreement:.0f} % of {pair.num_pictures} "
-            f"pictures, kappa {kappa}"
+            f"{both} agree on {100 * pair.agreement:.0f} % of {pair.num_pictures} pictures, kappa {kappa}"
             if pair.num_pictures
-            else f"{pair.readers[0]} and {pair.readers[1]} have no picture in common"
+            else f"{both} have no picture in common"
         )
     if summary.num_exports > 1:
         click.echo(f"(this study has {summary.num_exports} exports; this is {summary.export})")
@@ -127,6 +130,6 @@ def _print_reader(reader: ReaderResult, summary: AuditSummary) -> None:
     click.echo(f"  with unsure as wrong {describe_estimate(reader.error_if_unsure_wrong)}")
     for name, estimate in zip(summary.sample.classes, reader.by_class, strict=True):
         click.echo(f"  taken for {name}: {describe_estimate(estimate)}")
-    edges = ["0", *(f"{edge:.3f}" for edge in summary.band_edges), "1"]
+    edges = ["0", *(f"{edge:.5g}" for edge in summary.band_edges), "1"]
     for k, estimate in enumerate(reader.by_band):
         click.echo(f"  confidence {edges[k]} to {edges[k + 1]}: {describe_estimate(estimate)}")

@@ -52,8 +52,8 @@ def query(
 ) -> None:
     """Answer one SELECT about all rounds of the study in folder STUDY; nothing is ever written to it.
 
-    For instance: synthlabel semisup query study "SELECT arm, round_index, decision, count(*) FROM ledger GROUP
-    BY ALL ORDER BY ALL"
+    For instance: synthlabel semisup query study "SELECT arm, round_index, decision, count(*) FROM ledger
+    GROUP BY ALL ORDER BY ALL"
     """
     from semisup.query import QueryLimits, query_table
     from semisup.query_files import write_csv, write_json_rows

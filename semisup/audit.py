@@ -81,8 +81,8 @@ def _key_of(keys: list[dict[str, Any]], sheets: Sequence[Path], study_dir: Path)
         found.append(key)
     if len({key["export"] for key in found}) > 1:
         raise StudyError(
-            f"expected the sheets of one export, got {' and '.join(key['export'] for key in found)}; import them "
-            "one after the other"
+            f"expected the sheets of one export, got {' and '.join(key['export'] for key in found)}; import "
+            "them one after the other"
         )
     return found[0]
 

@@ -1,7 +1,7 @@
 """A blinded sample of pseudo-labeled images for an expert: a folder to hand out, and a key that stays here.
 
-Nothing in the folder tells what a picture was taken for: names are random codes, the order is theirs, the PNGs
-are written anew from the pixels, all times are the same, and the key lies in the study.
+Nothing in the folder tells what a picture was taken for: names are random codes, the order is theirs, the
+PNGs are written anew from the pixels, all times are the same, and the key lies in the study.
 """
 
 import hashlib
@@ -95,7 +95,8 @@ def export_audit(
         hashes = _write_pictures(folder, code_of, study_dir, study, enlarge, progress)
         key = _key_content(study, population, draw, code_of, hashes, seed, arms, fractions, rounds)
         classes = key["classes"]
-        write_sheet(folder / SHEET, sheet_text({c: ("", "", "") for c in codes}, ";" if semicolons else ","))
+        empty = dict.fromkeys(codes, ("", "", ""))
+        write_sheet(folder / SHEET, sheet_text(empty, ";" if semicolons else ","))
         (folder / CLASSES_TXT).write_text(classes_text(classes), encoding="utf-8")
         text = readme_text(classes, len(codes), key["export"], has_enlarged=enlarge > 1)
         (folder / README).write_text(text, encoding="utf-8")
@@ -136,7 +137,8 @@ def _check_dest(dest: Path, study_dir: Path, overwrite: bool) -> None:
     filled = num_filled(sheet)
     if filled:
         raise StudyError(
-            f"{sheet}: has been filled in ({filled} rows) and is left alone; choose another --dest, or move it away"
+            f"{sheet}: has been filled in ({filled} rows) and is left alone; choose another --dest, or "
+            "move it away"
         )
     if not overwrite:
         raise StudyError(
@@ -180,8 +182,8 @@ def _archive(shelf: Shelf, sha256: str) -> Archive:
     archive = shelf.find(sha256)
     if archive is None:
         raise StudyError(
-            f"expected the archive {sha256[:12]}... that the ledger names, at the study's data or in pools/, got "
-            f"none; {shelf.data_problem or 'put it back'}"
+            f"expected the archive {sha256[:12]}... that the ledger names, at the study's data or in "
+            f"pools/, got none; {shelf.data_problem or 'put it back'}"
         )
     return archive
 

@@ -1,4 +1,4 @@
-"""The key of an export: which pseudo-labels stand behind which codes. It stays in the study, sealed by its hash."""
+"""The key of an export: which pseudo-labels stand behind which codes. Stays in the study, sealed by a hash."""
 
 import hashlib
 import json
@@ -42,8 +42,8 @@ def read_keys(study_dir: Path) -> list[dict[str, Any]]:
         content = read_json(path)
         if content.get("format") != KEY_FORMAT or content.get("seal") != seal_of(content):
             raise StudyError(
-                f"{path}: expected the key of an audit as it was written, got one that was changed; restore it, "
-                "or remove it and export anew"
+                f"{path}: expected the key of an audit as it was written, got one that was changed; restore "
+                "it, or remove it and export anew"
             )
         keys.append(content)
     return keys

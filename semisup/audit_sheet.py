@@ -18,7 +18,7 @@ NONE_WORDS = ("none", "ninguna")
 
 
 def label_words(classes: Sequence[str]) -> dict[str, int]:
-    """What may stand in the column `label`, in small letters: class names, their numbers from 1, and "none"."""
+    """What may stand in the column `label`, in small letters: classes, their numbers from 1, and "none"."""
     words = dict.fromkeys((*NONE_WORDS, none_word(classes)), NONE_OF_THESE)
     if has_numbers(classes):
         words |= {str(number + 1): number for number in range(len(classes))}
@@ -111,7 +111,7 @@ def record_answer(
         raise SettingsError(f"code: expected one of the export's, got {code!r}")
     if label and label.casefold() not in words:
         raise SettingsError(f"label: expected one of {', '.join(sample.classes)}, none, got {label!r}")
-    answers = {code: ("", "", "") for code in sample.pictures}
+    answers = dict.fromkeys(sample.pictures, ("", "", ""))
     if path.exists():
         answers |= {code: (label, unsure, comment) for _, code, label, unsure, comment in _read_rows(path)}
     number = words[label.casefold()] if label else None
@@ -136,8 +136,8 @@ def _read_rows(path: Path) -> list[tuple[int, str, str, str, str]]:
     missing = [name for name in ("code", "label") if name not in columns]
     if missing:
         raise StudyError(
-            f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(map(str, frame.columns))}; send "
-            "the sheet with its first line as it was"
+            f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(map(str, frame.columns))}; "
+            "send the sheet with its first line as it was"
         )
     cells = [frame[columns[name]].tolist() if name in columns else [""] * len(frame) for name in COLUMNS]
     return [

@@ -1,12 +1,13 @@
 """How wrong pseudo-labels are, from the part of them that an expert has looked at: pure functions of counts.
 
-Strata are sampled with different probabilities, so the error of the whole is a weighted sum of binomial shares.
-Its interval is exact Clopper-Pearson where every pseudo-label had the same chance to be drawn, and else the
-Chernoff bound over all ways in which the errors might lie in the strata: an interval that holds for any sizes and
-counts, also where no error at all was found, as the usual normal one does not.
+Strata are sampled with different probabilities, so the error of the whole is a weighted sum of binomial
+shares. Its interval is exact Clopper-Pearson where every pseudo-label had the same chance to be drawn, and
+else the Chernoff bound over all ways in which the errors might lie in the strata: an interval that holds for
+any sizes and counts, also where no error at all was found, as the usual normal one does not.
 
-Source: Clopper and Pearson 1934, Biometrika 26(4); tail bounds after Hoeffding 1963, "Probability inequalities for
-sums of bounded random variables", whose Section 6 covers sampling without replacement; Cohen 1960 for kappa.
+Source: Clopper and Pearson 1934, Biometrika 26(4); tail bounds after Hoeffding 1963, "Probability
+inequalities for sums of bounded random variables", whose Section 6 covers sampling without replacement;
+Cohen 1960, "A coefficient of agreement for nominal scales", for kappa.
 """
 
 import math
@@ -35,7 +36,7 @@ class Stratum:
 
 @dataclass(frozen=True)
 class AuditSample:
-    """What was drawn for the experts; a picture stands for every drawn pseudo-label that it got in some round."""
+    """What was drawn for the experts; a picture stands for every drawn pseudo-label that it ever got."""
 
     classes: tuple[str, ...]
     strata: tuple[Stratum, ...]
@@ -238,8 +239,9 @@ def chernoff_upper(errors: np.ndarray, num_read: np.ndarray, weights: np.ndarray
         Pr(estimate <= t) <= exp(L t) prod (1 - p_h (1 - exp(-L a_h)))^num_read_h.
 
     P is refuted where some L makes the right side smaller than `tail` whatever p is. For one L the largest P
-    that is left is a concave problem whose p follow from one multiplier, found by bisection; the smallest over
-    many L is the limit, and valid with any of them. For one stratum without errors it is Clopper-Pearson's.
+    that is left is a concave problem whose p follow from one multiplier, found by bisection; the smallest
+    over many L is the limit, and valid with any of them. For one stratum without errors it is exactly
+    Clopper-Pearson's.
 
     Args:
         errors, num_read: (H,) int, num_read >= 1.

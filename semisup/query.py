@@ -133,17 +133,17 @@ class _Worker:
         batches: list[pa.RecordBatch] = []
         num_rows = 0
         schema = None
-        with suppress(pa.ArrowInvalid, OSError):  # a stream that is cut off; the exit code says why
-            with pa.ipc.open_stream(self._process.stdout) as stream:
-                schema = stream.schema
-                for batch in stream:
-                    batches.append(batch)
-                    num_rows += len(batch)
-                    if num_rows > limits.max_rows:
-                        raise StudyError(
-                            f"the answer has more than {limits.max_rows:,} rows; aggregate, add LIMIT, or allow "
-                            "more (--max-rows)"
-                        )
+        # A stream may be cut off; the exit code says why.
+        with suppress(pa.ArrowInvalid, OSError), pa.ipc.open_stream(self._process.stdout) as stream:
+            schema = stream.schema
+            for batch in stream:
+                batches.append(batch)
+                num_rows += len(batch)
+                if num_rows > limits.max_rows:
+                    raise StudyError(
+                        f"the answer has more than {limits.max_rows:,} rows; aggregate, add LIMIT, or allow "
+                        "more (--max-rows)"
+                    )
         assert self._process.stderr is not None
         said = self._process.stderr.read()
         code = self._process.wait()
@@ -171,8 +171,8 @@ def _refusal(said: bytes, code: int, sql: str, limits: QueryLimits) -> Exception
         content, kind = {}, "memory" if code < 0 or "Memory" in "".join(lines[-3:]) else "crash"
     if kind == "memory":
         return StudyError(
-            f"the query was stopped because it took more than {limits.memory_mb:,} MB; ask for fewer columns or "
-            "rows, or allow more (--memory)"
+            f"the query was stopped because it took more than {limits.memory_mb:,} MB; ask for fewer columns "
+            "or rows, or allow more (--memory)"
         )
     if kind == "study":
         return StudyError(content["message"])

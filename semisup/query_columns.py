@@ -3,7 +3,7 @@
 import re
 
 TABLE_MEANINGS = {
-    "ledger": "one row a pool image and round of a finished run: what the teacher said, and what became of it",
+    "ledger": "one row a pool image and round of a finished run: what the teacher said, what became of it",
     "predictions": "one row an image of the test part and finished run, by the kept model",
     "runs": "one row a run: its settings, its numbers, or why it failed",
     "rounds": "one row a round of a finished run; round 0 is the model without pseudo-labels",

@@ -1,7 +1,7 @@
 """A study folder as tables: what `query` may see, as Arrow relations that are read when they are asked for.
 
-The large ones (ledger, predictions) stay in their Parquet files: an Arrow dataset joins a run's key, arm, fold,
-seed and fraction to the rows of its file, and reads the columns that a query names.
+The large ones (ledger, predictions) stay in their Parquet files: an Arrow dataset joins a run's key, arm,
+fold, seed and fraction to the rows of its file, and reads the columns that a query names.
 """
 
 import json

@@ -1,8 +1,8 @@
 """The process that answers one query: a locked engine with limits, which ends with its answer.
 
-A process of its own because no engine stops everything from inside: one call such as `repeat('x', 4000000000)`
-heeds neither the engine's memory limit nor an interruption. What goes too far here is ended by the system or by
-`semisup.query`, and takes nothing with it.
+A process of its own because no engine stops everything from inside: one call such as
+`repeat('x', 4000000000)` heeds neither the engine's memory limit nor an interruption. What goes too far here
+is ended by the system or by `semisup.query`, and takes nothing with it.
 
 It reads its task from the standard input (JSON), writes the answer to the standard output (an Arrow stream),
 and a refusal to the standard error (JSON). Started as `python -m semisup.query_worker`.

@@ -101,18 +101,18 @@ def require_audit(verdict: Verdict, max_error: float | None, bound: float | None
     """
     if bound is None:
         reason = (
-            "the plan requires that an expert reads a sample of its pseudo-labels first (`semisup audit export`), "
-            "and this audit is still to come"
+            "the plan requires that an expert reads a sample of its pseudo-labels first "
+            "(`semisup audit export`), and this audit is still to come"
         )
     elif num_unread:
         reason = (
-            f"the audit by an expert, which the plan requires, did not draw from {_count(num_unread, 'run')} of "
-            "the arm; export and read anew"
+            f"the audit by an expert, which the plan requires, did not draw from {_count(num_unread, 'run')} "
+            "of the arm; export and read anew"
         )
     elif max_error is not None and bound > max_error:
         reason = (
-            f"the audit by an expert can only say that at most {percent(bound)} of the pseudo-labels are wrong, and "
-            f"the plan allows {percent(max_error)}"
+            f"the audit by an expert can only say that at most {percent(bound)} of the pseudo-labels are "
+            f"wrong, and the plan allows {percent(max_error)}"
         )
     else:
         return verdict
@@ -127,8 +127,8 @@ def require_audit(verdict: Verdict, max_error: float | None, bound: float | None
 def describe_audit_bound(bound: float, num_read: int) -> str:
     """What the audit says about the primary arm."""
     return (
-        f"An expert who did not know what they had been taken for read {_count(num_read, 'pseudo-label')} of this "
-        f"arm: at most {percent(bound)} of all are wrong (upper 95 % limit, unsure ones counted as wrong)."
+        f"An expert who did not know what they had been taken for read {_count(num_read, 'pseudo-label')} of "
+        f"this arm: at most {percent(bound)} of all are wrong (upper 95 % limit, unsure counted as wrong)."
     )
 
 
