@@ -1,4 +1,4 @@
-"""The key of an export: which pseudo-labels stand behind which codes. Stays in the study, sealed by a hash."""
+"""The key of an export: which pseudo-labels stand behind which codes. In the study, sealed by a hash."""
 
 import hashlib
 import json

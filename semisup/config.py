@@ -156,7 +156,7 @@ class StudyConfig(Section):
     gan: GanSection = GanSection()
     pool: PoolConfig = PoolConfig()
     pseudo: PseudoConfig = PseudoConfig()
-    audit: AuditConfig | None = None
+    audit: AuditConfig = AuditConfig()
     threads: int = Field(default=1, ge=1)  # of torch in a run; part of the plan, for it moves last digits
     gan_threads: int | None = Field(default=None, ge=1)  # in a generator's training; none = as many
 
@@ -182,7 +182,7 @@ class StudyConfig(Section):
         if self.primary.fraction not in self.fractions:
             raise ValueError(f"primary.fraction: {self.primary.fraction:g} is not among the fractions "
                              f"({', '.join(f'{f:g}' for f in self.fractions)})")  # fmt: skip
-        if self.audit and self.audit.required and not ARMS[self.primary.arm].pseudo_labels:
+        if self.audit.required and not ARMS[self.primary.arm].pseudo_labels:
             raise ValueError(f"audit: the primary arm {self.primary.arm!r} has no pseudo-labels to audit")
         if not ARMS[self.primary.arm].fits(self.primary.fraction):
             raise ValueError(f"primary: {self.primary.arm} has no images without labels at fraction 1")
@@ -191,7 +191,7 @@ class StudyConfig(Section):
     @model_serializer(mode="wrap")
     def _leave_out_no_audit(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = write(self)
-        if self.audit is None:
+        if not self.audit.required:
             content.pop("audit", None)  # plans that began before there were audits stay as they are
         return content
 

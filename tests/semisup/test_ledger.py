@@ -81,7 +81,9 @@ def test_gates_and_uncertainty_are_empty_until_there_are_some():
     table = rows_of([[0.9, 0.1]] * 3)
     assert table["gate"].tolist() == ["", "", ""]
     assert table["uncertainty"].isna().all() and (table["uncertainty_method"] == "").all()
-    scores = PoolScores(np.full((3, 2), 0.5), np.full((3, 2), 0.5), select_confident(np.full((3, 2), 0.5), 0.75))
+    scores = PoolScores(
+        np.full((3, 2), 0.5), np.full((3, 2), 0.5), select_confident(np.full((3, 2), 0.5), 0.75)
+    )
     measured = ledger_rows(
         PoolIdentity.of_rows(MANIFEST, np.arange(3), "archive"), scores, round_index=1, teacher_sha256="t",
         rule="confident", threshold=0.75, weight=1.0, gates=np.array(["", "duplicate", ""]),

@@ -56,7 +56,16 @@ def test_a_ledgers_rows_come_as_they_are(engine, study_dir):
         "SELECT * FROM ledger WHERE run = ? ORDER BY round_index, image", [path.parent.name]
     ).df()
     wanted = wanted.sort_values(["round_index", "image"], ignore_index=True)
-    for column in ("image", "archive_sha256", "p_0", "raw_p_2", "confidence", "predicted", "weight", "threshold"):
+    for column in (
+        "image",
+        "archive_sha256",
+        "p_0",
+        "raw_p_2",
+        "confidence",
+        "predicted",
+        "weight",
+        "threshold",
+    ):
         assert found[column].tolist() == wanted[column].tolist(), column
     assert found["image_seed"].tolist() == wanted["seed"].tolist()  # `seed` is the run's
     names = [SMALL.classes[k] for k in wanted["predicted"]]
@@ -73,7 +82,9 @@ def test_predictions_agree_with_the_test_part_and_runs_with_their_metrics(engine
     assert len(found) == len(list(study_dir.glob("runs/*/predictions.parquet")))
     for run, accuracy, metric, count, planned in found:
         info = json.loads((study_dir / "runs" / run / "run.json").read_text())
-        assert accuracy == pytest.approx(metric) == info["test_metrics"]["balanced_accuracy"]  # as it was made
+        assert (
+            accuracy == pytest.approx(metric) == info["test_metrics"]["balanced_accuracy"]
+        )  # as it was made
         assert count == planned
 
 
@@ -85,9 +96,12 @@ def test_a_failed_run_says_why_and_has_no_rows_elsewhere(engine):
 
 
 def test_rounds_and_arms_count(engine):
-    assert rows(
-        engine, "SELECT arm, count(*) FROM rounds WHERE is_kept GROUP BY arm ORDER BY arm"
-    ) == [("pseudo_gan_full", 4), ("pseudo_real", 4), ("supervised", 4), ("supervised_full", 3)]
+    assert rows(engine, "SELECT arm, count(*) FROM rounds WHERE is_kept GROUP BY arm ORDER BY arm") == [
+        ("pseudo_gan_full", 4),
+        ("pseudo_real", 4),
+        ("supervised", 4),
+        ("supervised_full", 3),
+    ]
     sql = "SELECT arm, num_planned, num_done, num_failed FROM arms ORDER BY arm"
     assert rows(engine, sql)[-1] == ("supervised_full", 4, 3, 1)
     assert rows(engine, "SELECT list(name ORDER BY number) FROM classes") == [(list(SMALL.classes),)]
