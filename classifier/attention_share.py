@@ -189,7 +189,7 @@ def _as_seen(classifier: Classifier, image: np.ndarray, mask: np.ndarray | None)
     height, width = image.shape[1:]
     inside = (mask > 0).astype(np.uint8)
     if inside.shape != (height, width):
-        inside = cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST)
+        inside = cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
     placed = place_mask(image, inside, classifier.preprocessing.steps)
     size = classifier.preprocessing.input_size
     if placed.shape != size:  # the resize of preprocessing's first version

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ class TrainingBatches:
         if config.mixup or config.cutmix:
             self._mixer = Mixer(config.mixup, config.cutmix, derive_seed(config.seed, "mix"))
         self._stretches: list[int] = []
+        self.num_drawn = 0  # batches so far
 
     def begin_phase(self, stretches: Sequence[int]) -> None:
         """Set how many steps each of the coming passes has."""
@@ -64,12 +65,27 @@ class TrainingBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for _ in range(self._stretches.pop(0)):
             indices = next(self._order)
+            self.num_drawn += 1
             batch = self._images.batch(indices, self.device)
             if self._augmentation is not None:
                 batch = augment_batch(batch, self._augmentation, self._generator)
             rows = torch.from_numpy(indices).to(self.device)
             drawn = batch, self._targets[rows], self._weights[rows]
             yield drawn if self._mixer is None else self._mixer(*drawn)
+
+    def generators(self) -> dict[str, Tensor]:
+        """The states of what is drawn from, by name."""
+        states = {"generator_augment": self._generator.get_state()}
+        return states | ({} if self._mixer is None else {"generator_mix": self._mixer.generator.get_state()})
+
+    def restore(self, num_drawn: int, generators: Mapping[str, Tensor]) -> None:
+        """Go to where so many batches have been drawn."""
+        for _ in range(num_drawn):
+            next(self._order)
+        self.num_drawn = num_drawn
+        self._generator.set_state(generators["generator_augment"])
+        if self._mixer is not None:
+            self._mixer.generator.set_state(generators["generator_mix"])
 
 
 class ValidationBatches:

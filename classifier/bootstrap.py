@@ -9,18 +9,20 @@ Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 from classifier.measures import TINY, confusion_measures, mean_of_defined
 
 NUM_DRAWS = 1000
 LEVEL = 0.95
 MIN_SUBJECTS = 2
-MAX_CELLS = 2**22  # images times draws held at once: 32 MiB
+MAX_CELLS = 2**19  # images times draws held at once: 4 MiB, which stay in the cache
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class SubjectDraws:
 
     owner: np.ndarray  # (N,) int, the subject's number
     counts: np.ndarray  # (S, B) uint16
+
+    @cached_property
+    def num_subjects(self) -> int:
+        """Subjects that the images are of."""
+        return len(np.unique(self.owner))
 
     @property
     def num_draws(self) -> int:
@@ -59,6 +66,18 @@ class SubjectDraws:
         """(len(rows), b) float64: how often these images are in these draws."""
         return self._weights[:, part][self.owner[rows]]
 
+    def interval(self, values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+        """Interval of the (B,) draws in which a metric is defined; NaN where there is none.
+
+        With fewer than two subjects there is none: every draw would be the same.
+        """
+        values = values[np.isfinite(values)]
+        if len(values) == 0 or self.num_subjects < MIN_SUBJECTS:
+            return float("nan"), float("nan")
+        tail = tail_share(self.num_subjects, level)
+        low, high = np.quantile(values, [tail, 1 - tail])
+        return float(low), float(high)
+
 
 def draw_subjects(subjects: np.ndarray, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> SubjectDraws | None:
     """Draw as many subjects as there are, with replacement, many times.
@@ -81,14 +100,18 @@ def draw_subjects(subjects: np.ndarray, *, num_draws: int = NUM_DRAWS, seed: int
     return SubjectDraws(owner, counts)
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Percentile interval of the (B,) draws in which a metric is defined; NaN where there is none."""
-    values = values[np.isfinite(values)]
-    if len(values) == 0:
-        return float("nan"), float("nan")
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return float(low), float(high)
+def tail_share(num_subjects: int, level: float = LEVEL) -> float:
+    """Share of the draws to leave out at either end, so that so few subjects cover `level`.
+
+    Draws of n subjects vary by (n - 1) / n too little, and their variance is itself estimated from n: the
+    tail is the normal one beyond t * sqrt(n / (n - 1)). With 20 subjects 1.6 % replace 2.5 %; with 700
+    nothing changes.
+
+    Source: expanded percentile interval, Hesterberg 2015, "What teachers should know about the bootstrap",
+    Am. Stat. 69(4), Section 5.
+    """
+    spread = math.sqrt(num_subjects / (num_subjects - 1))
+    return float(ndtr(spread * stdtrit(num_subjects - 1, (1 - level) / 2)))
 
 
 def metric_draws(

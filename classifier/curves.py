@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from classifier.bootstrap import SubjectDraws
+from classifier.bootstrap import SubjectDraws, tail_share
 from classifier.evaluate import auprc, auroc
 from classifier.measures import mean_of_defined
 from classifier.rejection import risk_coverage
@@ -66,11 +66,11 @@ def class_curves(
         curves = (_roc(name, scores, is_positive), _precision_recall(name, scores, is_positive))
         drawn = None if draws is None else _draw_curves(scores, is_positive, draws)
         for curve in curves:
-            found[curve.kind].append(curve if drawn is None else _with_band(curve, drawn[curve.kind]))
+            found[curve.kind].append(curve if drawn is None else _with_band(curve, drawn[curve.kind], draws))
             bands[curve.kind] += [] if drawn is None else [drawn[curve.kind]]
     for kind, curves_of_kind in found.items():
         if len(curves_of_kind) > 1:
-            curves_of_kind.append(_mean_curve(kind, curves_of_kind, bands[kind]))
+            curves_of_kind.append(_mean_curve(kind, curves_of_kind, bands[kind], draws))
     return [*found["roc"], *found["precision_recall"]]
 
 
@@ -102,7 +102,7 @@ def risk_coverage_curve(confidence: np.ndarray, is_wrong: np.ndarray, area: floa
             covered, risk = kept / kept[:, -1:], errors / np.maximum(kept, 1)
             for draw in range(len(kept)):
                 drawn[:, part.start + draw] = _at_least(covered[draw], risk[draw])
-        curve = _with_band(curve, drawn)
+        curve = _with_band(curve, drawn, draws)
     return _thinned(curve)
 
 
@@ -138,12 +138,14 @@ def curves_of_table(table: pd.DataFrame) -> list[Curve]:
     return curves
 
 
-def _mean_curve(kind: str, curves: Sequence[Curve], bands: Sequence[np.ndarray]) -> Curve:
+def _mean_curve(
+    kind: str, curves: Sequence[Curve], bands: Sequence[np.ndarray], draws: SubjectDraws | None
+) -> Curve:
     read = _interpolated if kind == "roc" else _at_least
     mean = np.mean([read(curve.x, curve.y) for curve in curves], axis=0)
     area = float(np.mean([curve.area for curve in curves]))
     curve = Curve(kind, MACRO, GRID, mean, np.full(len(GRID), np.nan), area)
-    return _with_band(curve, mean_of_defined(np.stack(bands))) if bands else curve
+    return curve if draws is None else _with_band(curve, mean_of_defined(np.stack(bands)), draws)
 
 
 def _draw_curves(scores: np.ndarray, is_positive: np.ndarray, draws: SubjectDraws) -> dict[str, np.ndarray]:
@@ -185,12 +187,13 @@ def _at_least(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return y[np.minimum(np.searchsorted(x, np.maximum(GRID - 1e-12, 1e-12), side="left"), len(y) - 1)]
 
 
-def _with_band(curve: Curve, drawn: np.ndarray) -> Curve:
+def _with_band(curve: Curve, drawn: np.ndarray, draws: SubjectDraws | None) -> Curve:
     """The curve with the band of (101, B) values that its draws have over `GRID`."""
     is_defined = np.isfinite(drawn).all(axis=0)
-    if not is_defined.any():
+    if draws is None or not is_defined.any():
         return curve
-    low, high = np.percentile(drawn[:, is_defined], [2.5, 97.5], axis=1)
+    tail = tail_share(draws.num_subjects)
+    low, high = np.quantile(drawn[:, is_defined], [tail, 1 - tail], axis=1)
     return replace(curve, low=np.interp(curve.x, GRID, low), high=np.interp(curve.x, GRID, high))
 
 

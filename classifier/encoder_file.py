@@ -35,7 +35,8 @@ class WeightsRecord:
     path: Path  # of the weights
     is_encoder: bool  # of `classifier pretrain`; otherwise a whole classifier
     archive_sha256: str
-    subjects: tuple[str, ...]  # all whom they depend on, those who only measured or chose included
+    subjects: tuple[str, ...]  # who took part in the training; of an encoder those held out, too
+    choosers: tuple[str, ...]  # of a classifier: who validated it
     content: dict[str, Any]  # everything the record says
 
     @property
@@ -90,6 +91,7 @@ def read_record(weights: Path) -> WeightsRecord:
             True,
             str(content["archive_sha256"]),
             tuple(str(name) for part in ("train", "held_out") for name in content["subjects"][part]),
+            (),
             content,
         )
     except FileNotFoundError as error:
@@ -129,22 +131,27 @@ def _read_run(weights: Path) -> WeightsRecord | None:
     path = weights.with_name(RUN_RECORD)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        names = tuple(str(name) for part in ("train", "val") for name in content["subjects"][part])
-        return WeightsRecord(weights, False, str(content["archive_sha256"]), names, content)
+        train, val = (tuple(map(str, content["subjects"][part])) for part in ("train", "val"))
+        return WeightsRecord(weights, False, str(content["archive_sha256"]), train, val, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def subjects_of_weights(weights: Path | None) -> tuple[str, ...]:
-    """Whom weights that were trained here have seen, for the record of the classifier that starts from them."""
+def seen_by_weights(weights: Path | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Whom weights that were trained here have seen, for the record of what starts from them.
+
+    Returns:
+        Subjects who took part in their training, and who validated it; none of published weights.
+    """
     record = find_record(weights)
-    return record.subjects if record else ()
+    return (record.subjects, record.choosers) if record else ((), ())
 
 
 def refuse_seen_by_weights(
     record: WeightsRecord,
     judges: Sequence[str],
-    what: str,
+    part: str,
+    where: str,
     *,
     archive_sha256: str,
     known_subjects: Collection[str],
@@ -154,7 +161,8 @@ def refuse_seen_by_weights(
 
     Args:
         judges: subjects whom nothing may have been learned from.
-        what: they are, for the error, for instance "the test part of fold 0".
+        part: "val" or "test"; who only validated the weights may validate again.
+        where: for the error, for instance "fold 0".
         archive_sha256: of the archive that holds them.
         known_subjects: all subjects of that archive. Weights of another archive pass where all whom they saw
             have a name here, so that none of them can be a judge.
@@ -163,22 +171,24 @@ def refuse_seen_by_weights(
     Raises:
         ClassifierError: naming the subjects seen, or why it cannot be known whether any was.
     """
-    seen = sorted(set(record.subjects) & set(judges))
+    what = f"the {part} part of {where}"
+    met = {*record.subjects, *(record.choosers if part == "test" else ())}
+    seen = sorted(met & set(judges))
     if seen:
         raise ClassifierError(
             f"{record.path}: {record.noun} was trained on {len(seen)} of the {len(set(judges))} subjects of "
-            f"{what} ({name_some(seen)}); results on them would be too good. Train it on the training part of "
-            "this fold alone (--split, --fold)"
+            f"{what} ({name_some(seen)}); results on them would be too good. Train it on the training part "
+            "of this fold alone (--split, --fold)"
         )
     if record.archive_sha256 == archive_sha256 or allow_other_archive:
         return
-    strangers = sorted(set(record.subjects) - set(known_subjects))
+    strangers = sorted(met - set(known_subjects))
     if strangers:
         raise ClassifierError(
             f"{record.path}: {record.noun} was trained on another archive (SHA-256 "
             f"{record.archive_sha256[:12]}), {len(strangers)} of whose subjects are not in this one "
             f"({name_some(strangers)}), so it cannot be checked whether they are people of {what}; train it "
-            "on this archive's training part, or allow it explicitly if you know that they differ"
+            "on this archive's training part, or pass --allow-other-archive if you know that they differ"
         )
 
 
@@ -200,7 +210,8 @@ def check_weights_for_fold(
         refuse_seen_by_weights(
             record,
             split.subjects(fold, part),  # at fraction 1: all who judge at any fraction
-            f"the {part} part of fold {fold}",
+            part,
+            f"fold {fold}",
             archive_sha256=archive.sha256,
             known_subjects=set(archive.subjects.tolist()),
             allow_other_archive=allow_other_archive,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
-from classifier.bootstrap import LEVEL, NUM_DRAWS, draw_subjects, interval, metric_draws
+from classifier.bootstrap import LEVEL, NUM_DRAWS, draw_subjects, metric_draws
 from classifier.errors import ClassifierError
 from classifier.measures import TINY, class_measures, confusion_measures
 
@@ -141,7 +141,7 @@ def subject_intervals(
     level: float = LEVEL,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the metrics by drawing whole subjects with replacement.
+    """Intervals of the metrics by drawing whole subjects with replacement, see `bootstrap.tail_share`.
 
     Images of one subject resemble each other; drawing images would make the interval too narrow. An image
     without a known subject counts as its own. Draws in which a metric is undefined do not count for it.
@@ -155,7 +155,7 @@ def subject_intervals(
     if draws is None:
         return {}
     measured = metric_draws(probs, labels, num_classes, draws)
-    return {name: interval(measured[name], level) for name in METRICS if name in measured}
+    return {name: draws.interval(measured[name], level) for name in METRICS if name in measured}
 
 
 def refuse_seen_subjects(subjects: Sequence[str] | np.ndarray, seen: Sequence[str], where: str) -> None:

@@ -17,9 +17,7 @@ import numpy as np
 from classifier.bootstrap import (
     SubjectDraws,
     class_area_draws,
-    confusion_draws,
     draw_subjects,
-    interval,
     metric_draws,
 )
 from classifier.calibration import scale_logits
@@ -43,7 +41,6 @@ from classifier.evaluation_files import (
     write_predictions,
     write_table,
 )
-from classifier.measures import class_measures
 from classifier.plots import plot_confusion, plot_reliability
 from classifier.rejection import (
     COVERAGES,
@@ -56,7 +53,7 @@ from classifier.reliability import calibration_report
 from classifier.run import WEIGHTS, Classifier, load_classifier
 from classifier.subgroups import group_columns, subgroup_table
 from classifier.subject_level import COMBINE, SubjectScores, combine_by_subject, subject_table
-from classifier.thresholds import choose_thresholds, positive_class, threshold_report
+from classifier.thresholds import choose_thresholds, positive_class, share_interval, threshold_report
 from classifier.verdict import Verdict, judge
 from extract.archive import Archive, open_archive
 from extract.cache import open_images
@@ -204,6 +201,7 @@ def evaluate_part(
         "openings": earlier.get("openings", 0) + 1,
         **measure(scored, classifier.classes, draws, rule, options.combine),
         "positive": positive,
+        "chosen_here": is_own,
         "temperature": classifier.temperature,
         "near_duplicates_linked": split.links_alike,
     }
@@ -396,7 +394,7 @@ def _metric_intervals(
     if draws is None:
         return {}
     drawn = metric_draws(probs, labels, num_classes, draws, areas)
-    return {name: list(interval(drawn[name])) for name in METRICS if name in drawn}
+    return {name: list(draws.interval(drawn[name])) for name in METRICS if name in drawn}
 
 
 def _class_lines(
@@ -407,16 +405,19 @@ def _class_lines(
 ) -> dict[str, dict[str, Any]]:
     """The class report with subjects and intervals."""
     labels, subjects = scored.data.labels, scored.data.subjects
+    predicted = scored.probs.argmax(axis=1)
     lines: dict[str, dict[str, Any]] = dict(class_report(scored.probs, labels, classes))
-    drawn: dict[str, np.ndarray] = {}  # (B, C)
-    if draws is not None and areas is not None:
-        matrices = confusion_draws(scored.probs.argmax(axis=1), labels, len(classes), draws)
-        drawn = {**class_measures(matrices), "auroc": np.stack([area for area, _ in areas], axis=1)}
     for number, name in enumerate(classes):
-        lines[name]["num_subjects"] = _num_subjects(subjects[labels == number])
-        lines[name]["intervals_95"] = {
-            measure: list(interval(values[:, number])) for measure, values in drawn.items()
-        }
+        is_own, is_called = labels == number, predicted == number
+        lines[name]["num_subjects"] = _num_subjects(subjects[is_own])
+        lines[name]["intervals_95"] = found = {}
+        if draws is None or areas is None:
+            continue
+        found["sensitivity"] = list(share_interval(is_called, is_own, draws))
+        found["specificity"] = list(share_interval(~is_called, ~is_own, draws))
+        found["precision"] = list(share_interval(is_own, is_called, draws))
+        smaller = min((draws.of(is_own), draws.of(~is_own)), key=lambda side: side.num_subjects)
+        found["auroc"] = list(smaller.interval(areas[number][0]))
     return lines
 
 

@@ -175,6 +175,6 @@ def _activation_range(coarse: np.ndarray) -> str:
 
 def _attention_range(rollout: np.ndarray) -> str:
     return (
-        f"a patch gets {rollout.min():.1%} to {rollout.max():.1%} of the attention, alike it were "
-        f"{rollout.mean():.1%}"
+        f"a patch gets {rollout.min():.1%} to {rollout.max():.1%} of the attention "
+        f"({rollout.mean():.1%} if all were alike)"
     )

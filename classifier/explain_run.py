@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -268,7 +268,7 @@ class _Drawn:
         if not self.listed:
             return
         for group, tiles in sorted(self._tiles.items()):
-            name = f"sheet-{encode_name(group)}.png"
+            name = f"sheet-{encode_name(group).replace(' ', '-')}.png"
             where = f", layer {self.layer}" if self.layer else ""
             how = f"{TITLES[self.config.method]} of {self.classifier.config.arch}{where}"
             title = f"{group}: {how}, {len(tiles)} images"
@@ -346,13 +346,12 @@ def _choose(
     images: list[InputImage] = []
     unreadable: list[Unreadable] = []
     sources = list_sources([data], settings)
-    for source in [sources[place] for place in _spread(len(sources), config.limit)]:
-        read: Iterator[InputImage | Unreadable] = read_source(source, settings)
-        for item in read:
-            if isinstance(item, Unreadable):
-                unreadable.append(item)
-            else:
-                images.append(item)
+    chosen_sources = [sources[place] for place in _spread(len(sources), config.limit)]
+    for source in chosen_sources:
+        read = list(read_source(source, settings))  # the slices of one volume at a time
+        unreadable += [item for item in read if isinstance(item, Unreadable)]
+        found = [item for item in read if isinstance(item, InputImage)]
+        images += [found[place] for place in _spread(len(found), -(-config.limit // len(chosen_sources)))]
     return [images[place] for place in _spread(len(images), config.limit)], unreadable
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from classifier.config import ClassifierConfig
 from classifier.data import real_part
@@ -14,13 +16,15 @@ from classifier.evaluation import Evaluation, evaluate_part, evaluate_run
 from classifier.evaluation_files import METRICS, PREDICTIONS, remove_evaluations
 from classifier.plots import plot_history
 from classifier.preparation import kept_settings
+from classifier.resuming import STATE, KeptState
 from classifier.run import DESCRIPTION, Classifier, Provenance
 from classifier.training import train_classifier
-from extract.archive import open_archive
+from extract.archive import Archive, open_archive
 from extract.cache import open_images
 from extract.errors import SettingsError
+from extract.json_values import json_value
 from extract.progress import Progress, no_progress
-from extract.split import read_split
+from extract.split import Split, read_split
 
 __all__ = ["METRICS", "PREDICTIONS", "Evaluation", "evaluate_run", "steps_of_epochs", "train_run"]
 
@@ -34,6 +38,7 @@ def train_run(
     run_dir: Path,
     *,
     epochs: float | None = None,
+    allow_other_archive: bool = False,
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Classifier, Evaluation]:
@@ -41,6 +46,8 @@ def train_run(
 
     Args:
         epochs: passes over the training images instead of `config.steps`, with a look after each whole one.
+        allow_other_archive: take weights that were trained here on another archive, on the user's word that
+            its people are not judges of this fold.
 
     Raises:
         ClassifierError: if `run_dir` holds a run and `overwrite` is not set, or the data cannot be used.
@@ -52,11 +59,14 @@ def train_run(
     with open_archive(data) as archive:
         split = read_split(split_path, archive)
         split.subjects(fold, "train", fraction)  # refuses a wrong fold or fraction before anything is decoded
-        check_weights_for_fold(config.weights, archive, split, fold)
+        check_weights_for_fold(config.weights, archive, split, fold, allow_other_archive=allow_other_archive)
         images = open_images(archive, progress)
         train = real_part(archive, images, split, fold, "train", fraction)
         if epochs is not None:
             config = steps_of_epochs(config, epochs, len(train))
+        kept = KeptState(run_dir / STATE, _made_with(config, archive, split, fold, fraction))
+        if overwrite:  # the state of the same training gives the same bits sooner; any other is replaced
+            kept.remove_another()
         classifier = train_classifier(
             train,
             real_part(archive, images, split, fold, "val", fraction),
@@ -66,13 +76,26 @@ def train_run(
                 archive.sha256, split.sha256, fold, fraction, kept_settings(archive.preparation)
             ),
             progress=progress,
+            kept=kept,
         )
         classifier.save(run_dir)
+        kept.path.unlink(missing_ok=True)
         remove_evaluations(run_dir)  # of the run that is overwritten
         title = f"{config.arch}, {config.steps} steps"
         plot_history(classifier.history, run_dir / "history.png", title, monitor=config.monitor)
         evaluation = evaluate_part(classifier, run_dir, archive, images, split, fold, "val", fraction)
     return classifier, evaluation
+
+
+def _made_with(
+    config: ClassifierConfig, archive: Archive, split: Split, fold: int, fraction: float
+) -> dict[str, Any]:
+    """What a training must share with the one whose state it goes on from."""
+    settings = json_value(asdict(config))
+    for name in ("device", "threads"):  # where it is computed may change
+        settings.pop(name)
+    data = {"archive": archive.sha256, "split": split.sha256, "fold": fold, "fraction": fraction}
+    return {**settings, **data, "torch": version("torch")}
 
 
 def steps_of_epochs(config: ClassifierConfig, epochs: float, num_images: int) -> ClassifierConfig:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from classifier.errors import ClassifierError
+from classifier.network import OwnNetwork
 from extract.errors import SettingsError
 
 SMALLEST_MAP = 4  # cells a side below which a map says next to nothing of where
@@ -117,6 +118,9 @@ def spatial_stages(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[
     on what another stage gave is left out.
     """
     stages = dict(_stages(model))
+    if isinstance(model, OwnNetwork):  # one whose encoder hands over several depths at once, for instance
+        own = {id(stage) for stage in model.stages()}
+        stages |= {name: module for name, module in model.named_modules() if id(module) in own}
     found: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
 
     def note(name: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,11 +100,30 @@ class Looks(Callback):
         self.best_state: dict[str, Tensor] = {}
         self.num_without_gain = self.num_since_fall = 0
         self.logits: list[Tensor] = []
+        self.failure: Exception | None = None
         self.started, self.seen_steps = time.monotonic(), 0
 
     def begin_phase(self, rates: Rates) -> None:
         self.pace, self.num_without_gain, self.num_since_fall = rates, 0, 0
         self.seen_steps = self.budget.step
+
+    def described(self) -> dict[str, Any]:
+        """What the looks to come depend on, as JSON takes it."""
+        return {
+            "rows": self.rows,
+            "best": self.best,
+            "num_without_gain": self.num_without_gain,
+            "num_since_fall": self.num_since_fall,
+            "seconds": time.monotonic() - self.started,
+        }
+
+    def restore(self, described: Mapping[str, Any]) -> None:
+        """Go on from what `described` gave in another process."""
+        self.rows = [dict(row) for row in described["rows"]]
+        self.best = tuple(described["best"])
+        self.num_without_gain = int(described["num_without_gain"])
+        self.num_since_fall = int(described["num_since_fall"])
+        self.started = time.monotonic() - float(described["seconds"])
 
     def before_validate(self) -> None:
         self.logits = []
@@ -113,6 +134,21 @@ class Looks(Callback):
             self.logits.append(scores.cpu())
 
     def after_validate(self) -> None:
+        with self.failing_as_it_is():
+            self._look()
+
+    @contextmanager
+    def failing_as_it_is(self) -> Iterator[None]:
+        """Keep an error in `failure` for whoever called the training; fastai would rewrite its message."""
+        try:
+            yield
+        except CancelFitException:
+            raise
+        except Exception as error:
+            self.failure = error
+            raise CancelFitException from error
+
+    def _look(self) -> None:
         logits = torch.cat(self.logits).numpy()
         if not np.isfinite(logits).all():
             raise ClassifierError(

@@ -15,18 +15,18 @@ class Mixer:
 
     def __init__(self, mixup_alpha: float, cutmix_alpha: float, seed: int) -> None:
         self._alphas = mixup_alpha, cutmix_alpha
-        self._generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, images: Tensor, targets: Tensor, weights: Tensor) -> Batch:
         """Mix (N, C, H, W) images, (N, K) targets and (N,) weights; what comes in stays as it is."""
         mixup_alpha, cutmix_alpha = self._alphas
         use_cutmix = cutmix_alpha > 0 and (
-            mixup_alpha == 0 or bool(torch.rand((), generator=self._generator) < 0.5)
+            mixup_alpha == 0 or bool(torch.rand((), generator=self.generator) < 0.5)
         )
-        partner = torch.randperm(len(images), generator=self._generator).to(images.device)
-        share = _draw_beta(cutmix_alpha if use_cutmix else mixup_alpha, len(images), self._generator)
+        partner = torch.randperm(len(images), generator=self.generator).to(images.device)
+        share = _draw_beta(cutmix_alpha if use_cutmix else mixup_alpha, len(images), self.generator)
         if use_cutmix:
-            images, share = _exchange_rectangles(images, partner, share, self._generator)
+            images, share = _exchange_rectangles(images, partner, share, self.generator)
         else:
             kept = share.to(images.device).view(-1, 1, 1, 1)
             images = images * kept + images[partner] * (1 - kept)

@@ -6,14 +6,12 @@ pictures); it can be drawn again at any time, and opens no part.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import jinja2
 import numpy as np
 import pandas as pd
@@ -29,8 +27,7 @@ from classifier.subgroups import MEASURES as GROUP_MEASURES
 from classifier.verdict import confusions, judge, number, percent, span
 from extract.archive import Archive, open_archive
 from extract.atomic import write_text
-from extract.errors import ExtractError
-from extract.png import encode_png
+from extract.page_parts import page_templates, picture_address
 
 TEMPLATE = "evaluation.html.j2"
 FIGURE_FILES = ("curves", "rejection")  # also written alone, for papers and slides
@@ -138,13 +135,7 @@ def _gather(run_dir: Path, part: str, archive: Archive | None) -> dict[str, Any]
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(Path(__file__).parent / "templates")
     environment.filters.update(
         percent=percent,
         span=span,
@@ -153,6 +144,7 @@ def _environment() -> jinja2.Environment:
         points=lambda value: "–" if value is None or value != value else f"{100 * value:+.1f}",
         bounds=_bounds,
         nb=_prose,
+        last_part=lambda path: path.replace("\\", "/").rsplit("/", 1)[-1],
         target=lambda value: f"{100 * value:.3g}\u00a0%",
     )
     return environment
@@ -296,7 +288,7 @@ def _example(
     uri, name = "", file
     if archive is not None and file in archive.names:
         index = archive.names.index(file)
-        uri, name = _data_uri(archive, index), _source_name(archive, index)
+        uri, name = picture_address(archive, index, PICTURE_SIDE), _source_name(archive, index)
     return Example(uri, str(entry["label"]), predicted, confidence, str(entry["subject"]), name, is_wrong)
 
 
@@ -306,13 +298,3 @@ def _source_name(archive: Archive, index: int) -> str:
     if not entry.get("plane"):
         return name
     return f"{name}, {entry['plane']} {entry['angle_deg']}°, slice {entry['slice_index']}"
-
-
-def _data_uri(archive: Archive, index: int) -> str:
-    try:
-        pixels = archive.read_image(index).transpose(1, 2, 0)  # (H, W, C)
-    except ExtractError:
-        return ""
-    side = min(PICTURE_SIDE, len(pixels))
-    small = cv2.resize(np.ascontiguousarray(pixels), (side, side), interpolation=cv2.INTER_AREA)
-    return "data:image/png;base64," + base64.b64encode(encode_png(small)).decode("ascii")

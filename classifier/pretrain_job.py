@@ -138,10 +138,9 @@ def _choose_images(
     rows = _seen_rows(archive, split, fold)
     links: list[tuple[str, ...]] = list(split.linked_subjects) if split else []
     links += [tuple(archive.subjects[found].tolist()) for found in find_duplicates(archive, rows)]
-    num_parts = max(2, round(1 / config.hold_out))
-    part_of = deal_subjects(
-        archive.subjects[rows], num_parts, derive_seed(config.seed, "hold out"), links=links
-    )
+    subjects = archive.subjects[rows]
+    num_parts = max(2, min(round(1 / config.hold_out), len(set(subjects.tolist()))))  # one subject at least
+    part_of = deal_subjects(subjects, num_parts, derive_seed(config.seed, "hold out"), links=links)
     made_with = config.decisive() | {
         "archive_sha256": archive.sha256,
         "split_sha256": split.sha256 if split else "",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classifier.bootstrap import SubjectDraws, interval
+from classifier.bootstrap import SubjectDraws
 from classifier.thresholds import share_interval
 
 DEFAULT_COVERAGE = 0.9
@@ -121,7 +121,7 @@ def aurc_report(
         "random_aurc": float(is_wrong.mean()),
     }
     if draws is not None:
-        report["aurc_95"] = list(interval(aurc_draws(confidence, is_wrong, draws)))
+        report["aurc_95"] = list(draws.interval(aurc_draws(confidence, is_wrong, draws)))
     return report
 
 

@@ -16,10 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from classifier.batches import predict_batch
 from classifier.calibration import scale_logits
 from classifier.config import ClassifierConfig
-from classifier.batches import predict_batch
 from classifier.data import ImageTable
+from classifier.description import read_run_description
 from classifier.errors import ClassifierError
 from classifier.losses import log_probability_scores
 from classifier.models import build_model, choose_device
@@ -139,7 +140,7 @@ def load_classifier(run_dir: Path, device: str = "auto") -> Classifier:
         ClassifierError: if a file is missing or damaged, or was written in a later format.
     """
     run_dir = Path(run_dir)
-    description = _read_description(run_dir / DESCRIPTION)
+    description = read_run_description(run_dir / DESCRIPTION, "classifier", "classifier train", FORMAT)
     try:
         preprocessing = Preprocessing.from_json(description["preprocessing"])
         known = {field.name for field in fields(ClassifierConfig)}
@@ -180,25 +181,6 @@ def load_classifier(run_dir: Path, device: str = "auto") -> Classifier:
         provenance=provenance,
         usual=usual,
     )
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ClassifierError(
-            f"{path} does not exist: give the folder of a finished `classifier train` run"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ClassifierError(
-            f"{path}: expected JSON, got something else ({error}); restore or train again"
-        ) from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        found = description.get("format") if isinstance(description, dict) else type(description).__name__
-        raise ClassifierError(
-            f"{path}: expected a classifier of format {FORMAT}, got {found}; update synthlabel"
-        )
-    return description
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:

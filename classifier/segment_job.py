@@ -20,7 +20,8 @@ from classifier.segment_config import SegmentConfig
 from classifier.segment_measures import MEASURES, MeanMeasure, mean_measures, measure_mask
 from classifier.segment_pairs import MaskPair, PairSet, read_pair, read_pairs, split_pairs
 from classifier.segment_plots import plot_segment_history
-from classifier.segment_training import STATE, train_segmenter
+from classifier.segment_state import STATE
+from classifier.segment_training import train_segmenter
 from classifier.segmenter import DESCRIPTION, PairProvenance, Segmenter
 from extract.atomic import replace_file, write_text
 from extract.json_values import json_value
@@ -92,8 +93,6 @@ def train_segment_run(
         progress=progress,
     )
     parts = split_pairs(pairs, config.val_share, config.test_share, config.seed)
-    if overwrite:
-        (run_dir / STATE).unlink(missing_ok=True)
     run_dir.mkdir(parents=True, exist_ok=True)
     arrays = {part: (pairs.images[rows], pairs.masks[rows]) for part, rows in parts.items()}
     segmenter, rows = train_segmenter(
@@ -101,6 +100,7 @@ def train_segment_run(
         arrays["val"],
         config,
         state_dir=run_dir,
+        replace_state=overwrite,
         data_sha256=pairs.sha256,
         progress=progress,
     )

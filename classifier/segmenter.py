@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from classifier.description import read_run_description
 from classifier.errors import ClassifierError
 from classifier.mask_cleaning import CleanedMask, CleaningConfig, clean_mask
 from classifier.models import choose_device
@@ -123,7 +124,7 @@ def load_segmenter(run_dir: Path, device: str = "auto") -> Segmenter:
             describes, or it was written in a later format.
     """
     run_dir = Path(run_dir)
-    description = _read_description(run_dir / DESCRIPTION)
+    description = read_run_description(run_dir / DESCRIPTION, "segmenter", "classifier segment train", FORMAT)
     try:
         preprocessing = Preprocessing.from_json(description["preprocessing"])
         config = SegmentConfig(**_known(SegmentConfig, description["config"]))
@@ -151,25 +152,6 @@ def load_segmenter(run_dir: Path, device: str = "auto") -> Segmenter:
 def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     names = {f.name for f in fields(kind)}
     return {name: value for name, value in values.items() if name in names}
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ClassifierError(
-            f"{path} does not exist: give the folder of a finished `classifier segment train` run"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ClassifierError(
-            f"{path}: expected JSON, got something else ({error}); restore or train again"
-        ) from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        found = description.get("format") if isinstance(description, dict) else type(description).__name__
-        raise ClassifierError(
-            f"{path}: expected a segmenter of format {FORMAT}, got {found}; update synthlabel"
-        )
-    return description
 
 
 def _load_weights(model: nn.Module, path: Path, expected: str) -> None:

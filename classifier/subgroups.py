@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from classifier.bootstrap import SubjectDraws, confusion_draws, interval, metric_draws
+from classifier.bootstrap import SubjectDraws, confusion_draws, metric_draws
 from classifier.evaluate import classification_metrics, confusion_matrix, missing_classes
 from classifier.measures import class_measures, mean_of_defined
 from extract.archive import Archive
@@ -21,7 +21,6 @@ MAX_DEFAULT_VALUES = 12  # of a column that is taken without being asked for
 MAX_VALUES = 30  # of a column that is asked for
 NUM_QUANTILES = 4  # into which a column of many numbers is cut
 MIN_SUBJECTS = 20  # below, a group is called small
-MIN_DRAWN = 2  # subjects on either side, below which there is no interval
 NO_VALUE = "(none)"
 COLUMNS = (
     "column", "value", "num_images", "num_subjects", "missing_classes",
@@ -153,9 +152,8 @@ def _measure_group(
     missing = [name for name in missing_classes(labels[is_in], classes)
                if name not in missing_classes(labels, classes)]  # fmt: skip
     number = _num_subjects(subjects, is_in)
-    if number < MIN_DRAWN or _num_subjects(subjects, ~is_in) < MIN_DRAWN:
-        draws = None  # the same subject again and again: an interval without width
-    drawn = {} if draws is None else metric_draws(probs[is_in], labels[is_in], num_classes, draws.of(is_in))
+    inside = None if draws is None else draws.of(is_in)
+    drawn = {} if inside is None else metric_draws(probs[is_in], labels[is_in], num_classes, inside)
     line: dict[str, object] = {
         "num_images": int(is_in.sum()),
         "num_subjects": number,
@@ -163,7 +161,9 @@ def _measure_group(
     }
     for name in MEASURES:
         line[name] = measured[name]
-        line[f"{name}_low"], line[f"{name}_high"] = _interval(drawn.get(name))
+        line[f"{name}_low"], line[f"{name}_high"] = (
+            (float("nan"), float("nan")) if inside is None else inside.interval(drawn[name])
+        )
     line["difference"], line["difference_low"], line["difference_high"] = _difference(
         probs.argmax(axis=1), labels, num_classes, is_in, draws
     )
@@ -173,10 +173,6 @@ def _measure_group(
 
 def _num_subjects(subjects: np.ndarray, is_in: np.ndarray) -> int:
     return len({str(name) or row for row, name in enumerate(subjects) if is_in[row]})
-
-
-def _interval(values: np.ndarray | None) -> tuple[float, float]:
-    return (float("nan"), float("nan")) if values is None else interval(values)
 
 
 def _difference(
@@ -191,11 +187,13 @@ def _difference(
     value = float(mean_of_defined(recall(both[0]) - recall(both[1])))
     if draws is None or not np.isfinite(value):
         return value, float("nan"), float("nan")
+    sides = [draws.of(is_in), draws.of(~is_in)]
     drawn = [
-        confusion_draws(predicted[side], labels[side], num_classes, draws.of(side))
-        for side in (is_in, ~is_in)
+        confusion_draws(predicted[side], labels[side], num_classes, own)
+        for side, own in zip((is_in, ~is_in), sides, strict=True)
     ]
-    return value, *interval(mean_of_defined(recall(drawn[0]) - recall(drawn[1])))
+    smaller = min(sides, key=lambda own: own.num_subjects)
+    return value, *smaller.interval(mean_of_defined(recall(drawn[0]) - recall(drawn[1])))
 
 
 def _warning(line: Mapping[str, object]) -> str:

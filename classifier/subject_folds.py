@@ -39,8 +39,8 @@ def deal_subjects(
     groups = _group(names.tolist(), links)
     if len(groups) < num_folds:
         raise ClassifierError(
-            f"expected at least {num_folds} subjects to make {num_folds} inner folds, got {len(groups)} that "
-            "share no picture; ask for fewer folds or a larger share, or give more subjects"
+            f"expected at least {num_folds} subjects to divide into {num_folds} parts, got {len(groups)} "
+            "that share no picture; ask for fewer parts or a larger share, or give more subjects"
         )
     dealt = deal_folds(
         [

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from classifier.bootstrap import SubjectDraws, interval
+from classifier.bootstrap import SubjectDraws
 
 HEALTHY = {
     "normal",
@@ -139,4 +139,4 @@ def share_interval(right: np.ndarray, among: np.ndarray, draws: SubjectDraws | N
         return float("nan"), float("nan")
     num_right, num_among = draws.totals(np.column_stack([right & among, among]).astype(np.float64))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return interval(num_right / num_among)
+        return draws.of(among).interval(num_right / num_among)

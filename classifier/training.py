@@ -18,7 +18,7 @@ from classifier.batches import TrainingBatches, ValidationBatches
 from classifier.calibration import fit_temperature
 from classifier.config import ClassifierConfig
 from classifier.data import LabeledImages
-from classifier.encoder_file import subjects_of_weights
+from classifier.encoder_file import seen_by_weights
 from classifier.errors import ClassifierError
 from classifier.looks import Looks, OnLook, StepBudget, no_reaction
 from classifier.losses import make_loss
@@ -27,6 +27,7 @@ from classifier.optimising import make_optimizer, make_rates
 from classifier.phases import look_lengths, plan_phases, rate_groups, resting_norms
 from classifier.precision import Autocast
 from classifier.preprocess import Preprocessing, fit_preprocessing
+from classifier.resuming import KeptState, Resuming
 from classifier.run import Classifier, Provenance
 from classifier.threads import torch_threads
 from classifier.usual import measure_usual
@@ -43,6 +44,7 @@ def train_classifier(
     provenance: Provenance | None = None,
     progress: Progress = no_progress,
     on_look: OnLook = no_reaction,
+    kept: KeptState | None = None,
 ) -> Classifier:
     """Train on `train` for `config.steps` steps; choose checkpoint and temperature on `val`.
 
@@ -56,6 +58,8 @@ def train_classifier(
         val: real images with expert labels alone, of other subjects than the training images.
         provenance: what to record about the source of the images.
         on_look: told of each look at the validation part; what it raises ends the training.
+        kept: where the state is written now and then, and gone on from where a killed process has left one;
+            it is for the caller to remove it when the result is safe.
 
     Raises:
         ClassifierError: if the validation part holds anything else, or a class has no training image.
@@ -71,15 +75,16 @@ def train_classifier(
     preprocessing = fit_preprocessing(train.images, config.preprocessing)
     with reproducible(config, device):
         model = make_network(config, len(classes), preprocessing).to(device)
-        history = _fit(model, train, targets, val, preprocessing, config, device, progress, on_look)
+        history = _fit(model, train, targets, val, preprocessing, config, device, progress, on_look, kept)
+    taught, chose = seen_by_weights(config.weights)
     classifier = Classifier(
         model,
         classes,
         config,
         preprocessing,
         history=history,
-        train_subjects=sorted({*_named(train.subjects), *subjects_of_weights(config.weights)}),
-        val_subjects=_named(val.subjects),
+        train_subjects=sorted({*_named(train.subjects), *taught}),
+        val_subjects=sorted({*_named(val.subjects), *chose}),
         provenance=provenance,
         usual=measure_usual(train.images),
     )
@@ -113,6 +118,7 @@ def _fit(
     device: torch.device,
     progress: Progress,
     on_look: OnLook,
+    kept: KeptState | None,
 ) -> pd.DataFrame:
     batches = TrainingBatches(train, targets, preprocessing, config, device)
     loaders = DataLoaders(
@@ -121,10 +127,13 @@ def _fit(
     budget = StepBudget(config.steps, progress)
     looks = Looks(val.labels, targets.shape[1], budget, config, on_look)
     average = WeightAverage(config.ema) if config.ema is not None else None
+    resuming = Resuming(kept, batches, budget, looks, average) if kept is not None else None
     start = 0
-    for phase in plan_phases(config):
+    for number, phase in enumerate(plan_phases(config)):
+        if resuming and number < resuming.first_phase:
+            start += phase.num_steps
+            continue
         stretches = look_lengths(phase, config.validate_every)
-        batches.begin_phase(stretches)
         budget.begin_phase(start, phase.num_steps)
         start += phase.num_steps
         groups = rate_groups(model, phase, config.stage_lr_ratio)
@@ -146,12 +155,19 @@ def _fit(
                 rates,
                 looks,
                 *([average] if average else []),
+                *([resuming] if resuming else []),
             ],
             default_cbs=False,  # fastai's recorder and progress bar have no reader here
         )
         learner.create_opt()
         learner.opt.set_hyper("wd", [config.weight_decay * group.decays for group in groups])
+        if resuming:
+            resuming.begin_phase(number)
+            stretches = stretches[resuming.restore(model, learner.opt.opt, rates) :]
+        batches.begin_phase(stretches)
         learner.fit(len(stretches))
+        if looks.failure is not None:
+            raise looks.failure
     if config.keep == "best":
         model.load_state_dict(looks.best_state)
     elif average is not None:

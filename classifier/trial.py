@@ -145,7 +145,9 @@ def trial_config(
     changed = apply_choices(config, drawn)
     if has_weights(changed.arch):
         return changed
-    return replace(changed, weights=None, pretrained=False, trained_stages=None)
+    return replace(
+        changed, weights=None, pretrained=False, trained_stages=None, frozen_share=0.0, freeze_norm=False
+    )
 
 
 def run_trial(

@@ -23,6 +23,7 @@ TRIALS, BEST, SUMMARY, PICTURE = "trials.csv", "best-settings.json", "tuning.jso
 RESULTS = (TRIALS, BEST, SUMMARY, PICTURE)
 INTERRUPTED = "interrupted"  # mark of a trial whose process was killed; it is run again
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+NOT_ASKED = "not set"  # of a freeze depth where a network starts from nothing
 FEW_TRIALS = 20  # below this an importance says little
 NOTE = (
     "The best inner score is the best of many and therefore too good: do not report it. Train with these "
@@ -144,24 +145,35 @@ def _table(study: optuna.Study) -> pd.DataFrame:
 
 
 def _importance(study: optuna.Study, seed: int) -> dict[str, float]:
-    """Shares by PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255); empty where nothing can be said."""
+    """Shares by functional ANOVA over a forest (Hutter et al. 2014); empty where nothing can be said."""
     import optuna
 
     complete = [trial for trial in finished_trials(study) if trial.state.name == "COMPLETE"]
-    varied = {
-        name
-        for trial in complete
-        for name in trial.params
-        if len({other.params.get(name) for other in complete}) > 1
-    }
+    choices = {name: dist for trial in complete for name, dist in trial.distributions.items()}
+    varied = [name for name in choices if len({trial.params.get(name) for trial in complete}) > 1]
     if len(complete) < 3 or not varied or len({trial.value for trial in complete}) < 2:
         return {}
-    shares: Mapping[str, float] = optuna.importance.get_param_importances(study)
-    shares = {name: share for name, share in shares.items() if name in varied and np.isfinite(share)}
+    asked = optuna.create_study(direction=study.direction)  # in memory
+    for name in varied:
+        dist = choices[name]
+        if isinstance(dist, optuna.distributions.CategoricalDistribution) and any(
+            name not in trial.params for trial in complete
+        ):
+            choices[name] = optuna.distributions.CategoricalDistribution((*dist.choices, NOT_ASKED))
+    for trial in complete:
+        asked.add_trial(
+            optuna.trial.create_trial(
+                params={name: trial.params.get(name, NOT_ASKED) for name in varied},
+                distributions={name: choices[name] for name in varied},
+                value=trial.value,
+            )
+        )
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+    shares: Mapping[str, float] = optuna.importance.get_param_importances(asked, evaluator=evaluator)
     total = sum(shares.values())
-    if total <= 0:
+    if not np.isfinite(total) or total <= 0:
         return {}
-    return {name: share / total for name, share in sorted(shares.items(), key=lambda item: -item[1])}
+    return {name: float(share / total) for name, share in sorted(shares.items(), key=lambda item: -item[1])}
 
 
 def _summary(tuning: Tuning, study: optuna.Study) -> dict[str, Any]:

@@ -28,7 +28,6 @@ from classifier.trial import (
     settings_json,
     starts_pretrained,
 )
-from classifier.trial_workers import start_workers
 from classifier.tune_config import TuneConfig
 from classifier.tune_report import (
     INTERRUPTED,
@@ -45,6 +44,7 @@ from extract.file_hash import file_sha256
 from extract.preprocessing import PLAIN
 from extract.progress import Progress, no_progress
 from extract.split import read_split
+from extract.worker_pool import num_cores, start_workers
 
 if TYPE_CHECKING:
     import optuna
@@ -60,6 +60,7 @@ def tune_run(
     tune: TuneConfig,
     outdir: Path,
     *,
+    allow_other_archive: bool = False,
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Tuning:
@@ -70,6 +71,7 @@ def tune_run(
 
     Args:
         config: settings that the space does not decide; its `monitor` is what trials are compared by.
+        allow_other_archive: take weights that were trained here on another archive, as `train_run` does.
 
     Raises:
         ClassifierError: if `outdir` holds a tuning of something else and `overwrite` is not set, another
@@ -78,7 +80,7 @@ def tune_run(
     """
     _refuse_muddle(config, space)
     order = Order(data, split_path, fold, fraction, config, space, tune, outdir)
-    made_with = _made_with(order)
+    made_with = _made_with(order, allow_other_archive)
     with sole_user(outdir):
         if overwrite:
             _clear(outdir)
@@ -122,7 +124,8 @@ def complete_space(
     Args:
         chosen: choices by name, unchecked.
         data: the archive, for the size of its images.
-        fixed: names of the settings that the user gave a value, which are not searched.
+        fixed: names of the settings that the user gave a value, which are not searched. What else differs
+            from the defaults (by a recipe, say) is searched only where `chosen` names it.
         is_whole: search nothing but `chosen`.
         where: file or flag, for errors.
 
@@ -147,9 +150,13 @@ def complete_space(
     else:  # weights that fit one network
         archs = (config.arch,)
     default = dict(default_space(side, has_weights, archs).dimensions)
-    # A size or mask that the fixed preprocessing has is meant to stay.
-    kept = {name for name in ("size", "mask") if getattr(config.preprocessing, name) != getattr(PLAIN, name)}
-    open_names = [name for name in default if not set(DECIDES[name]) & set(fixed) and name not in kept]
+    plain = ClassifierConfig()
+    changed = {
+        name for name in DECIDES if any(getattr(config, s) != getattr(plain, s) for s in DECIDES[name])
+    }
+    steps = config.preprocessing
+    changed |= {name for name in ("size", "mask") if getattr(steps, name) != getattr(PLAIN, name)}
+    open_names = [name for name in default if not set(DECIDES[name]) & set(fixed) and name not in changed]
     return make_space({name: default[name] for name in open_names} | space, where)
 
 
@@ -161,7 +168,8 @@ def _run_parallel(
     from concurrent.futures.process import BrokenProcessPool
 
     waiting = iter(to_do)
-    executor = start_workers(min(order.tune.jobs, len(to_do)))
+    num_workers = min(order.tune.jobs, len(to_do))
+    executor = start_workers(num_workers, max(1, num_cores() // num_workers))
     running: set[Future[None]] = set()
     try:
         while True:
@@ -216,12 +224,14 @@ def _refuse_muddle(config: ClassifierConfig, space: SearchSpace) -> None:
         )
 
 
-def _made_with(order: Order) -> dict[str, Any]:
+def _made_with(order: Order, allow_other_archive: bool) -> dict[str, Any]:
     """What scores depend on, besides the trial's own settings; also refuses an encoder that saw too much."""
     with open_archive(order.data) as archive:
         split = read_split(order.split_path, archive)
         split.subjects(order.fold, "train", order.fraction)
-        check_weights_for_fold(order.config.weights, archive, split, order.fold)
+        check_weights_for_fold(
+            order.config.weights, archive, split, order.fold, allow_other_archive=allow_other_archive
+        )
         hashes = {"archive_sha256": archive.sha256, "split_sha256": split.sha256}
     weights = order.config.weights
     if weights is not None:

@@ -37,7 +37,7 @@ def judge(report: Mapping[str, Any], part: str, classes: Sequence[str]) -> Verdi
         *_by_subject(report),
         *_confusions(report, classes),
         *_calibration(report),
-        *_rejection(report, part),
+        *_rejection(report),
         *_subgroups(report),
     ]
     return Verdict(headline, is_good, tuple(details), tuple(_warnings(report, part, classes)))
@@ -166,14 +166,14 @@ def _calibration(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _rejection(report: Mapping[str, Any], part: str) -> list[str]:
+def _rejection(report: Mapping[str, Any]) -> list[str]:
     chosen = (report.get("rejection") or {}).get("chosen")
     overall = 1 - report["metrics"]["accuracy"]
     if not chosen:
         return []
     if chosen["confidence"] is None:
         return [f"Rejecting: {chosen['note']}."] if chosen["note"] else []
-    where = "on these very images" if part == "val" else "on validation"
+    where = "on these very images" if report.get("chosen_here") else "on validation"
     return [
         f"Leaving images below a confidence of {number(chosen['confidence'])} (chosen {where}) to a person: "
         f"{percent(chosen['coverage'], 0)} are decided, with {percent(chosen['risk'])} errors"

@@ -1,13 +1,10 @@
 """`verify --html`: what is in an archive, on one page that needs no network and can be printed."""
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
@@ -15,8 +12,7 @@ from extract.archive import Archive
 from extract.atomic import write_text
 from extract.confounds import CHANCE, Confound, describe
 from extract.duplicates import DuplicateGroup, describe_pair
-from extract.errors import ExtractError
-from extract.png import encode_png
+from extract.page_parts import page_templates, picture_address
 from extract.seeds import derive_seed
 from extract.show import pick_rows
 from extract.split_table import tabulate_split
@@ -81,13 +77,7 @@ def render(archive: Archive, found: Verification) -> str:
         "classes": archive.classes,
         "preparation": archive.preparation,
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(Path(__file__).parent / "templates")
     environment.filters["count"] = lambda value: f"{value:,}"
     environment.filters["percent"] = lambda value: f"{100 * value:.0f} %"
     return environment.get_template("verify.html.j2").render(context)
@@ -98,19 +88,12 @@ def _show(archive: Archive, row: int, note: str = "") -> Shown:
     view = f"{entry['plane']} {entry['angle_deg']}°, slice {entry['slice_index']}" if entry["plane"] else ""
     name = str(entry["source"] or entry["file"])
     return Shown(
-        _data_uri(archive, row), str(entry["label"]) or "unlabeled", str(entry["subject"]),
-        f"{name}, {view}" if view else name, note,
-    )  # fmt: skip
-
-
-def _data_uri(archive: Archive, row: int) -> str:
-    try:
-        pixels = archive.read_image(row).transpose(1, 2, 0)  # (H, W, C)
-    except ExtractError:
-        return ""
-    side = min(PICTURE_SIDE, len(pixels))
-    small = cv2.resize(np.ascontiguousarray(pixels), (side, side), interpolation=cv2.INTER_AREA)
-    return "data:image/png;base64," + base64.b64encode(encode_png(small)).decode("ascii")
+        picture_address(archive, row, PICTURE_SIDE),
+        str(entry["label"]) or "unlabeled",
+        str(entry["subject"]),
+        f"{name}, {view}" if view else name,
+        note,
+    )
 
 
 def _show_groups(archive: Archive, groups: Sequence[DuplicateGroup]) -> list[ShownGroup]:

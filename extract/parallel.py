@@ -1,6 +1,5 @@
 """Work over many files in several processes, results in the files' order."""
 
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -9,19 +8,19 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from extract.errors import ExtractError, SettingsError
+from extract.worker_pool import IDLE_SEC, num_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MIN_ITEMS_PER_WORKER = 4  # starting a process costs about a second; fewer items are not worth it
 CHUNKS_PER_WORKER = 2  # under way or done and waiting: enough to keep all busy, and bounded in memory
-IDLE_SEC = 60
 
 
 def num_workers(workers: int | None, num_items: int) -> int:
     """How many processes to use: as asked for, or one a core where there is enough to do."""
     if workers is not None and workers < 1:
         raise SettingsError(f"--workers must be at least 1, got {workers}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    cores = num_cores()
     wanted = workers if workers is not None else min(cores, num_items // MIN_ITEMS_PER_WORKER)
     return max(1, min(wanted, num_items))
 

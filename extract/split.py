@@ -125,8 +125,19 @@ def carry_split(split: Split, archive: Archive) -> Split:
     carried = replace(
         split, archive_sha256=archive.sha256, folds=folds, linked_subjects=linked, path=None, sha256=""
     )
-    check_split(carried, archive)
+    try:
+        check_split(carried, archive)
+    except ExtractError as error:
+        raise ExtractError(
+            f"the split of the archive before cannot be carried over to {archive.path}, because it lacks "
+            f"{len(_subjects_of(split) - there)} of its subjects ({error}); make one with "
+            "`synthlabel extract split`"
+        ) from error
     return replace(carried, sha256=hashlib.sha256(_to_json(carried).encode("utf-8")).hexdigest())
+
+
+def _subjects_of(split: Split) -> set[str]:
+    return {subject for fold in split.folds for subject in (*fold.test, *fold.val[1.0], *fold.train)}
 
 
 def write_split(split: Split, path: Path) -> None:

@@ -5,7 +5,6 @@ so that the pictures are decoded once however many checks there are.
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from extract.archive import Archive
 from extract.errors import ExtractError, name_some
 from extract.progress import Progress, no_progress
+from extract.worker_pool import num_cores
 
 THUMB_SIDE = 64  # pixels; smaller pictures keep their own size
 BORDER_SHARE = 1 / 16  # of a side: the frame whose brightness is measured
@@ -84,7 +84,7 @@ def survey_pictures(archive: Archive, progress: Progress = no_progress) -> Pictu
         return [_study(archive, row, hashes[row], side) for row in rows]
 
     chunks = [range(start, min(start + CHUNK_SIZE, num_images)) for start in range(0, num_images, CHUNK_SIZE)]
-    with ThreadPoolExecutor(_num_threads()) as pool:  # hashing and decoding leave the interpreter's lock
+    with ThreadPoolExecutor(num_cores()) as pool:  # hashing and decoding leave the interpreter's lock
         for rows, found in zip(chunks, pool.map(study, chunks), strict=True):
             for row, item in zip(rows, found, strict=True):
                 if isinstance(item, _Study):
@@ -144,10 +144,6 @@ def _measure(gray: np.ndarray) -> tuple[float, ...]:
         float(levels[0]), float(levels[-1]), float(mean[0, 0]), contrast, float(border),
         float(counts[0] / gray.size), float(counts[255] / gray.size), direction, sharpness,
     )  # fmt: skip
-
-
-def _num_threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def equal_groups(digests: np.ndarray, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:

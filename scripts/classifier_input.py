@@ -12,8 +12,7 @@ from extract.errors import SettingsError
 from scripts.number_lists import parse_angles
 
 if TYPE_CHECKING:
-    from classifier.preparation import InputSettings
-    from classifier.run import Classifier
+    from classifier.preparation import InputSettings, Prepared
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -44,7 +43,7 @@ def input_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def parse_input_settings(
-    classifier: Classifier,
+    classifier: Prepared,
     like: Path | None,
     fit: str | None,
     planes: str | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from extract.errors import SettingsError
 from scripts.classifier_input import input_options, parse_input_settings
 from scripts.destinations import refuse_existing
 from scripts.progress import progress_bar
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from classifier.inputs import InputImage
     from classifier.predict import Predictions
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 NUM_SHOWN = 12  # rows on the screen
 MAX_EXPLAINED = 200
 
@@ -28,7 +28,12 @@ MAX_EXPLAINED = 200
 @click.argument(
     "inputs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="INPUT..."
 )
-@click.option("--model", "run_dir", type=FOLDER, required=True, help="Folder of a finished run.")
+@click.option(
+    "--model",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help="Folder of a finished run, or an .onnx file of `classifier export`.",
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -55,7 +60,7 @@ MAX_EXPLAINED = 200
 @input_options
 def predict(
     inputs: tuple[Path, ...],
-    run_dir: Path,
+    model: Path,
     out: Path | None,
     reject_below: float | None,
     explain_dir: Path | None,
@@ -71,16 +76,19 @@ def predict(
     fov_mm: float | None,
 ) -> None:
     """Judge INPUT: pictures (PNG, JPEG, TIFF, DICOM), volumes (NRRD, NIfTI, DICOM), folders, archives."""
-    from classifier.explain_run import ExplainConfig, write_explanations
     from classifier.predict import check_out, refuse_unreadable_inputs, volumes_beside, write_predictions
-    from classifier.predict_run import predict_run
-    from classifier.run import load_classifier
+    from classifier.predict_run import load_judge, predict_run
 
+    if explain_dir is not None and model.is_file():
+        raise SettingsError(
+            "--explain needs gradients, which an exported network has not: give the run's folder"
+        )
     if out is not None:
         check_out(out)
-        for path in (out, volumes_beside(out)):
-            refuse_existing(path, overwrite)
-    classifier = load_classifier(run_dir, device)
+        refuse_existing(out, overwrite)
+        if out.suffix.lower() == ".csv":
+            refuse_existing(volumes_beside(out), overwrite)
+    classifier = load_judge(model, device)
     settings = parse_input_settings(classifier, like, fit, planes, angles, slices_per_plane, step_mm, fov_mm)
     kept: list[InputImage] = []
 
@@ -90,7 +98,7 @@ def predict(
 
     with progress_bar("predicting") as progress:
         predictions = predict_run(
-            classifier, run_dir, inputs, settings=settings, reject_below=reject_below, watch=keep,
+            classifier, model, inputs, settings=settings, confidence=reject_below, watch=keep,
             progress=progress,
         )  # fmt: skip
     _show(predictions)
@@ -98,6 +106,10 @@ def predict(
         for path in write_predictions(predictions, out):
             click.echo(f"{path}: written")
     if explain_dir is not None and kept:
+        from classifier.explain_run import ExplainConfig, write_explanations
+        from classifier.run import Classifier
+
+        assert isinstance(classifier, Classifier)
         summary = write_explanations(classifier, kept, ExplainConfig(), explain_dir, overwrite=overwrite)
         click.echo(f"{explain_dir}: {summary.num_pictures} pictures by grad-cam, layer {summary.layer}")
     for item in predictions.unreadable if skip_unreadable else ():

@@ -68,7 +68,11 @@ def segment() -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--outdir", type=NEW_FOLDER, required=True, help="Folder of the run.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave bad or unpaired files out instead of stopping.")
-@click.option("--overwrite", is_flag=True, help="Begin anew, and replace the run that stands in --outdir.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the run, or the begun training of other settings, that stands in --outdir.",
+)
 def train(
     images: Path,
     masks: tuple[Path, ...],

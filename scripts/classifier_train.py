@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from classifier.config import ClassifierConfig, read_settings
-from classifier.recipes import Recipe, chance_note, find_recipe, from_chance, with_size
+from classifier.recipes import Recipe, chance_note, find_recipe, from_chance, with_config, with_size
 from extract.errors import SettingsError
 from scripts.classifier_evaluate import print_evaluation
 from scripts.progress import progress_bar
@@ -47,10 +47,10 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Labeled fraction of the training subjects.",
         ),
-        click.option("--subjects", type=FILE, help="CSV of a folder's files and subjects.  [default: its manifest.csv]"),
-        click.option("--subject-pattern", metavar="REGEX", help="Finds the subject in the path of a folder's file."),
+        click.option("--subjects", type=FILE, help="CSV of files and subjects.  [default: manifest.csv]"),
+        click.option("--subject-pattern", metavar="REGEX", help="Finds the subject in the path of a file."),
         click.option("--label-column", metavar="NAME", help="Column of classes.  [default: the folders]"),
-        click.option("--recipe", "recipe_name", metavar="NAME", help="Settings by name: see `classifier recipes`."),
+        click.option("--recipe", "recipe_name", metavar="NAME", help="Settings by name, see `recipes`."),
         click.option("--settings", type=FILE, help="Settings in JSON, as `classifier tune` writes them."),
         click.option(
             "--size",
@@ -68,15 +68,25 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--epochs", type=float, help="Passes over the training images, in place of --steps.")
 @training_options
 @click.option(
+    "--allow-other-archive",
+    is_flag=True,
+    help="Take weights of an own training on another archive: you know that the people differ.",
+)
+@click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the run."
 )
-@click.option("--overwrite", is_flag=True, help="Replace the run that stands in --outdir.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the run, or the begun training of other settings, that stands in --outdir.",
+)
 @click.pass_context
 def train(
     ctx: click.Context,
     fold: int,
     fraction: float,
     epochs: float | None,
+    allow_other_archive: bool,
     outdir: Path,
     overwrite: bool,
     **options: Any,
@@ -84,14 +94,15 @@ def train(
     """Train a classifier; validation chooses checkpoint and temperature, the test part stays closed."""
     if epochs is not None and options["steps"] is not None:
         raise click.UsageError("--epochs and --steps both set the length of the training: give one of them")
-    recipe = _chosen_recipe(options)
+    recipe = chosen_recipe(options)
     config = chosen_settings(ctx, options, recipe.config)
+    recipe = with_config(recipe, config)
     if epochs is None and options["steps"] is None:
         epochs = recipe.epochs
     from classifier.job import train_run
 
     with progress_bar("training") as progress:
-        made = _training_data(recipe, options, outdir, config.seed, progress)
+        made = training_data(recipe, options, outdir, config.seed, progress)
         classifier, evaluation = train_run(
             made.archive,
             made.split,
@@ -100,6 +111,7 @@ def train(
             config,
             outdir,
             epochs=epochs,
+            allow_other_archive=allow_other_archive,
             overwrite=overwrite,
             progress=progress,
         )
@@ -123,19 +135,20 @@ def find_rate(
     ctx: click.Context, fold: int, fraction: float, tests: int, outdir: Path, **options: Any
 ) -> None:
     """Try learning rates on the labeled part, from very small to far too large, and suggest one."""
-    recipe = _chosen_recipe(options)
+    recipe = chosen_recipe(options)
     config = chosen_settings(ctx, options, recipe.config)
+    recipe = with_config(recipe, config)
     from classifier.rate_finder import find_rate_for
 
     with progress_bar("testing rates") as progress:
-        made = _training_data(recipe, options, outdir, config.seed, progress)
+        made = training_data(recipe, options, outdir, config.seed, progress)
         found = find_rate_for(
             made.archive, made.split, fold, fraction, config, outdir, num_steps=tests, progress=progress
         )
     click.echo(f"{outdir}: rates.csv, rates.png; suggested --lr {found.suggestion:.2g}")
 
 
-def _chosen_recipe(options: dict[str, Any]) -> Recipe:
+def chosen_recipe(options: dict[str, Any]) -> Recipe:
     """The recipe asked for, told where it starts from chance; or one around plain settings."""
     name, settings, size = options["recipe_name"], options["settings"], options["size"]
     if name is not None and settings is not None:
@@ -148,7 +161,7 @@ def _chosen_recipe(options: dict[str, Any]) -> Recipe:
             data="",
             config=config,
             epochs=None,
-            image_size=config.preprocessing.size or FOLDER_SIZE,
+            image_size=FOLDER_SIZE,
             smallest_size=8,
         )
         return recipe if size is None else with_size(recipe, size)
@@ -161,9 +174,10 @@ def _chosen_recipe(options: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def _training_data(
+def training_data(
     recipe: Recipe, options: dict[str, Any], outdir: Path, seed: int, progress: Progress
 ) -> TrainingData:
+    """The archive and the split that the options name, made where they name a folder or no split."""
     from classifier.recipe_data import recipe_data
     from extract.layouts import SubjectRule
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scripts.classifier_train import chosen_recipe, data_options, training_data
 from scripts.progress import progress_bar
-from scripts.training_settings import DEFAULTS, training_options
+from scripts.training_settings import DEFAULTS, chosen_settings, training_options
 
 if TYPE_CHECKING:
     from classifier.config import ClassifierConfig
@@ -19,10 +20,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--data", type=FILE, required=True, help="Archive of labeled images (.zip).")
-@click.option("--split", "split_path", type=FILE, required=True, help="Split of its subjects (.split.json).")
-@click.option("--fold", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--fraction", type=float, default=1.0, show_default=True, help="Labeled fraction.")
+@data_options
 @click.option("--space", "space_path", type=FILE, help="Choices in YAML or JSON, by name of the setting.")
 @click.option(
     "--try", "tried", multiple=True, metavar="NAME=A,B|LOW..HIGH",
@@ -44,8 +42,12 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Drawn at random before the sampler learns and trials are pruned.",
 )  # fmt: skip
 @click.option("--prune/--no-prune", default=True, show_default=True, help="Stop trials below the median.")
-@click.option("--settings", "settings_path", type=FILE, help="Settings in JSON that are not searched.")
 @training_options
+@click.option(
+    "--allow-other-archive",
+    is_flag=True,
+    help="Take weights of an own training on another archive: you know that the people differ.",
+)
 @click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the tuning."
 )
@@ -53,8 +55,6 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.pass_context
 def tune(
     ctx: click.Context,
-    data: Path,
-    split_path: Path,
     fold: int,
     fraction: float,
     space_path: Path | None,
@@ -66,7 +66,7 @@ def tune(
     inner_share: float,
     startup_trials: int,
     prune: bool,
-    settings_path: Path | None,
+    allow_other_archive: bool,
     outdir: Path,
     overwrite: bool,
     **options: Any,
@@ -74,16 +74,14 @@ def tune(
     """Search settings inside the training part; validation and test stay closed.
 
     Searched are network, learning rate, size, loss, mask, augmentation and (with weights) freeze depth,
-    unless --space or --try say otherwise. A setting that is given as an option is not searched. Killed, a
-    tuning goes on with the same command. `classifier train --settings OUTDIR/best-settings.json` uses what it
-    found.
+    unless --space or --try say otherwise. What an option, a recipe or --settings sets is not searched unless
+    --try or --space name it. The training is as long as --steps says. Killed, a tuning goes on with the same
+    command. `classifier train --settings OUTDIR/best-settings.json` uses what it found.
     """
-    from classifier.config import ClassifierConfig, read_settings
     from classifier.tune_config import TuneConfig
-    from scripts.training_settings import chosen_settings
 
-    base = read_settings(settings_path) if settings_path else ClassifierConfig()
-    config = chosen_settings(ctx, options, base)
+    recipe = chosen_recipe(options)
+    config = chosen_settings(ctx, options, recipe.config)
     tune_config = TuneConfig(
         trials=trials,
         timeout_minutes=timeout_minutes,
@@ -94,15 +92,15 @@ def tune(
         prune=prune,
         seed=config.seed,
     )
-    given = {name for name in DEFAULTS if getattr(config, name) != DEFAULTS[name]}
-    given |= {name for name in DEFAULTS if options.get(name) is not None}
-    space = _make_space(space_path, tried, data, config, given)
     from classifier.tuning import tune_run
 
     with progress_bar("tuning") as progress:
+        made = training_data(recipe, options, outdir, config.seed, progress)
+        given = {name for name in DEFAULTS if options.get(name) is not None}
+        space = _make_space(space_path, tried, made.archive, config, given)
         tuning = tune_run(
-            data, split_path, fold, fraction, config, space, tune_config, outdir,
-            overwrite=overwrite, progress=progress,
+            made.archive, made.split, fold, fraction, config, space, tune_config, outdir,
+            allow_other_archive=allow_other_archive, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     _print_tuning(tuning, outdir, trials, inner_folds)
 

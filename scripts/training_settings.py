@@ -41,7 +41,7 @@ SETTINGS = (
     # The network
     _setting("--arch", str, "small_resnet, another network of ours, or any timm name."),
     _flag("--pretrained/--no-pretrained", "Start from timm's published weights, fetched from its hub."),
-    _setting("--weights", FILE, "Start from this file of published weights (.safetensors, .pth)."),
+    _setting("--weights", FILE, "Start from this file: published weights, or an encoder of `pretrain`."),
     click.option("--head", callback=_widths, metavar="WIDTHS", help="Hidden dense layers, such as 1024,512."),
     _setting("--dropout", float, "Before the last layer and after hidden ones."),
     # What learns, and when

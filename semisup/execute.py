@@ -10,12 +10,13 @@ from pathlib import Path
 
 from extract.errors import SynthlabelError
 from extract.progress import Progress, no_progress
+from extract.worker_pool import start_workers
 from semisup.folders import RECORDS
 from semisup.heartbeat import Heartbeat, heartbeat_path, read_heartbeat
 from semisup.outcomes import record_failure, run_status
 from semisup.plan import Basis, GanJob, Job, Plan, PoolJob, RunJob
 from semisup.schedule import Schedule, units_of
-from semisup.workers import start_workers, stop_workers
+from semisup.workers import stop_workers
 
 POLL_SEC = 0.5  # between two looks at what the workers say
 DISK_FULL = os.strerror(errno.ENOSPC)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from classifier.encoder_file import check_weights_for_fold
 from extract.archive import Archive, open_archive
 from extract.errors import SettingsError
 from extract.file_hash import file_sha256
@@ -202,6 +203,8 @@ def _list_jobs(
     config: StudyConfig, archive: Archive, split: Split, folds: tuple[int, ...]
 ) -> tuple[Job, ...]:
     data = {"archive": archive.sha256, "split": split.sha256, "threads": config.threads}
+    for fold in folds:  # weights of an own training may have seen who judges there
+        check_weights_for_fold(config.classifier.weights, archive, split, fold)
     gans: list[GanJob] = []
     pools: dict[int, PoolJob] = {}
     if config.needs_gan:

@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from extract.atomic import write_text
+from extract.page_parts import page_templates
 from semisup.arms import ARMS
 from semisup.examples import Examples, Shelf, describe_data, find_examples, find_samples
 from semisup.records import StudyRecords, read_records
@@ -91,13 +92,7 @@ def primary_fraction(summary: Summary) -> float:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(Path(__file__).parent / "templates")
     environment.filters.update(
         points=points,
         percent=percent,

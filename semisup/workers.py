@@ -1,9 +1,7 @@
-"""Worker processes: started with few threads, stopped gently, and gone with their parent."""
+"""Stopping the worker processes of a study gently."""
 
 import os
 import signal
-import threading
-import time
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
@@ -15,36 +13,6 @@ from semisup.plan import GanJob, Job
 WATCH_SEC = 0.5  # between two looks at whether the parent lives
 GRACE_SEC = 30.0  # for a generator's training to save its state after Ctrl-C
 IDLE_SEC = 60
-
-
-def start_workers(num_workers: int, threads: int) -> Any:
-    from joblib.externals.loky import get_reusable_executor  # spawns: torch's threads do not survive a fork
-
-    # Threads of several processes fight for the cores: their number must be set before torch is loaded.
-    environment = {
-        name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    }
-    return get_reusable_executor(
-        max_workers=num_workers,
-        timeout=IDLE_SEC,
-        env=environment,
-        initializer=_initialise_worker,
-        initargs=(os.getpid(),),
-        reuse=False,
-    )
-
-
-def _initialise_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent (a generator's training listens itself), and do not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
-
-
-def _follow_parent(parent: int) -> None:
-    # A parent killed with SIGKILL cannot say goodbye; its orphans would work on beside the next command.
-    while os.getppid() == parent:
-        time.sleep(WATCH_SEC)
-    os._exit(1)
 
 
 def stop_workers(executor: Any, running: dict["Future[Any]", Job], study_dir: Path) -> None:

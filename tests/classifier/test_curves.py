@@ -13,7 +13,7 @@ from classifier.curves import (
     risk_coverage_curve,
 )
 from classifier.rejection import aurc
-from tests.classifier.test_bootstrap import gathered_draws, scored
+from tests.classifier.test_bootstrap import gathered_draws, scored, tails
 
 CLASSES = ("a", "b", "c")
 
@@ -61,7 +61,7 @@ def test_the_band_holds_the_curves_of_the_draws():
     for rows in gathered_draws(subjects, num_draws):
         x, y, _ = reference.roc_curve(labels[rows] == 0, probs[rows, 0], drop_intermediate=False)
         drawn.append([np.interp(g, x, y) if g > 0 else y[x == 0].max() for g in GRID])
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    low, high = np.percentile(drawn, tails(len({*subjects})), axis=0)
     roc = find(curves, "roc", "a")
     np.testing.assert_allclose(roc.low, np.interp(roc.x, GRID, low), atol=1e-12)
     np.testing.assert_allclose(roc.high, np.interp(roc.x, GRID, high), atol=1e-12)

@@ -58,7 +58,7 @@ def test_an_encoder_that_saw_a_judge_is_refused_and_the_subjects_are_named(toys,
         ) as told:
             check_weights_for_fold(encoder, archive, split, 1)
         assert all(name in str(told.value) for name in seen[:5])
-    with pytest.raises(ClassifierError, match=f"pretrained on {len(seen)} of the .*{seen[0]}"):
+    with pytest.raises(ClassifierError, match=f"was trained on {len(seen)} of the .*{seen[0]}"):
         train_run(*toys, 1, 1.0, with_weights(encoder), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -69,7 +69,13 @@ def test_strangers_of_another_archive_pass_only_on_the_users_word(encoder):
 
     def check(known_subjects, **more):
         refuse_seen_by_weights(
-            record, ["judge"], "the test part", archive_sha256="f" * 64, known_subjects=known_subjects, **more
+            record,
+            ["judge"],
+            "test",
+            "fold 0",
+            archive_sha256="f" * 64,
+            known_subjects=known_subjects,
+            **more,
         )
 
     check(known)  # another size of the same pictures: everybody has a name here, and none is a judge
@@ -82,7 +88,7 @@ def test_record_and_weights_belong_together(encoder, tmp_path):
     for name in ("encoder.safetensors", "encoder.json"):
         shutil.copy(encoder.with_name(name), tmp_path / name)
     weights = tmp_path / "encoder.safetensors"
-    assert read_record(weights).channels == 1
+    assert read_record(weights).content["channels"] == 1
     content = json.loads((tmp_path / "encoder.json").read_text())
     (tmp_path / "encoder.json").write_text(json.dumps(content | {"weights_sha256": "0" * 64}))
     with pytest.raises(ClassifierError, match="one of other weights"):
@@ -101,3 +107,22 @@ def test_weights_of_another_kind_have_no_record(tmp_path):
     save_file({"conv.weight": np.zeros(3, np.float32)}, tmp_path / "published.safetensors")
     assert find_record(tmp_path / "published.safetensors") is None
     assert find_record(None) is None
+
+
+def test_weights_of_an_own_run_are_held_to_the_same_rule(toys, tmp_path):
+    plain = ClassifierConfig(steps=1, batch_size=8, validate_every=1)
+    first, _ = train_run(*toys, 0, 0.5, plain, tmp_path / "first")
+    further = ClassifierConfig(**{**vars(plain), "weights": tmp_path / "first" / "model.safetensors"})
+    second, _ = train_run(*toys, 0, 1.0, further, tmp_path / "second")  # its validation may validate again
+    assert set(first.val_subjects) <= set(second.val_subjects)
+    with open_archive(toys[0]) as archive:
+        split = read_split(toys[1], archive)
+    fold = next(fold for fold in (1, 2) if set(first.train_subjects) & set(split.subjects(fold, "test")))
+    with pytest.raises(ClassifierError, match=f"the classifier was trained on .* test part of fold {fold}"):
+        train_run(*toys, fold, 1.0, further, tmp_path / "third")
+    record = find_record(further.weights)
+    chooser = [first.val_subjects[0]]
+    known = {"archive_sha256": record.archive_sha256, "known_subjects": ()}
+    refuse_seen_by_weights(record, chooser, "val", "fold 0", **known)
+    with pytest.raises(ClassifierError, match="results on them would be too good"):
+        refuse_seen_by_weights(record, chooser, "test", "fold 0", **known)

@@ -155,6 +155,8 @@ def test_without_a_relu_the_guided_map_is_the_plain_gradient_and_says_so():
         ("resnet18", 64, "layer3"),  # its last stage has 2x2 cells at 64 pixels
         ("resnet18", 128, "layer4"),
         ("test_convnext", 64, "stages.2"),
+        ("lung_convnet_1", 64, "blocks"),
+        ("denoiser_plain", 64, "encoder.stages.3"),
         ("test_vit", 64, "blocks.5.norm1"),
     ],
 )

@@ -108,7 +108,7 @@ def test_names_are_shown_as_they_are_and_run_nothing(run):
     shown = Page(text).text
     for name in (*CLASSES, "p<"):
         assert name in shown
-    assert shown.count(CLASSES[0]) > 5 and "s&" in shown  # in tables, figures and under pictures
+    assert shown.count(CLASSES[0]) > 5 and "x.png" in shown  # in tables, figures and under pictures
 
 
 def test_the_page_is_redrawn_from_the_files_and_opens_nothing(run, monkeypatch):

@@ -128,6 +128,35 @@ def test_a_classifier_of_pictures_refuses_volumes(place):
             predict_files(classifier, [given])
 
 
+def test_a_dicom_series_is_a_volume_and_one_file_of_it_is_not(place, tmp_path):
+    pytest.importorskip("pydicom", reason="the extra dicom is not installed")
+    from tests.extract.making import head_volume
+    from tests.extract.test_dicom_series import write_series
+
+    classifier, _ = classifier_of(place / "volumes.zip")
+    write_series(tmp_path / "study" / "t1", (head_volume() * 200).astype(np.int16))
+    config = input_settings(classifier).slices
+    build_volume_archive(tmp_path / "study", tmp_path / "study.zip", config)
+    expected = predict_files(classifier, [tmp_path / "study.zip"]).images
+    for given, name in ((tmp_path / "study", "t1"), (tmp_path / "study" / "t1", "series-3")):
+        found = predict_files(classifier, [given])
+        assert found.volumes["volume"].tolist() == [name] and len(found.images) == len(expected)
+        np.testing.assert_allclose(found.images["confidence"], expected["confidence"], atol=1e-6)
+    with pytest.raises(SettingsError, match="give the folder that holds the whole series"):
+        predict_files(classifier, [next((tmp_path / "study" / "t1").iterdir())])
+
+
+def test_images_that_were_masked_afterwards_take_archives_alone(place):
+    classifier, _ = classifier_of(place / "pictures.zip")
+    known = {**classifier.preparation, "segment": {"keep": "lungs"}}
+    classifier.provenance = Provenance(preparation=known)
+    with pytest.raises(SettingsError, match="trained on images masked by"):
+        predict_files(classifier, [place / "pictures"])
+    assert len(predict_files(classifier, [place / "pictures.zip"]).images) == 4
+    settings = input_settings(classifier, fit="crop")  # for pictures that are masked already
+    assert len(predict_files(classifier, [place / "pictures"], settings=settings).images) == 4
+
+
 def test_an_archive_of_another_size_is_refused_both_ways(place, tmp_path):
     classifier, _ = classifier_of(place / "pictures.zip")
     rule = SubjectRule(pattern=r"(?P<subject>\w+)\.")

@@ -195,7 +195,7 @@ def test_a_damaged_state_is_named(toys, tmp_path):
         pretrain_run(toys[0], tmp_path / "run", QUICK, split_path=toys[1], progress=stop_after(5))
     state = tmp_path / "run" / "pretraining-state.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
-    with pytest.raises(ClassifierError, match="expected the state of a pretraining, got a fault"):
+    with pytest.raises(ClassifierError, match="expected the state of a training, got a fault"):
         pretrain_run(toys[0], tmp_path / "run", QUICK, split_path=toys[1])
 
 

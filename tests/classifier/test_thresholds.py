@@ -11,7 +11,7 @@ from classifier.thresholds import (
     threshold_report,
     youden,
 )
-from tests.classifier.test_bootstrap import gathered_draws, scored
+from tests.classifier.test_bootstrap import gathered_draws, scored, tails
 
 
 def binary_scores(seed: int, digits: int = 6):
@@ -96,4 +96,4 @@ def test_intervals_of_shares_are_those_of_the_repeated_images():
     right, among = probs.argmax(axis=1) == labels, labels == 1
     drawn = [right[rows][among[rows]].mean() for rows in gathered_draws(subjects, 60)]
     found = share_interval(right, among, draw_subjects(subjects, num_draws=60))
-    assert found == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
+    assert found == pytest.approx(tuple(np.percentile(drawn, tails(len({*subjects[among]})))))

@@ -228,7 +228,7 @@ def test_too_few_subjects_for_the_inner_folds_are_told(toys):
     with open_archive(toys[0]) as archive:
         split = read_split(toys[1], archive)
         train = real_part(archive, open_images(archive), split, 0, "train", 1.0)
-    with pytest.raises(ClassifierError, match="at least 40 subjects to make 40 inner folds"):
+    with pytest.raises(ClassifierError, match="at least 40 subjects to divide into 40 parts"):
         inner_folds(train, CLASSES, num_folds=40, share=0.25, seed=0)
     one_class = train.subset(np.isin(train.subjects, np.unique(train.subjects)[:3]))
     with pytest.raises(ClassifierError, match=r"has no image of class .*use a larger --fraction"):
@@ -255,7 +255,7 @@ def test_an_encoder_that_saw_a_judge_is_refused_and_a_fit_one_is_searched_with_i
     config = PretrainConfig(steps=1, batch_size=8, preprocessing="zscore")
     encoder = pretrain_run(toys[0], tmp_path / "encoder", config, split_path=toys[1]).encoder
     space = make_space({"arch": ["denoiser_plain", "small_resnet"], "trained_stages": [0, "all"]})
-    with pytest.raises(ClassifierError, match=r"pretrained on .* subjects of the test part of fold 1"):
+    with pytest.raises(ClassifierError, match=r"was trained on .* subjects of the test part of fold 1"):
         tune_toys(toys, tmp_path / "run", replace(CONFIG, weights=encoder), space, fold=1)
     found = tune_toys(
         toys, tmp_path / "fit", replace(CONFIG, weights=encoder, preprocessing="zscore"), space,

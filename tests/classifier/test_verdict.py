@@ -90,10 +90,12 @@ def test_calibration_is_judged_in_words(probability, words):
 
 
 def test_validation_is_called_what_it_is():
-    verdict = judge(good_report(), "val", CLASSES)
+    verdict = judge(good_report(chosen_here=True), "val", CLASSES)
     assert "of 60 validation subjects" in verdict.headline
     assert "expect less on the test part" in " ".join(verdict.details)
     assert "(chosen on these very images)" in " ".join(verdict.details)
+    larger = judge(good_report(chosen_here=False), "val", CLASSES)  # than the one that chose
+    assert "(chosen on validation)" in " ".join(larger.details)
 
 
 def test_warnings_name_what_weakens_the_numbers():

@@ -1,4 +1,4 @@
-"""`classifier pretrain` and `classifier tune` from the command line, and what `classifier train` makes of them."""
+"""`classifier pretrain` and `classifier tune` as commands, and what `classifier train` makes of it."""
 
 import json
 from pathlib import Path
@@ -65,6 +65,17 @@ def test_an_encoder_of_another_fold_ends_with_a_sentence(folder):
         refused = on_toys(command, folder, f"refused-{command}", *weights, *arch)
         assert refused.exit_code == 1
         assert "the encoder was trained on" in refused.output and "p0" in refused.output
+
+
+def test_what_a_recipe_sets_is_searched_only_where_it_is_named(folder):
+    recipe = ("--recipe", "pneumonia-backbone-plain-focal", "--size", 32)
+    weights = ("--weights", folder / "encoder" / "encoder.safetensors")
+    made = on_toys("tune", folder, "recipe", *recipe, *weights, "--trials", 1, "--try", "lr=0.001..0.01")
+    assert made.exit_code == 0, made.output
+    made_with = json.loads((folder / "recipe" / "tuning.json").read_text())["made_with"]
+    assert set(made_with["space"]) == {"lr", "mask", "augmentation", "trained_stages"}
+    assert made_with["settings"]["arch"] == "denoiser_plain"
+    assert made_with["settings"]["preprocessing"]["size"] == 32
 
 
 def test_a_space_in_a_file_is_searched_as_it_stands(folder):

@@ -164,3 +164,13 @@ def test_the_export_is_checked_with_the_archives_images(folder, tmp_path):
     assert "m.json beside it; differs from PyTorch by at most" in said(result)
     assert "on 24 images" in said(result)
     assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.json"}
+
+    for model, out in ((folder / "run", "run.csv"), (tmp_path / "m.onnx", "onnx.csv")):
+        predicted = run("predict", "--model", model, folder / "toy.zip", "--out", tmp_path / out)
+        assert predicted.exit_code == 0, predicted.output
+        assert "not sure below" in predicted.output or "most probable class" in predicted.output
+    ours, theirs = (pd.read_csv(tmp_path / name) for name in ("run.csv", "onnx.csv"))
+    assert theirs["decision"].tolist() == ours["decision"].tolist()
+    np.testing.assert_allclose(theirs["confidence"], ours["confidence"], atol=1e-4)
+    why = run("predict", "--model", tmp_path / "m.onnx", folder / "pictures", "--explain", tmp_path / "why")
+    assert why.exit_code == 2 and "give the run's folder" in said(why)

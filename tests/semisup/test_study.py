@@ -14,6 +14,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from classifier.errors import ClassifierError
+from classifier.pretrain_config import PretrainConfig
+from classifier.pretrain_job import pretrain_run
 from extract.errors import SettingsError
 from semisup import execute, runs
 from semisup.config import load_study
@@ -337,8 +340,20 @@ def test_keys_name_published_weights_by_what_they_hold(write_study, tmp_path):
         return [job.key for job in make_plan(load_study(write_study(classifier=settings))).jobs]
 
     assert keys(weights="one.pth") == keys(weights="two.pth") != keys(weights="other.pth")
-    with pytest.raises(SettingsError, match="expected a file of weights at .*missing.pth"):
+    with pytest.raises(SettingsError, match=r"expected a file of weights at .*missing\.pth"):
         keys(weights="missing.pth")
+
+
+def test_a_study_takes_no_encoder_that_saw_who_judges_in_one_of_its_folds(write_study, data_dir, tmp_path):
+    pretrain_run(
+        data_dir / "tiny.zip", tmp_path / "encoder", PretrainConfig(steps=1, batch_size=8),
+        split_path=data_dir / "tiny.split.json", fold=0,
+    )  # fmt: skip
+    weights = str(tmp_path / "encoder" / "encoder.safetensors")
+    classifier = {"arch": "denoiser_plain", "weights": weights, "preprocessing": "pneumonia-backbone"}
+    assert make_plan(load_study(write_study(classifier=classifier))).jobs
+    with pytest.raises(ClassifierError, match=r"the encoder was trained on .* of the test part of fold 1"):
+        make_plan(load_study(write_study(classifier=classifier, folds=[0, 1])))
 
 
 def test_settings_at_their_defaults_leave_the_keys_of_earlier_plans(write_study):
