@@ -1,4 +1,4 @@
-"""The error of pseudo-labels from a stratified sample: against independent implementations and by simulation."""
+"""The error of pseudo-labels from a stratified sample: against other implementations and by simulation."""
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_impossible_counts_are_refused():
 
 
 def coverage(rng, rates, num, trials):
-    """How often the interval holds the true share, drawing anew from one finite population; and both misses."""
+    """How often the interval holds the true share, drawing anew from one population: misses below and above."""
     errors = rng.binomial(SIZES, rates)
     truth = errors.sum() / SIZES.sum()
     counts = allocate(SIZES, num)

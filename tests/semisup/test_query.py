@@ -75,8 +75,8 @@ def test_a_ledgers_rows_come_as_they_are(engine, study_dir):
 
 def test_predictions_agree_with_the_test_part_and_runs_with_their_metrics(engine, study_dir):
     sql = (
-        "SELECT run, avg(is_correct::INT), any_value(test_balanced_accuracy), count(*), any_value(num_test_images)"
-        " FROM predictions JOIN runs USING (run) GROUP BY run"
+        "SELECT run, avg(is_correct::INT), any_value(test_balanced_accuracy), count(*), "
+        "any_value(num_test_images) FROM predictions JOIN runs USING (run) GROUP BY run"
     )
     found = rows(engine, sql)
     assert len(found) == len(list(study_dir.glob("runs/*/predictions.parquet")))
@@ -208,7 +208,7 @@ def test_sql_that_cannot_be_answered_is_told_in_a_sentence_with_the_place(study_
     "sql",
     [
         "WITH RECURSIVE r AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM r) SELECT max(a) FROM r",
-        "SELECT count(*) FROM range(100000) a, range(100000) b, range(1000) c WHERE a.range + b.range > c.range",
+        "SELECT count(*) FROM range(99999) a, range(99999) b, range(99) c WHERE a.range + b.range > c.range",
         "SELECT levenshtein(repeat('ab', 50000), repeat('ba', 50000))",  # heeds no interruption
     ],
 )

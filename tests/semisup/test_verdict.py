@@ -134,11 +134,12 @@ def test_a_plan_that_requires_an_audit_has_no_headline_before_it():
     waiting = require_audit(gain, 0.1, None, 0)
     assert waiting.kind == "no headline"
     assert waiting.headline.startswith(
-        "Warning: no headline, because the plan requires that an expert reads a sample of its pseudo-labels first"
+        "Warning: no headline, because the plan requires that an expert reads a sample of its "
+        "pseudo-labels first"
     )
     assert waiting.headline.endswith(
-        "As a hint and no more: at 20 % of the labels, adding pseudo-labels on synthetic images changes balanced "
-        "accuracy by +3.1 points against labels alone, 95 % interval [+1.2, +5.0]."
+        "As a hint and no more: at 20 % of the labels, adding pseudo-labels on synthetic images changes "
+        "balanced accuracy by +3.1 points against labels alone, 95 % interval [+1.2, +5.0]."
     )
     assert require_audit(gain, 0.1, 0.12, 0).headline.startswith(
         "Warning: no headline, because the audit by an expert can only say that at most 12 % of the "
