@@ -1,8 +1,10 @@
 """SQL over a study: the tables agree with the files, and nothing else can be reached or harmed."""
 
 import json
+import re
 import shutil
 import time
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -262,6 +264,16 @@ def test_a_study_without_a_finished_run_has_empty_tables(study_dir, tmp_path):
         assert rows(engine, f"SELECT count(*) FROM {table}") == [(0,)]
     assert rows(engine, "SELECT sum(num_planned) FROM arms") == [(16,)]
     assert rows(engine, "SELECT run, p_2, decision FROM ledger") == []
+
+
+def test_the_questions_of_the_manual_are_answered(engine):
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    questions = [question for question in block.split(";\n") if question.strip()]
+    assert len(questions) == 5
+    for question in questions:
+        check_statement(engine, question)
+        assert len(rows(engine, question)) > 0, question
 
 
 @pytest.mark.slow
