@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from extract.atomic import replace_file
 from semisup.errors import StudyError
 from semisup.rounds import PoolScores
-from semisup.select import SELECTED, decisions
+from semisup.select import decisions
 
 LEDGER_FILE = "ledger.parquet"
 VERSION_KEY = b"synthlabel_ledger_version"  # in the file's metadata; a ledger without it has version 1
@@ -52,7 +52,7 @@ def ledger_rows(
     round_index: int,
     teacher_sha256: str,
     rule: str,
-    threshold: float,
+    threshold: float | np.ndarray,
     weight: float,
     gates: np.ndarray | None = None,
     uncertainty: np.ndarray | None = None,
@@ -61,13 +61,18 @@ def ledger_rows(
     """The (N,) rows of one round, in pool order.
 
     Args:
-        threshold: calibrated probability to reach; NaN for a rule without one.
-        weight: what a selected image weighs in the loss.
+        threshold: the one in force, or (C,) by predicted class; inf (NaN in the ledger) where none qualified.
+        weight: of a selected image in the loss, before its own relative weight.
         gates: (N,) str, the gate that held an image back before the rule saw it, empty where none did.
         uncertainty: (N,) float, by `uncertainty_method`; None = not measured.
     """
-    decision = decisions(scores.probs, threshold, scores.selection)
+    selection, judged = scores.selection, scores.judged_probs
     n, c = scores.probs.shape
+    predicted = judged.argmax(axis=1)  # (N,)
+    to_reach = np.broadcast_to(np.asarray(threshold, dtype=np.float64), c)[predicted]  # (N,)
+    weights = np.zeros(n, dtype=np.float32)
+    weights[selection.indices] = weight if selection.weights is None else weight * selection.weights
+    aligned = {} if selection.aligned_probs is None else {f"aligned_p_{k}": judged[:, k] for k in range(c)}
     return pd.DataFrame(
         {
             "round_index": np.full(n, round_index, dtype=np.int32),
@@ -80,12 +85,13 @@ def ledger_rows(
             "teacher_sha256": teacher_sha256,
             **{f"raw_p_{k}": scores.raw_probs[:, k] for k in range(c)},
             **{f"p_{k}": scores.probs[:, k] for k in range(c)},
-            "confidence": scores.probs.max(axis=1),
-            "predicted": scores.probs.argmax(axis=1).astype(np.int32),
+            **aligned,
+            "confidence": judged.max(axis=1),
+            "predicted": predicted.astype(np.int32),
             "rule": rule,
-            "threshold": threshold,
-            "decision": decision,
-            "weight": np.where(decision == SELECTED, weight, 0.0).astype(np.float32),
+            "threshold": np.where(np.isfinite(to_reach), to_reach, np.nan),
+            "decision": decisions(judged, threshold, selection),
+            "weight": weights,
             "gate": np.full(n, "") if gates is None else gates.astype(str),
             "uncertainty": np.full(n, np.nan) if uncertainty is None else uncertainty.astype(np.float64),
             "uncertainty_method": uncertainty_method,

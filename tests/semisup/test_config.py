@@ -41,7 +41,7 @@ def test_settings_reach_the_packages_they_are_for(write_study):
 def test_an_unknown_key_is_named_with_the_nearest_and_all_allowed_ones(write_study):
     text = refusal(write_study, pseudo={"treshold": 0.9})
     assert "study.yaml: pseudo.treshold: unknown setting; did you mean 'threshold'?" in text
-    assert "allowed here: threshold, rounds" in text
+    assert "allowed here: rule, threshold, rounds" in text
     assert "fractionss: unknown setting; did you mean 'fractions'?" in refusal(write_study, fractionss=[0.2])
     assert "classifier.step: unknown setting; did you mean 'steps'?" in refusal(
         write_study, classifier={"step": 3}
