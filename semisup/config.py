@@ -111,6 +111,19 @@ else:
     )
 
 
+class AuditConfig(Section):
+    """Whether the headline waits for an expert, and how wrong the pseudo-labels may be."""
+
+    required: bool = False
+    max_error: float | None = Field(default=None, gt=0, lt=1)  # upper limit of their error
+
+    @model_validator(mode="after")
+    def _check_bound(self) -> "AuditConfig":
+        if self.max_error is not None and not self.required:
+            raise ValueError("max_error takes effect with required: true alone; add it, or leave both out")
+        return self
+
+
 class StudyConfig(Section):
     """A whole study file."""
 
@@ -126,6 +139,7 @@ class StudyConfig(Section):
     gan: GanSection = GanSection()
     pool: PoolConfig = PoolConfig()
     pseudo: PseudoSection = FixedRule()
+    audit: AuditConfig = AuditConfig()
     threads: int = Field(default=1, ge=1)  # of torch in a run; part of the plan, for it moves last digits
     gan_threads: int | None = Field(default=None, ge=1)  # in a generator's training; none = as many
 
@@ -151,9 +165,18 @@ class StudyConfig(Section):
         if self.primary.fraction not in self.fractions:
             raise ValueError(f"primary.fraction: {self.primary.fraction:g} is not among the fractions "
                              f"({', '.join(f'{f:g}' for f in self.fractions)})")  # fmt: skip
+        if self.audit.required and not ARMS[self.primary.arm].pseudo_labels:
+            raise ValueError(f"audit: the primary arm {self.primary.arm!r} has no pseudo-labels to audit")
         if not ARMS[self.primary.arm].fits(self.primary.fraction):
             raise ValueError(f"primary: {self.primary.arm} has no images without labels at fraction 1")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_audit(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if not self.audit.required:
+            content.pop("audit", None)  # plans that began before there were audits stay as they are
+        return content
 
     @property
     def needs_gan(self) -> bool:
