@@ -14,6 +14,7 @@ from semisup.heartbeat import Heartbeat, heartbeat_path, read_heartbeat
 from semisup.outcomes import record_failure, run_status
 from semisup.plan import Basis, GanJob, Job, Plan, PoolJob, RunJob
 from semisup.schedule import Schedule, units_of
+from semisup.times import note_time
 from semisup.workers import Crew, ProcessCrew, Verdict, threads_of
 
 POLL_SEC = 0.5  # between two looks at what the workers say
@@ -101,7 +102,7 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
         with torch_threads(threads_of(job, basis)):
             heartbeat(0, 1, "starting")
             perform(job, basis, heartbeat)
-        return Verdict("done")
+        return Verdict("done", seconds=heartbeat.seconds, share=heartbeat.share)
     except KeyboardInterrupt as error:
         return Verdict("interrupted", str(error))
     except SynthlabelError as error:
@@ -149,6 +150,7 @@ class _Work:
         if verdict.state == "done":
             self.schedule.finish(job)
             self._finished += self._units[job.key]
+            note_time(self.basis.study_dir, job, verdict)
         else:
             for fallen, cause in self.schedule.fail(job, verdict.text):
                 self._record(fallen, cause)
