@@ -8,6 +8,8 @@ import click
 
 from extract.errors import SynthlabelError
 from scripts.progress import progress_bar
+from scripts.semisup_plan import plan
+from scripts.semisup_status import status
 
 STUDY = click.option(
     "--study",
@@ -28,15 +30,8 @@ def commands() -> None:
     """Pseudo-label studies: plan, run, report."""
 
 
-@commands.command()
-@STUDY
-def plan(study: Path) -> None:
-    """Check a study file against its data and print what it would run."""
-    from semisup.config import load_study
-    from semisup.plan import make_plan
-    from semisup.status import plan_table
-
-    click.echo(plan_table(make_plan(load_study(study))))
+commands.add_command(plan)
+commands.add_command(status)
 
 
 @commands.command()
@@ -91,15 +86,6 @@ def run(study: Path, outdir: Path, jobs: int | None, gpus: str | None, ray_addre
 def report(outdir: Path) -> None:
     """Write the report of what a study has so far, and print its verdict."""
     print_report(outdir)
-
-
-@commands.command()
-@OUTDIR
-def status(outdir: Path) -> None:
-    """Print how far a study is, while it runs or after."""
-    from semisup.status import status_table, study_status
-
-    click.echo(status_table(study_status(outdir)))
 
 
 def named_gpus(text: str | None) -> tuple[str, ...]:

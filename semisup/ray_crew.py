@@ -6,6 +6,7 @@ Source: Moritz et al. 2018, "Ray: A Distributed Framework for Emerging AI Applic
 import hashlib
 import logging
 import os
+import socket
 from collections.abc import Collection
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -21,6 +22,7 @@ from semisup.versions import versions
 from semisup.workers import GRACE_SEC, Perform, Verdict, fits, threads_of
 
 MADE_OF = ("synthlabel", "torch", "numpy")  # where these differ, machines would compute other numbers
+KNOCK_SEC = 10.0
 CHECK_SEC = 300.0  # for the machines of a cluster to import what they need
 
 
@@ -103,9 +105,10 @@ class RayCrew:
         }
         if address != "local":
             try:
+                _knock(address)  # Ray itself would wait for minutes
                 self._ray.init(address=address, **common)
                 return
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError) as error:  # OSError: ConnectionError too
                 if address != "auto":
                     raise SettingsError(
                         f"--ray: expected a Ray cluster at {address}, got none ({_first_line(error)}); start "
@@ -195,6 +198,13 @@ def _other_folder(machine: str, study_dir: Path, digest: str) -> str:
         f"--ray: expected every machine to see the study in {study_dir}, got {seen} there on {machine}; put "
         "--outdir on a path that all of them share"
     )
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError where nobody listens at HOST:PORT or ray://HOST:PORT."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=KNOCK_SEC).close()
 
 
 def _import_ray() -> Any:

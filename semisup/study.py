@@ -63,9 +63,7 @@ def run_study(
     with locked(study_dir):
         _begin(plan, study_file, study_dir, command)
         remove_leftovers(study_dir)
-        outcome = execute(
-            plan, study_dir, jobs=jobs, gpus=gpus, ray_address=ray_address, progress=progress
-        )
+        outcome = execute(plan, study_dir, jobs=jobs, gpus=gpus, ray_address=ray_address, progress=progress)
     return _summary(plan, study_dir, outcome)
 
 

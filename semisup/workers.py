@@ -112,9 +112,7 @@ class ProcessCrew:
     def _executor(self, lane: str) -> Any:
         if lane not in self._executors:
             environment = {} if lane == NO_GPU else {"CUDA_VISIBLE_DEVICES": lane}
-            self._executors[lane] = start_workers(
-                self._places[lane], self._basis.config.threads, environment
-            )
+            self._executors[lane] = start_workers(self._places[lane], self._basis.config.threads, environment)
         return self._executors[lane]
 
 

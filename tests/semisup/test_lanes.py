@@ -76,7 +76,9 @@ def test_gpus_that_are_not_there_are_refused(text, num_found, words):
         ("auto", "local", "leave it out with --ray"),
     ],
 )
-def test_gpus_are_refused_where_they_could_do_nothing(write_study, tmp_path, monkeypatch, device, ray_address, words):
+def test_gpus_are_refused_where_they_could_do_nothing(
+    write_study, tmp_path, monkeypatch, device, ray_address, words
+):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     path = write_study(classifier={"steps": 2, "device": device})
     with pytest.raises(SettingsError, match=words):

@@ -62,7 +62,9 @@ def test_a_worker_that_dies_on_a_cluster_fails_its_own_run_alone(write_study, tm
 def test_a_machine_that_sees_another_folder_is_named_before_any_work(write_study, tmp_path, monkeypatch):
     monkeypatch.setattr("semisup.ray_crew.study_digest", lambda study_dir: "f" * 64)  # here alone
     plan = make_plan(load_study(write_study()))
-    with pytest.raises(StudyError, match=r"expected every machine to see the study in .* got nothing there on"):
+    with pytest.raises(
+        StudyError, match=r"expected every machine to see the study in .* got nothing there on"
+    ):
         RayCrew("local", plan.basis(tmp_path))
 
 
