@@ -98,7 +98,7 @@ def plan(
 def measure_training(
     config: TrainConfig, probe_sec: float, progress: Progress = no_progress
 ) -> tuple[Extent, Cost | None, float]:
-    """What a training from its beginning would take: its extent, its cost, and seconds an image sampled after it.
+    """What a whole training would take: its extent, its cost, and seconds for each image drawn after it.
 
     Args:
         probe_sec: train a scratch copy for about so long; 0 = do not: no cost, and 0 seconds an image.

@@ -29,9 +29,9 @@ def detectable_difference(
     """The smallest true difference in accuracy found with probability 0.8 at a two-sided level of 0.05.
 
     With a share q of the images judged right by one arm alone, the difference of an image has variance q (the
-    square of its mean left out); m images of one of n subjects, correlated by rho, average to a variance of
-    q (1 + (m - 1) rho) / (n m); (t_0.975 + t_0.8) standard errors are found. Chance between trainings comes on
-    top, so the true figure is larger with few seeds.
+    square of its mean left out); m images of each of n subjects, correlated by rho, average to a variance
+    of q (1 + (m - 1) rho) / (n m); (t_0.975 + t_0.8) standard errors are found. Chance between trainings
+    comes on top, so the true figure is larger with few seeds.
 
     Args:
         num_subjects: test subjects over all folds, at least 2.

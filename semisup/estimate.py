@@ -1,4 +1,4 @@
-"""What a planned study takes: steps, time and disk, summed over its jobs, and the smallest effect it can show."""
+"""What a planned study takes (steps, time, disk, summed over its jobs), and the effect that it can show."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -70,10 +70,11 @@ def estimate_study(
     stored: Counter[str] = Counter()
     for job in plan.jobs:
         stored[job.kind] += round(job_bytes(job, plan, sizes, model_bytes, generator))
-    by_kind, wall, chain_sec, chain = None, None, None, ()
+    by_kind, wall, chain_sec = None, None, None
+    chain: tuple[str, ...] = ()
     if classifier is not None:
         tasks = make_tasks(plan, sizes, classifier, generator)
-        by_kind = {kind: 0.0 for kind in stored}
+        by_kind = dict.fromkeys(stored, 0.0)
         for job, task in zip(plan.jobs, tasks, strict=True):
             by_kind[job.kind] += task.seconds
         wall = wall_seconds(tasks, processes * plan.config.threads)
@@ -128,7 +129,7 @@ def make_tasks(
 def job_seconds(
     job: Job, plan: Plan, sizes: Sizes, classifier: ClassifierCost, generator: GeneratorCost | None
 ) -> float:
-    """A job's share of the time. A generator that was there before is not measured: its images count as free."""
+    """A job's share of the time; images of a generator that was there before are not measured: free."""
     config = plan.config
     if not isinstance(job, RunJob):
         if generator is None:

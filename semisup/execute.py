@@ -1,4 +1,4 @@
-"""Performs the jobs of a plan: in this process, or by a crew that shares nothing with it but the study folder."""
+"""Performs the jobs of a plan: in this process, or by a crew that shares the study folder with it."""
 
 import errno
 import os

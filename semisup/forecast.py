@@ -1,7 +1,7 @@
 """How long jobs that wait for one another take together, in so many processes: no files, no clock."""
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 

@@ -1,4 +1,4 @@
-"""Which GPU a job gets: every GPU is a lane with places for jobs, and a job takes the emptiest. No torch, no GPU."""
+"""Which GPU a job gets: every GPU is a lane with places for jobs, and a job takes the emptiest."""
 
 from collections.abc import Mapping, Sequence
 

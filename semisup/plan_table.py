@@ -65,8 +65,8 @@ def estimate_table(estimate: Estimate) -> str:
             f"with {at_once} at once: about {format_seconds(estimate.wall_seconds)}",
             f"no number of processes makes it shorter than {format_seconds(estimate.chain_seconds)}: "
             f"{chain_text(estimate.chain)}",
-            "(from a short trial just now: what else the machine does changes it; runs end earlier where a round "
-            "selects nothing)",
+            "(from a short trial just now: what else the machine does changes it; runs end earlier where a "
+            "round selects nothing)",
         ]
     found = estimate.detectable
     lines += [
@@ -79,7 +79,8 @@ def estimate_table(estimate: Estimate) -> str:
             f"  from {100 * difference:5.1f} points, if one arm alone is right on {share:.0%} of the images"
         )
     lines.append(
-        f"  (at a correlation of {found.intra_subject:g} within a subject; chance between trainings comes on top)"
+        f"  (at a correlation of {found.intra_subject:g} within a subject; chance between trainings comes "
+        "on top)"
     )
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 import statistics
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from extract.progress import Progress, no_progress
@@ -70,7 +71,7 @@ def probe_classifier(plan: Plan, probe_sec: float, progress: Progress = no_progr
             train_classifier(train, val, plan.classes, settings, progress=note)
         except _Enough:
             pass
-    gaps = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(moments)]
     # The gap after each LOOK_EVERY-th step holds a look as well.
     with_look = [gap for number, gap in enumerate(gaps, start=1) if number % LOOK_EVERY == 0]
     plain = [gap for number, gap in enumerate(gaps, start=1) if number % LOOK_EVERY and number > UNHURRIED]

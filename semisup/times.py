@@ -1,4 +1,4 @@
-"""How long each job took, one line a job in `times.jsonl`: what `status` reckons with. Nothing depends on it."""
+"""How long each job took, a line a job in `times.jsonl`: what `status` reckons with, no more."""
 
 import json
 from collections.abc import Iterator

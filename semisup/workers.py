@@ -1,4 +1,4 @@
-"""Who performs jobs beside this process: what is asked of any crew, and the crew of processes on this machine."""
+"""Who performs jobs beside this process: what is asked of any crew, and the processes of this machine."""
 
 import os
 import signal
