@@ -8,7 +8,9 @@ import click
 
 from extract.errors import SynthlabelError
 from scripts.progress import progress_bar
+from scripts.semisup_audit import audit
 from scripts.semisup_plan import plan
+from scripts.semisup_query import query
 from scripts.semisup_status import status
 
 STUDY = click.option(
@@ -27,11 +29,13 @@ OUTDIR = click.option(
 
 @click.group()
 def commands() -> None:
-    """Pseudo-label studies: plan, run, report."""
+    """Pseudo-label studies: plan, run, report, questions and audits."""
 
 
 commands.add_command(plan)
 commands.add_command(status)
+commands.add_command(query)
+commands.add_command(audit)
 
 
 @commands.command()

@@ -32,9 +32,8 @@ from semisup.outcomes import describe_run
 from semisup.plan import Basis, RunJob, open_data
 from semisup.pool import Pool, real_pool, synthetic_pool
 from semisup.rounds import Round, RoundsResult, mixing, run_rounds
-from semisup.select import Selection, select_confident
-
-RULE = "confident"  # fixed threshold, cap a class
+from semisup.rules import RunFacts, labeled_shares, make_rule
+from semisup.select import Selection
 
 
 class SealedTest:
@@ -111,11 +110,7 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
             val_logits=lambda model: model.predict_logits(data.val.images),
             val_labels=data.val.labels,
             pool_logits=lambda model: model.predict_logits(data.pool.images),  # type: ignore[union-attr]
-            select=partial(
-                select_confident,
-                threshold=basis.config.pseudo.threshold,
-                max_per_class=basis.config.pseudo.max_per_class,
-            ),
+            select=make_rule(basis.config.pseudo, _facts(job, data)),
             train_student=models.student,
             fit_temperature=fit_temperature if basis.config.pseudo.calibrate else None,
             metrics=partial(classification_metrics, num_classes=len(data.classes)),
@@ -152,6 +147,15 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
         )
 
 
+def _facts(job: RunJob, data: RunData) -> RunFacts:
+    return RunFacts(
+        data.classes,
+        labeled_shares(data.labeled.labels, len(data.classes)),
+        data.val.subjects,
+        job.classifier_seed,
+    )
+
+
 class _Models:
     """Makes a run's models, keeps each on disk until the best is known, and knows their hashes."""
 
@@ -185,11 +189,13 @@ class _Models:
         repeated = labeled.subset(np.tile(np.arange(len(labeled)), repeats))  # rows by reference
         pseudo = LabeledImages(
             images=pool.images.subset(selection.indices),
-            labels=selection.labels.astype(np.int64),
+            labels=selection.labels.astype(np.int64)
+            if selection.soft_labels is None
+            else selection.soft_labels,
             subjects=pool.subjects[selection.indices],
             origin=np.full(len(selection), pool.origin),
             is_pseudo=np.ones(len(selection), dtype=bool),
-            weights=np.full(len(selection), weight),
+            weights=weight * (np.ones(len(selection)) if selection.weights is None else selection.weights),
         )
         return self._trained(LabeledImages.concat([repeated, pseudo]), round_index)
 
@@ -251,8 +257,8 @@ def _write_ledger(
             scores,
             round_index=round_index,
             teacher_sha256=models.sha256[round_index - 1],
-            rule=RULE,
-            threshold=basis.config.pseudo.threshold,
+            rule=basis.config.pseudo.rule,
+            threshold=scores.selection.thresholds,
             weight=models.mixing.get(round_index, (1, 0.0))[1],
         )
         for round_index, scores in scored
@@ -274,7 +280,8 @@ def _describe_round(done: Round[Classifier], data: RunData, models: _Models, bas
         "num_selected": done.num_selected,
         "coverage": done.coverage,
         "per_class_selected": np.bincount(labels, minlength=len(data.classes)).tolist(),
-        "threshold": basis.config.pseudo.threshold if selection else None,
+        "rule": basis.config.pseudo.rule if selection else None,
+        **_describe_thresholds(selection),
         "val_balanced_accuracy": done.val_metrics["balanced_accuracy"],
         "val_nll": done.val_metrics["nll"],
         "ece_before": done.ece_before,
@@ -286,3 +293,12 @@ def _describe_round(done: Round[Classifier], data: RunData, models: _Models, bas
         "alarm": done.is_alarming,
         "oracle_accuracy": oracle,
     }
+
+
+def _describe_thresholds(selection: Selection | None) -> dict[str, Any]:
+    """One threshold where it is the same for all classes, one a class in any case; None where none holds."""
+    if selection is None:
+        return {"threshold": None, "thresholds": None, "selection_note": ""}
+    by_class = [float(value) if np.isfinite(value) else None for value in selection.thresholds]
+    common = by_class[0] if len(set(by_class)) == 1 else None
+    return {"threshold": common, "thresholds": by_class, "selection_note": selection.note}

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semisup.arms import ARMS
 from semisup.errors import StudyError
 from semisup.folders import RECORDS, STUDY_JSON, read_json
 from semisup.forecast import Task, wall_seconds
@@ -112,7 +111,7 @@ def _read_jobs(study: Mapping[str, Any], study_dir: Path, beats: Mapping[str, An
     for run in study["runs"]:
         key, content = run["key"], read_run(run["key"], study_dir)
         state = "running" if key in beats else content["status"] if content else "open"
-        rounds = study["pseudo"].get("rounds", 0) if ARMS[run["arm"]].pseudo_labels else 1
+        rounds = study["pseudo"].get("rounds", 0) if run["arm"].startswith("pseudo") else 1
         seconds = float(content["seconds"]) if content and state == "done" else None
         known = planned.get(key, {})
         jobs.append(

@@ -192,6 +192,7 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "gan": config.gan.model_dump(mode="json"),
         "pool": config.pool.model_dump(),
         "pseudo": config.pseudo.model_dump(),
+        **({"audit": config.audit.model_dump()} if config.audit.required else {}),
         "threads": config.threads,
         "gan_threads": config.threads_of_gan,
         "runs": [
