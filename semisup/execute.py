@@ -188,9 +188,9 @@ def _execute_with(crew: Crew, work: _Work) -> None:
 
     def may_start(job: Job) -> bool:
         """Where a death takes others along, a job that was in one is tried again with nobody beside it."""
-        if crew.dies_together and running:
-            if attempts.get(job.key) or any(attempts[other.key] > 1 for other in running.values()):
-                return False
+        is_suspect = attempts.get(job.key) or any(attempts[other.key] > 1 for other in running.values())
+        if crew.dies_together and running and is_suspect:
+            return False
         return crew.has_room(job, running.values())
 
     try:

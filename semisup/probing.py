@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -67,10 +68,8 @@ def probe_classifier(plan: Plan, probe_sec: float, progress: Progress = no_progr
         started = time.perf_counter()
         train = real_part(archive, images, split, fold, "train", fraction)
         val = real_part(archive, images, split, fold, "val", fraction)
-        try:
+        with suppress(_Enough):
             train_classifier(train, val, plan.classes, settings, progress=note)
-        except _Enough:
-            pass
     gaps = [after - before for before, after in pairwise(moments)]
     # The gap after each LOOK_EVERY-th step holds a look as well.
     with_look = [gap for number, gap in enumerate(gaps, start=1) if number % LOOK_EVERY == 0]
