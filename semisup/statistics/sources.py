@@ -16,8 +16,8 @@ alone takes trainings for fixed; drawing three seeds again would count their sha
 Which t goes with it? With three seeds of one fold `seed_variance` has two degrees of freedom. One t for the
 sum, at Satterthwaite's degrees of freedom (Hillis 2007, Stat. Med. 26), is too small when three seeds happen
 to agree: coverage falls to 92.0 %. Each part with the t of its own degrees of freedom (Cochran 1964,
-Biometrics 20) is too large, up to 97.7 %. Half the sum of the two squared widths stays within 94.2 and 96.7 %,
-whatever the shares of the parts are: `benchmarks/interval_coverage.py` has the table.
+Biometrics 20) is too large, up to 97.7 %. Half the sum of the two squared widths stays within 94.2 and
+96.7 %, whatever the shares of the parts are: `benchmarks/interval_coverage.py` has the table.
 """
 
 from dataclasses import dataclass
