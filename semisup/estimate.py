@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from extract.progress import Progress, no_progress
 from semisup.arms import ARMS
-from semisup.detectable import Detectable, detectable_difference
 from semisup.execute import default_jobs
 from semisup.forecast import Task, longest_chain, wall_seconds
 from semisup.plan import Job, Plan, RunJob, open_data
@@ -17,9 +16,11 @@ from semisup.probing import (
     probe_classifier,
     probe_generator,
 )
+from semisup.statistics.power import Expectation, detectable_difference
 from semisup.workers import threads_of
 
 LEDGER_ROW_BYTES, LEDGER_CLASS_BYTES = 140, 16  # of an image and round: hashes do not compress; two float64
+AGREEMENTS = (0.8, 0.5, 0.2)  # correlation of two arms' hits: much, middling, little in common
 PREDICTION_BYTES, PREDICTION_CLASS_BYTES = 12, 8  # of a test image: names compress well
 
 
@@ -33,6 +34,17 @@ class Sizes:
     test: float
     test_subjects: int  # over all folds
     test_images: int
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """What a study's size can show."""
+
+    num_subjects: int  # who are tested, over all folds
+    images_per_subject: float
+    num_seeds: int
+    agreements: tuple[float, ...]  # guesses of how alike two arms judge
+    differences: tuple[float, ...]  # for each, in accuracy (0.03 = three points); infinite: too few subjects
 
 
 @dataclass(frozen=True)
@@ -89,10 +101,25 @@ def estimate_study(
         chain_seconds=chain_sec,
         chain=chain,
         bytes_by_kind=dict(stored),
-        detectable=detectable_difference(
-            max(sizes.test_subjects, 2), sizes.test_images / max(sizes.test_subjects, 1)
-        ),
+        detectable=_detectable(plan, sizes),
     )
+
+
+def _detectable(plan: Plan, sizes: Sizes) -> Detectable:
+    num_subjects, num_seeds = max(sizes.test_subjects, 1), len(plan.config.seeds)
+    images = max(sizes.test_images / num_subjects, 1.0)
+    differences = [
+        detectable_difference(
+            num_subjects,
+            images,
+            num_seeds,
+            Expectation(agreement=agreement),
+            num_folds=len(plan.folds),
+            num_classes=len(plan.classes),
+        )
+        for agreement in AGREEMENTS
+    ]
+    return Detectable(num_subjects, images, num_seeds, AGREEMENTS, tuple(differences))
 
 
 def measure_sizes(plan: Plan) -> Sizes:

@@ -1,9 +1,11 @@
 """What a study would run and what that takes, as text for a terminal and as JSON."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from extract.json_values import json_value
 from semisup.arms import ARMS
 from semisup.estimate import Estimate, chain_text
 from semisup.plan import Plan
@@ -69,19 +71,12 @@ def estimate_table(estimate: Estimate) -> str:
             "round selects nothing)",
         ]
     found = estimate.detectable
-    lines += [
-        "",
-        f"smallest effect: with {found.num_subjects} test subjects of {found.images_per_subject:.3g} images, "
-        "a true difference in accuracy is found in 80 of 100 such studies",
-    ]
-    for share, difference in zip(found.disagreements, found.differences, strict=True):
-        lines.append(
-            f"  from {100 * difference:5.1f} points, if one arm alone is right on {share:.0%} of the images"
-        )
-    lines.append(
-        f"  (at a correlation of {found.intra_subject:g} within a subject; chance between trainings comes "
-        "on top)"
-    )
+    seeds = f"{found.num_seeds} seed{'s' if found.num_seeds != 1 else ''}"
+    size = f"{found.num_subjects} test subjects of {found.images_per_subject:.3g} images and {seeds}"
+    lines += ["", f"smallest effect: with {size} a true difference is found in 80 of 100 such studies"]
+    for agreement, difference in zip(found.agreements, found.differences, strict=True):
+        points = f"from {100 * difference:5.1f} points on" if math.isfinite(difference) else "never"
+        lines.append(f"  {points}, if the hits of the two arms correlate by {agreement:g}")
     return "\n".join(lines)
 
 
@@ -107,7 +102,7 @@ def plan_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
             {"key": job.key, "kind": job.kind, "title": job.title, "needs": list(job.needs)}
             for job in plan.jobs
         ],
-        "estimate": asdict(estimate),
+        "estimate": json_value(asdict(estimate)),  # an infinite difference becomes null
     }
 
 

@@ -21,6 +21,7 @@ from extract.errors import SettingsError
 from semisup import execute, runs
 from semisup.config import load_study
 from semisup.errors import StudyError
+from semisup.heartbeat import read_heartbeat
 from semisup.ledger import read_ledger
 from semisup.plan import make_plan
 from semisup.report import write_report
@@ -153,21 +154,10 @@ def test_a_finished_study_is_not_done_again(finished, monkeypatch):
     assert without_times(finished / "out") == before
 
 
-def test_a_study_killed_amid_two_processes_ends_with_the_numbers_of_one(finished, tmp_path):
+def test_a_study_killed_twice_amid_two_processes_ends_with_the_numbers_of_one(finished, tmp_path):
     study_dir = tmp_path / "out"
-    command = [
-        sys.executable, "-c",
-        "import sys; from pathlib import Path; from semisup.study import run_study\n"
-        "run_study(Path(sys.argv[1]), Path(sys.argv[2]), jobs=2)",
-        str(finished / "study.yaml"), str(study_dir),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(command, env=environment, cwd=tmp_path)
-    wait_for(lambda: list(study_dir.glob("runs/*/run.json")) or process.poll() is not None)
-    workers = {json.loads(path.read_text())["pid"] for path in study_dir.glob("progress/*.json")}
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    wait_for(lambda: not any(is_alive(pid) for pid in workers))  # no orphan works on beside the next command
+    kill_a_run(finished / "study.yaml", study_dir, after_runs=0)
+    kill_a_run(finished / "study.yaml", study_dir, after_runs=1)
     (study_dir / "runs" / ".half.made.part").mkdir()  # what a kill may leave
 
     assert run_study(finished / "study.yaml", study_dir, jobs=1).num_done == 3
@@ -176,34 +166,47 @@ def test_a_study_killed_amid_two_processes_ends_with_the_numbers_of_one(finished
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_study_killed_ten_times_gives_the_report_of_one_that_was_not(write_study, tmp_path):
     path = write_study(
         seeds=[0, 1, 2], folds="all", classifier={"steps": 60, "batch_size": 16, "device": "cpu"}
     )
     assert run_study(path, tmp_path / "whole", jobs=1).num_done == 18
     study_dir = tmp_path / "killed"
-    command = [
-        sys.executable, "-c",
-        "import sys; from pathlib import Path; from semisup.study import run_study\n"
-        "run_study(Path(sys.argv[1]), Path(sys.argv[2]), jobs=2)",
-        str(path), str(study_dir),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     chance = np.random.default_rng(0)
-    for number in range(10):
-        process = subprocess.Popen(command, env=environment, cwd=tmp_path)
-        done = min(number, 8)  # at least so many runs, so that the kills fall all over the study
-        wait_for(lambda done=done: len(list(study_dir.glob("runs/*/run.json"))) > done)
-        time.sleep(chance.uniform(0, 0.5))
-        workers = {json.loads(file.read_text())["pid"] for file in study_dir.glob("progress/*.json")}
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        wait_for(lambda workers=workers: not any(is_alive(pid) for pid in workers))
+    for number in range(10):  # all over the study
+        kill_a_run(path, study_dir, after_runs=number, delay_sec=chance.uniform(0, 0.5))
     assert run_study(path, study_dir, jobs=1).num_done == 18
     assert without_times(study_dir) == without_times(tmp_path / "whole")
     reports = [write_report(folder) for folder in (study_dir, tmp_path / "whole")]
     assert reports[0].verdict == reports[1].verdict
     assert read_results(study_dir) == read_results(tmp_path / "whole")
+
+
+def kill_a_run(study_file: Path, study_dir: Path, after_runs: int, delay_sec: float = 0.0) -> None:
+    """Begin or go on with a study in two processes, and kill it when at least so many runs are done."""
+    command = [
+        sys.executable, "-c",
+        "import sys; from pathlib import Path; from semisup.study import run_study\n"
+        "run_study(Path(sys.argv[1]), Path(sys.argv[2]), jobs=2)",
+        str(study_file), str(study_dir),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(command, env=environment, cwd=study_dir.parent)
+
+    def pids() -> set[int]:
+        beats = [read_heartbeat(path) for path in study_dir.glob("progress/*.json")]  # of the living
+        return {beat["pid"] for beat in beats if beat}
+
+    def is_time() -> bool:
+        return bool(pids()) and len(list(study_dir.glob("runs/*/run.json"))) >= after_runs
+
+    wait_for(lambda: is_time() or process.poll() is not None)
+    time.sleep(delay_sec)
+    workers = pids()
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it had ended before it could be killed"
+    wait_for(lambda: not any(is_alive(pid) for pid in workers))  # no orphan works on beside the next command
 
 
 def read_results(study_dir: Path) -> dict:
