@@ -4,6 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 PoolKind = Literal["none", "real", "synthetic"]
+Method = Literal[
+    "labels",  # one training on labeled images
+    "rounds",  # pseudo-label rounds that begin with the supervised model
+    "control",  # repeats the rounds of another arm with one thing about its additions changed
+]
 
 
 @dataclass(frozen=True)
@@ -11,17 +16,28 @@ class Arm:
     """One way to use the labels and images of a fold."""
 
     name: str
-    pool: PoolKind  # where unlabeled images come from
+    pool: PoolKind  # where unlabeled images come from; a control's is that of its reference
     uses_fraction: bool  # False: all training labels, whatever the fraction
     text: str  # one line for plan and report
+    method: Method = "labels"
+    augments: bool = True  # False: training images as they are, whatever the study's settings say
 
     @property
-    def pseudo_labels(self) -> bool:
-        return self.pool != "none"
+    def starts_from_supervised(self) -> bool:
+        """Whether its round 0 is the supervised model of the same fold, seed and fraction."""
+        return self.method in ("rounds", "control")
+
+    @property
+    def is_control(self) -> bool:
+        return self.method == "control"
 
     def fits(self, fraction: float) -> bool:
         """Whether the arm means anything at this fraction: with all labels given, none were withheld."""
         return not (self.pool == "real" and fraction == 1.0)
+
+    def num_trainings(self, rounds: int) -> int:
+        """Trainings of its own in a run, at most."""
+        return rounds if self.method in ("rounds", "control") else 1
 
 
 ARMS: dict[str, Arm] = {
@@ -29,10 +45,31 @@ ARMS: dict[str, Arm] = {
     for arm in (
         Arm("supervised", "none", True, "labeled images alone: the baseline to beat"),
         Arm("supervised_full", "none", False, "all labels of the training part: the ceiling"),
-        Arm("pseudo_real", "real", True, "pseudo-labels on real images whose labels were withheld: no GAN"),
+        Arm(
+            "supervised_plain", "none", True,
+            "labeled images alone, without augmentation: what augmentation gives", augments=False,
+        ),
+        Arm(
+            "pseudo_real", "real", True,
+            "pseudo-labels on real images whose labels were withheld: no GAN", "rounds",
+        ),
         Arm(
             "pseudo_gan_full", "synthetic", True,
             "pseudo-labels on synthetic images; the generator saw all training images, without labels",
+            "rounds",
+        ),
+        Arm(
+            "random_selection", "none", True,
+            "control: as many images a class as the reference arm selected, drawn at random", "control",
+        ),
+        Arm(
+            "shuffled_labels", "none", True,
+            "control: the reference arm's images, their pseudo-labels permuted", "control",
+        ),
+        Arm(
+            "duplicated_real", "none", True,
+            "control: labeled images again in place of those the reference arm selected", "control",
         ),
     )
 }  # fmt: skip
+DEFAULT_ARMS = ("supervised", "supervised_full", "pseudo_real", "pseudo_gan_full")

@@ -23,7 +23,7 @@ from classifier.config import ClassifierConfig
 from extract.errors import SettingsError
 from extract.preprocessing import PLAIN, PreprocessConfig, parse_preprocessing
 from gan.config import TrainConfig
-from semisup.arms import ARMS
+from semisup.arms import ARMS, DEFAULT_ARMS
 
 # What the engine sets itself, run by run; everything else of the two packages' settings may stand in a study.
 # `patience` would end one arm's training before another's.
@@ -33,6 +33,7 @@ FIRST_CLASSIFIER_SETTINGS = frozenset({
     "arch", "pretrained", "steps", "batch_size", "lr", "weight_decay", "warmup", "augment", "mirror",
     "label_smoothing", "balance_classes", "validate_every", "keep", "device",
 })  # fmt: skip
+NO_AUGMENTATION = {"augment": False, "mixup": 0.0, "cutmix": 0.0}  # of training images
 GAN_SET_HERE = frozenset({"data", "split", "fold", "outdir", "resume", "cond", "metrics", "gpus", "workers"})
 
 
@@ -137,7 +138,8 @@ class StudyConfig(Section):
     folds: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Listed] = "all"
     seeds: Annotated[list[int], Field(min_length=1), Listed] = [0, 1, 2]
     fractions: Annotated[list[Fraction], Field(min_length=1), Listed] = [0.2, 0.5, 0.7]
-    arms: Annotated[list[str], Field(min_length=1), Listed] = list(ARMS)
+    arms: Annotated[list[str], Field(min_length=1), Listed] = list(DEFAULT_ARMS)
+    controls_of: str | None = None  # arm whose rounds the controls repeat; none = see `reference_arm`
     primary: Primary
     classifier: ClassifierSection = ClassifierSection()
     gan: GanSection = GanSection()
@@ -153,9 +155,15 @@ class StudyConfig(Section):
                 raise ValueError(
                     f"arms: {name!r} is no arm{_suggest(name, ARMS)}; known arms: {', '.join(ARMS)}"
                 )
-        if any(ARMS[name].pseudo_labels for name in self.arms) and "supervised" not in self.arms:
+        if any(ARMS[name].starts_from_supervised for name in self.arms) and "supervised" not in self.arms:
             raise ValueError(
                 "arms: pseudo-label arms start from the supervised model, so 'supervised' must be listed"
+            )
+        self._check_controls()
+        if "supervised_plain" in self.arms and not self._augments:
+            raise ValueError(
+                "arms: 'supervised_plain' is the baseline without augmentation, and this study's classifier "
+                "has none; set classifier.augment, or leave the arm out"
             )
         for role in ("arm", "baseline"):
             name = getattr(self.primary, role)
@@ -168,9 +176,41 @@ class StudyConfig(Section):
         if self.primary.fraction not in self.fractions:
             raise ValueError(f"primary.fraction: {self.primary.fraction:g} is not among the fractions "
                              f"({', '.join(f'{f:g}' for f in self.fractions)})")  # fmt: skip
-        if not ARMS[self.primary.arm].fits(self.primary.fraction):
+        if not self.fits(self.primary.arm, self.primary.fraction):
             raise ValueError(f"primary: {self.primary.arm} has no images without labels at fraction 1")
         return self
+
+    def _check_controls(self) -> None:
+        controls = [name for name in self.arms if ARMS[name].is_control]
+        rounds = [name for name in self.arms if ARMS[name].method == "rounds"]
+        if self.controls_of is not None and self.controls_of not in rounds:
+            raise ValueError(
+                f"controls_of: expected a pseudo-label arm of this study "
+                f"({', '.join(rounds) or 'it has none'}), got {self.controls_of!r}"
+            )
+        if controls and not rounds:
+            raise ValueError(
+                f"arms: {controls[0]!r} repeats the rounds of a pseudo-label arm, and none is listed; "
+                "add one such as 'pseudo_real'"
+            )
+
+    def fits(self, arm: str, fraction: float) -> bool:
+        """Whether an arm means anything at a fraction; a control does where its reference does."""
+        named = self.reference_arm if ARMS[arm].is_control else arm
+        return named is not None and ARMS[named].fits(fraction)
+
+    @property
+    def reference_arm(self) -> str | None:
+        """Whose rounds the controls repeat: as said, or the primary arm, or the first with rounds."""
+        rounds = [name for name in self.arms if ARMS[name].method == "rounds"]
+        if self.controls_of is not None:
+            return self.controls_of
+        return self.primary.arm if self.primary.arm in rounds else next(iter(rounds), None)
+
+    @property
+    def _augments(self) -> bool:
+        section = self.classifier
+        return bool(section.augment or section.mixup or section.cutmix)
 
     @property
     def needs_gan(self) -> bool:
@@ -180,9 +220,13 @@ class StudyConfig(Section):
     def threads_of_gan(self) -> int:
         return self.gan_threads or self.threads
 
-    def classifier_config(self, seed: int) -> ClassifierConfig:
+    def classifier_of(self, arm: str) -> ClassifierSection:
+        """The settings that an arm trains with: those of the study, but for an arm without augmentation."""
+        return self.classifier if ARMS[arm].augments else self.classifier.model_copy(update=NO_AUGMENTATION)
+
+    def classifier_config(self, seed: int, arm: str = "supervised") -> ClassifierConfig:
         """The settings of one classifier training; calibration is left to the rounds."""
-        section = self.classifier.model_dump()
+        section = self.classifier_of(arm).model_dump()
         return ClassifierConfig(**section, seed=seed, threads=self.threads, calibrate=False)
 
     def gan_config(self, fold: int, seed: int, outdir: Path) -> TrainConfig:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,14 @@ class RunJob:
     teacher_key: str | None  # the supervised run whose model is round 0
     pool_key: str | None
     settings: dict[str, Any]  # all that the key hashes
+    reference_key: str | None = None  # of a control: the run whose rounds it repeats
 
     kind = "run"
     folder = "runs"
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return tuple(key for key in (self.teacher_key, self.pool_key) if key)
+        return tuple(key for key in (self.teacher_key, self.pool_key, self.reference_key) if key)
 
     @property
     def title(self) -> str:
@@ -129,7 +130,7 @@ class Plan:
         return sum(self.trainings_of(run) for run in self.runs)
 
     def trainings_of(self, run: RunJob) -> int:
-        return self.config.pseudo.rounds if run.teacher_key else 1
+        return ARMS[run.arm].num_trainings(self.config.pseudo.rounds)
 
 
 def make_plan(config: StudyConfig) -> Plan:
@@ -212,11 +213,12 @@ def _list_jobs(
             gan, pools[fold] = _generator_jobs(config, fold, archive, split)
             gans += [gan] if gan else []
     runs: dict[str, RunJob] = {}
-    for arm in sorted((ARMS[name] for name in config.arms), key=lambda arm: arm.pseudo_labels):
+    stages = [ARMS[name] for name in config.arms]
+    for arm in sorted(stages, key=lambda arm: (arm.starts_from_supervised, arm.is_control)):
         for seed in config.seeds:  # a first seed of everything is done before a second of anything
             for fold in folds:
                 for fraction in sorted(config.fractions) if arm.uses_fraction else (1.0,):
-                    if arm.fits(fraction):
+                    if config.fits(arm.name, fraction):
                         run = _run_job(config, arm, fold, seed, fraction, pools.get(fold), data)
                         runs[run.key] = run
     return (*gans, *pools.values(), *runs.values())
@@ -253,7 +255,7 @@ def _run_job(
     pool: PoolJob | None,
     data: dict[str, Any],
 ) -> RunJob:
-    classifier = config.classifier.model_dump(mode="json")
+    classifier = config.classifier_of(arm.name).model_dump(mode="json")
     if config.classifier.weights is not None:  # by what the file holds: it may be moved
         try:
             classifier["weights"] = file_sha256(config.classifier.weights)
@@ -278,10 +280,21 @@ def _run_job(
 
     # One seed for every arm and round: two models of a pair then differ by their data alone.
     classifier_seed = derive_seed("classifier", seed, fold, fraction)
-    if not arm.pseudo_labels:
+    if not arm.starts_from_supervised:
         settings = settings_of(arm.name)
         return RunJob(
             settings_key(settings), arm.name, fold, seed, fraction, classifier_seed, None, None, settings
+        )
+    if arm.is_control:
+        assert config.reference_arm is not None
+        reference = _run_job(config, ARMS[config.reference_arm], fold, seed, fraction, pool, data)
+        settings = settings_of(arm.name, reference=reference.key)
+        return replace(
+            reference,
+            key=settings_key(settings),
+            arm=arm.name,
+            settings=settings,
+            reference_key=reference.key,
         )
     teacher = settings_key(settings_of("supervised"))
     pool_key = pool.key if pool and arm.pool == "synthetic" else None

@@ -72,6 +72,24 @@ class RoundsResult(Generic[Model]):
     unused: PoolScores | None = None  # of the round that selected nothing
 
 
+@dataclass(frozen=True)
+class RealValidation(Generic[Model]):
+    """Judges every model of a run on the same real validation images."""
+
+    logits_of: Callable[[Model], np.ndarray]  # gives (V, C)
+    labels: np.ndarray  # (V,)
+    fit_temperature: FitTemperature | None
+    metrics: Metrics
+
+    def judge(self, round_index: int, model: Model, scores: PoolScores | None) -> Round[Model]:
+        """Calibrate a model and measure it; `scores` is what its additions were chosen by."""
+        logits = self.logits_of(model)
+        temperature = self.fit_temperature(logits, self.labels) if self.fit_temperature else 1.0
+        after = self.metrics(softmax(logits / temperature, axis=1), self.labels)
+        before = self.metrics(softmax(logits, axis=1), self.labels)
+        return Round(round_index, model, temperature, scores, after, before["ece"], after["ece"])
+
+
 def run_rounds(
     teacher: Model,
     num_rounds: int,
@@ -100,15 +118,8 @@ def run_rounds(
         Every round with its record. Where nothing is selected the loop ends early: a student
         trained on the labeled images alone would be the teacher again.
     """
-
-    def validated(round_index: int, model: Model, scores: PoolScores | None) -> Round[Model]:
-        logits = val_logits(model)
-        temperature = fit_temperature(logits, val_labels) if fit_temperature else 1.0
-        after = metrics(softmax(logits / temperature, axis=1), val_labels)
-        before = metrics(softmax(logits, axis=1), val_labels)
-        return Round(round_index, model, temperature, scores, after, before["ece"], after["ece"])
-
-    rounds = [validated(0, teacher, None)]
+    judge = RealValidation(val_logits, val_labels, fit_temperature, metrics).judge
+    rounds = [judge(0, teacher, None)]
     stopped, unused = "all rounds done", None
     for round_index in range(1, num_rounds + 1):
         last = rounds[-1]
@@ -120,7 +131,7 @@ def run_rounds(
             stopped, unused = f"nothing selected in round {round_index}", scores
             break
         progress(round_index - 1, f"round {round_index}: training on {len(scores.selection)} pseudo-labels")
-        rounds.append(validated(round_index, train_student(scores.selection, round_index), scores))
+        rounds.append(judge(round_index, train_student(scores.selection, round_index), scores))
     return RoundsResult(tuple(rounds), best_round(rounds), stopped, unused)
 
 

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,28 @@ from extract.archive import Archive, file_sha256
 from extract.atomic import replace_file
 from extract.cache import open_images
 from extract.progress import Progress, no_progress
+from extract.seeds import derive_seed
 from extract.split import Split
 from semisup.arms import ARMS
+from semisup.controls import (
+    POOL_CONTROLS,
+    RecordedRound,
+    control_rows,
+    recorded_rounds,
+    repeat_labeled,
+    repeat_rounds,
+)
+from semisup.errors import StudyError
 from semisup.folders import MODEL_FOLDER, RUN_JSON, replace_folder, write_json
-from semisup.ledger import ledger_rows, write_ledger
+from semisup.ledger import ledger_rows, read_ledger, write_ledger
 from semisup.outcomes import describe_run
 from semisup.plan import Basis, RunJob, open_data
 from semisup.pool import Pool, real_pool, synthetic_pool
-from semisup.rounds import Round, RoundsResult, mixing, run_rounds
+from semisup.rounds import RealValidation, Round, RoundsResult, mixing, run_rounds
 from semisup.select import Selection, select_confident
 
 RULE = "confident"  # fixed threshold, cap a class
+LEDGER = "ledger.parquet"
 
 
 class SealedTest:
@@ -88,7 +99,10 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
 
 
 def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, split: Split) -> Pool | None:
-    match ARMS[job.arm].pool:
+    arm = ARMS[job.arm]
+    if job.arm in POOL_CONTROLS:
+        arm = ARMS[str(basis.config.reference_arm)]
+    match arm.pool:
         case "real":
             return real_pool(archive, images, split, job.fold, job.fraction)
         case "synthetic":
@@ -105,23 +119,10 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
         replace_folder(basis.study_dir / job.folder / job.key) as folder,
     ):
         models = _Models(folder, job, basis, data, progress)
-        result = run_rounds(
-            models.teacher(),
-            basis.config.pseudo.rounds if data.pool else 0,
-            val_logits=lambda model: model.predict_logits(data.val.images),
-            val_labels=data.val.labels,
-            pool_logits=lambda model: model.predict_logits(data.pool.images),  # type: ignore[union-attr]
-            select=partial(
-                select_confident,
-                threshold=basis.config.pseudo.threshold,
-                max_per_class=basis.config.pseudo.max_per_class,
-            ),
-            train_student=models.student,
-            fit_temperature=fit_temperature if basis.config.pseudo.calibrate else None,
-            metrics=partial(classification_metrics, num_classes=len(data.classes)),
-        )
-        if data.pool:
-            _write_ledger(result, data.pool, models, basis, folder)
+        if job.reference_key:
+            result = _repeat_reference(job, basis, data, models, folder)
+        else:
+            result = _run_rounds(job, basis, data, models, folder)
         best = result.best.model
         best.temperature = result.best.temperature
         test_metrics = _predict_test(best, data, folder)
@@ -152,17 +153,84 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
         )
 
 
+def _run_rounds(
+    job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
+) -> RoundsResult[Classifier]:
+    """The pseudo-label rounds of an arm with a pool, or round 0 alone."""
+    result = run_rounds(
+        models.teacher(),
+        basis.config.pseudo.rounds if data.pool else 0,
+        val_logits=lambda model: model.predict_logits(data.val.images),
+        val_labels=data.val.labels,
+        pool_logits=lambda model: model.predict_logits(data.pool.images),  # type: ignore[union-attr]
+        select=partial(
+            select_confident,
+            threshold=basis.config.pseudo.threshold,
+            max_per_class=basis.config.pseudo.max_per_class,
+        ),
+        train_student=models.student,
+        fit_temperature=fit_temperature if basis.config.pseudo.calibrate else None,
+        metrics=partial(classification_metrics, num_classes=len(data.classes)),
+    )
+    if data.pool:
+        _write_ledger(result, data.pool, models, basis, folder)
+    return result
+
+
+def _repeat_reference(
+    job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
+) -> RoundsResult[Classifier]:
+    """The rounds of a control: those of its reference, with other additions."""
+    path = basis.study_dir / job.folder / str(job.reference_key) / LEDGER
+    recorded = recorded_rounds(read_ledger(path)) if path.exists() else []  # none with `rounds: 0`
+    tables = []
+
+    def change(done: RecordedRound) -> Selection:
+        rng = np.random.default_rng(derive_seed("control", job.arm, job.classifier_seed, done.round_index))
+        if data.pool is None:
+            return repeat_labeled(done, data.labeled.labels, rng)
+        if done.rows["image"].tolist() != data.pool.identity.images.tolist():
+            raise StudyError(
+                f"{path}: expected the images of this run's pool in round {done.round_index}, got others; "
+                f"remove {path.parent} to run it anew"
+            )
+        selection = POOL_CONTROLS[job.arm](done, rng)
+        weight = mixing(len(data.labeled), len(selection), basis.config.pseudo.pseudo_share)[1]
+        tables.append(control_rows(done, selection, job.arm, weight))
+        return selection
+
+    validation: RealValidation[Classifier] = RealValidation(
+        lambda model: model.predict_logits(data.val.images),
+        data.val.labels,
+        fit_temperature if basis.config.pseudo.calibrate else None,
+        partial(classification_metrics, num_classes=len(data.classes)),
+    )
+    result = repeat_rounds(
+        models.teacher(),
+        recorded,
+        change,
+        models.student,
+        validation.judge,
+        len(data.classes),
+        is_of_pool=data.pool is not None,
+    )
+    if tables:
+        write_ledger(tables, folder / LEDGER)
+    return result
+
+
 class _Models:
     """Makes a run's models, keeps each on disk until the best is known, and knows their hashes."""
 
     def __init__(self, folder: Path, job: RunJob, basis: Basis, data: RunData, progress: Progress) -> None:
         self._folder, self._job, self._basis, self._data = folder, job, basis, data
         self._progress = progress
-        self._config = basis.config.classifier_config(job.classifier_seed)
-        self._total = self._config.steps * max(1, basis.config.pseudo.rounds if job.teacher_key else 1)
+        self._config = basis.config.classifier_config(job.classifier_seed, job.arm)
+        self._total = self._config.steps * max(1, ARMS[job.arm].num_trainings(basis.config.pseudo.rounds))
         self._provenance = Provenance(
             basis.archive_sha256, basis.split_sha256, job.fold, job.fraction, data.preparation
         )
+        self.is_control = ARMS[job.arm].is_control
         self.num_trained = 0
         self.sha256: dict[int, str] = {}
         self.mixing: dict[int, tuple[int, float]] = {0: (1, 1.0)}
@@ -178,20 +246,25 @@ class _Models:
 
     def student(self, selection: Selection, round_index: int) -> Classifier:
         """From scratch on the labeled images and a selection, with the seed of the teacher."""
-        pool, labeled = self._data.pool, self._data.labeled
-        assert pool is not None
+        labeled = self._data.labeled
         repeats, weight = mixing(len(labeled), len(selection), self._basis.config.pseudo.pseudo_share)
         self.mixing[round_index] = repeats, weight
         repeated = labeled.subset(np.tile(np.arange(len(labeled)), repeats))  # rows by reference
-        pseudo = LabeledImages(
+        additions = self._additions(selection, np.full(len(selection), weight))
+        return self._trained(LabeledImages.concat([repeated, additions]), round_index)
+
+    def _additions(self, selection: Selection, weights: np.ndarray) -> LabeledImages:
+        pool = self._data.pool
+        if pool is None:  # labeled images again, with their own labels
+            return replace(self._data.labeled.subset(selection.indices), weights=weights)
+        return LabeledImages(
             images=pool.images.subset(selection.indices),
             labels=selection.labels.astype(np.int64),
             subjects=pool.subjects[selection.indices],
             origin=np.full(len(selection), pool.origin),
             is_pseudo=np.ones(len(selection), dtype=bool),
-            weights=np.full(len(selection), weight),
+            weights=weights,
         )
-        return self._trained(LabeledImages.concat([repeated, pseudo]), round_index)
 
     def keep(self, best: Round[Classifier]) -> None:
         """Leave the best round's model (with its temperature) in the run folder, and no other."""
@@ -258,7 +331,7 @@ def _write_ledger(
         for round_index, scores in scored
     ]
     if tables:
-        write_ledger(tables, folder / "ledger.parquet")
+        write_ledger(tables, folder / LEDGER)
 
 
 def _describe_round(done: Round[Classifier], data: RunData, models: _Models, basis: Basis) -> dict[str, Any]:
@@ -274,7 +347,7 @@ def _describe_round(done: Round[Classifier], data: RunData, models: _Models, bas
         "num_selected": done.num_selected,
         "coverage": done.coverage,
         "per_class_selected": np.bincount(labels, minlength=len(data.classes)).tolist(),
-        "threshold": basis.config.pseudo.threshold if selection else None,
+        "threshold": basis.config.pseudo.threshold if selection and not models.is_control else None,
         "val_balanced_accuracy": done.val_metrics["balanced_accuracy"],
         "val_nll": done.val_metrics["nll"],
         "ece_before": done.ece_before,

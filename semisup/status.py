@@ -43,7 +43,7 @@ def study_status(study_dir: Path) -> StudyStatus:
         content = read_run(planned["key"], study_dir)
         state = content["status"] if content else "open"
         counts[planned["arm"]]["running" if planned["key"] in beats else state] += 1
-        trainings = study["pseudo"]["rounds"] if ARMS[planned["arm"]].pseudo_labels else 1
+        trainings = ARMS[planned["arm"]].num_trainings(study["pseudo"]["rounds"])
         if state == "done" and content:
             seconds.append(content["seconds"] / max(trainings, 1))
         else:

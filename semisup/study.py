@@ -101,6 +101,8 @@ def plan_identity(plan: Plan) -> dict[str, Any]:
     """Everything that makes two plans different studies; where the files lie is not part of it."""
     content = plan.config.model_dump(mode="json", exclude={"data", "split", "folds"})
     content["gan"].pop("network")  # known by the pools' hashes below
+    if content["controls_of"] is None:
+        content.pop("controls_of")  # studies that began before there was this setting go on
     return {
         **content,
         "folds": list(plan.folds),
@@ -160,6 +162,7 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "folds": list(plan.folds),
         "seeds": list(config.seeds),
         "primary": config.primary.model_dump(),
+        "controls_of": config.reference_arm if any(ARMS[name].is_control for name in config.arms) else None,
         "classifier": config.classifier.model_dump(mode="json"),
         "gan": config.gan.model_dump(mode="json"),
         "pool": config.pool.model_dump(),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from semisup.arms import ARMS
 from semisup.records import FinishedRun, StudyRecords
 from semisup.statistics import (
     METRICS,
@@ -36,6 +37,7 @@ from semisup.verdict import (
 
 BASELINE, CEILING, RIVAL = "supervised", "supervised_full", "pseudo_real"
 MEAN_METRICS = ("auroc", "mcc", "ece", "nll")  # shown as the mean over runs, without an interval
+CONTROLS = frozenset(name for name, arm in ARMS.items() if arm.is_control)
 Cell = tuple[str, float]  # arm, fraction
 
 
@@ -147,7 +149,7 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
     boot = SubjectBootstrap(strata, num_draws=num_draws)
     draws = {cell: boot.draw([run.counts for run in runs]) for cell, runs in groups.items()}
     arms = tuple(_arm_result(runs, boot, draws[cell]) for cell, runs in groups.items())
-    comparisons = _compare_all(draws, boot, primary)
+    comparisons = _compare_all(draws, boot, primary, records.study.get("controls_of"))
     equivalences = _equivalences(draws, boot, metric, comparisons)
     rounds = tuple(result for runs in groups.values() for result in _round_results(runs))
     budgets = tuple(_budget(runs) for runs in groups.values())
@@ -207,11 +209,15 @@ def pooled_confusion(runs: Sequence[FinishedRun]) -> np.ndarray:
 
 
 def _compare_all(
-    draws: dict[Cell, ArmDraws], boot: SubjectBootstrap, primary: dict[str, Any]
+    draws: dict[Cell, ArmDraws], boot: SubjectBootstrap, primary: dict[str, Any], reference: str | None
 ) -> tuple[Comparison, ...]:
-    """Every arm with the baseline, the GAN with its rival, and the primary; Holm over all but the primary."""
+    """Every arm with the baseline, the GAN with its rival, the arm that controls repeat with each of them,
+    and the primary; Holm over all but the primary.
+    """
     wanted = [(arm, BASELINE, fraction) for arm, fraction in draws if arm not in (BASELINE, CEILING)]
     wanted += [(arm, RIVAL, fraction) for arm, fraction in draws if "gan" in arm]
+    if reference:
+        wanted += [(reference, arm, fraction) for arm, fraction in draws if arm in CONTROLS]
     chosen = (primary["arm"], primary["baseline"], float(primary["fraction"]))
     wanted = [chosen, *(names for names in wanted if names != chosen)]
     found = []
