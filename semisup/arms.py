@@ -3,10 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-PoolKind = Literal["none", "real", "synthetic"]
+PoolKind = Literal["none", "real", "synthetic", "both"]
+GeneratorData = Literal[
+    "all",  # all training images of the fold, without labels
+    "fraction",  # the labeled fraction alone, without labels
+    "classes",  # the labeled fraction alone, with its labels: draws a class that it is told
+]
 Method = Literal[
     "labels",  # one training on labeled images
     "rounds",  # pseudo-label rounds that begin with the supervised model
+    "given",  # one training on labeled and synthetic images whose class was asked for
+    "synthetic",  # one training on such images alone
     "control",  # repeats the rounds of another arm with one thing about its additions changed
 ]
 
@@ -20,12 +27,18 @@ class Arm:
     uses_fraction: bool  # False: all training labels, whatever the fraction
     text: str  # one line for plan and report
     method: Method = "labels"
+    generator: GeneratorData = "all"
     augments: bool = True  # False: training images as they are, whatever the study's settings say
 
     @property
     def starts_from_supervised(self) -> bool:
         """Whether its round 0 is the supervised model of the same fold, seed and fraction."""
-        return self.method in ("rounds", "control")
+        return self.method in ("rounds", "control", "given")
+
+    @property
+    def draws_images(self) -> bool:
+        """Whether it needs a generator."""
+        return self.pool in ("synthetic", "both")
 
     @property
     def is_control(self) -> bool:
@@ -33,7 +46,7 @@ class Arm:
 
     def fits(self, fraction: float) -> bool:
         """Whether the arm means anything at this fraction: with all labels given, none were withheld."""
-        return not (self.pool == "real" and fraction == 1.0)
+        return not (self.pool in ("real", "both") and fraction == 1.0)
 
     def num_trainings(self, rounds: int) -> int:
         """Trainings of its own in a run, at most."""
@@ -57,6 +70,26 @@ ARMS: dict[str, Arm] = {
             "pseudo_gan_full", "synthetic", True,
             "pseudo-labels on synthetic images; the generator saw all training images, without labels",
             "rounds",
+        ),
+        Arm(
+            "pseudo_gan", "synthetic", True,
+            "pseudo-labels on synthetic images; the generator saw the labeled images alone", "rounds",
+            generator="fraction",
+        ),
+        Arm(
+            "pseudo_both", "both", True,
+            "pseudo-labels on withheld real images and synthetic ones (generator of all training images)",
+            "rounds",
+        ),
+        Arm(
+            "conditional_gan", "synthetic", True,
+            "labeled images and synthetic ones of known class; the generator saw the labeled images alone",
+            "given", generator="classes",
+        ),
+        Arm(
+            "gan_only", "synthetic", True,
+            "the same synthetic images alone, tested on real ones: how good is the generator?",
+            "synthetic", generator="classes",
         ),
         Arm(
             "random_selection", "none", True,

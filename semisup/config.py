@@ -34,7 +34,9 @@ FIRST_CLASSIFIER_SETTINGS = frozenset({
     "label_smoothing", "balance_classes", "validate_every", "keep", "device",
 })  # fmt: skip
 NO_AUGMENTATION = {"augment": False, "mixup": 0.0, "cutmix": 0.0}  # of training images
-GAN_SET_HERE = frozenset({"data", "split", "fold", "outdir", "resume", "cond", "metrics", "gpus", "workers"})
+GAN_SET_HERE = frozenset(
+    {"data", "split", "fold", "fraction", "outdir", "resume", "cond", "metrics", "gpus", "workers"}
+)
 
 
 class Section(BaseModel):
@@ -160,6 +162,12 @@ class StudyConfig(Section):
                 "arms: pseudo-label arms start from the supervised model, so 'supervised' must be listed"
             )
         self._check_controls()
+        own = [name for name in self.arms if ARMS[name].draws_images and ARMS[name].generator != "all"]
+        if self.gan.network is not None and own:
+            raise ValueError(
+                f"arms: the generator of {own[0]!r} may see the labeled images of each fraction alone, so "
+                "the study trains it itself; leave gan.network out, or this arm"
+            )
         if "supervised_plain" in self.arms and not self._augments:
             raise ValueError(
                 "arms: 'supervised_plain' is the baseline without augmentation, and this study's classifier "
@@ -214,7 +222,7 @@ class StudyConfig(Section):
 
     @property
     def needs_gan(self) -> bool:
-        return any(ARMS[name].pool == "synthetic" for name in self.arms)
+        return any(ARMS[name].draws_images for name in self.arms)
 
     @property
     def threads_of_gan(self) -> int:
@@ -229,11 +237,32 @@ class StudyConfig(Section):
         section = self.classifier_of(arm).model_dump()
         return ClassifierConfig(**section, seed=seed, threads=self.threads, calibrate=False)
 
-    def gan_config(self, fold: int, seed: int, outdir: Path) -> TrainConfig:
-        """The settings of a fold's generator: all training images, no labels; goes on if stopped before."""
+    def gan_config(
+        self,
+        fold: int,
+        seed: int,
+        outdir: Path,
+        *,
+        fraction: float | None = None,
+        conditional: bool = False,
+    ) -> TrainConfig:
+        """The settings of a fold's generator; it goes on if it was stopped before.
+
+        Args:
+            fraction: of labels, whose images it may see alone; None = all training images.
+            conditional: it learns from the labels, too.
+        """
         section = self.gan.model_dump(exclude={"network", "seed"})
         return TrainConfig(
-            **section, data=self.data, split=self.split, fold=fold, outdir=outdir, seed=seed, resume="auto"
+            **section,
+            data=self.data,
+            split=self.split,
+            fold=fold,
+            fraction=fraction,
+            cond=conditional,
+            outdir=outdir,
+            seed=seed,
+            resume="auto",
         )
 
 

@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,13 @@ from semisup.errors import StudyError
 from semisup.folders import MODEL_FOLDER, RUN_JSON, replace_folder, write_json
 from semisup.ledger import ledger_rows, read_ledger, write_ledger
 from semisup.outcomes import describe_run
-from semisup.plan import Basis, RunJob, open_data
+from semisup.plan import Basis, RunJob, generator_data, open_data
 from semisup.pool import Pool, real_pool, synthetic_pool
-from semisup.rounds import RealValidation, Round, RoundsResult, mixing, run_rounds
+from semisup.rounds import PoolScores, RealValidation, Round, RoundsResult, best_round, mixing, run_rounds
 from semisup.select import Selection, select_confident
 
 RULE = "confident"  # fixed threshold, cap a class
+BY_CONSTRUCTION = "by construction"  # a generator was told the class
 LEDGER = "ledger.parquet"
 
 
@@ -102,13 +104,18 @@ def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, 
     arm = ARMS[job.arm]
     if job.arm in POOL_CONTROLS:
         arm = ARMS[str(basis.config.reference_arm)]
-    match arm.pool:
-        case "real":
-            return real_pool(archive, images, split, job.fold, job.fraction)
-        case "synthetic":
-            assert job.pool_key is not None
-            return synthetic_pool(basis, job.pool_key, archive, split, job.fold)
-    return None
+    pools = []
+    if arm.pool in ("real", "both"):
+        pools.append(real_pool(archive, images, split, job.fold, job.fraction))
+    if arm.draws_images:
+        assert job.pool_key is not None
+        seen, conditional = generator_data(arm, job.fraction)
+        pools.append(
+            synthetic_pool(
+                basis, job.pool_key, archive, split, job.fold, fraction=seen, conditional=conditional
+            )
+        )
+    return reduce(Pool.concat, pools) if pools else None
 
 
 def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> None:
@@ -119,10 +126,8 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
         replace_folder(basis.study_dir / job.folder / job.key) as folder,
     ):
         models = _Models(folder, job, basis, data, progress)
-        if job.reference_key:
-            result = _repeat_reference(job, basis, data, models, folder)
-        else:
-            result = _run_rounds(job, basis, data, models, folder)
+        perform_method = _METHODS[ARMS[job.arm].method]
+        result = perform_method(job, basis, data, models, folder)
         best = result.best.model
         best.temperature = result.best.temperature
         test_metrics = _predict_test(best, data, folder)
@@ -199,24 +204,78 @@ def _repeat_reference(
         tables.append(control_rows(done, selection, job.arm, weight))
         return selection
 
-    validation: RealValidation[Classifier] = RealValidation(
-        lambda model: model.predict_logits(data.val.images),
-        data.val.labels,
-        fit_temperature if basis.config.pseudo.calibrate else None,
-        partial(classification_metrics, num_classes=len(data.classes)),
-    )
     result = repeat_rounds(
         models.teacher(),
         recorded,
         change,
         models.student,
-        validation.judge,
+        _validation(basis, data).judge,
         len(data.classes),
         is_of_pool=data.pool is not None,
     )
     if tables:
         write_ledger(tables, folder / LEDGER)
     return result
+
+
+def _validation(basis: Basis, data: RunData) -> RealValidation[Classifier]:
+    return RealValidation(
+        lambda model: model.predict_logits(data.val.images),
+        data.val.labels,
+        fit_temperature if basis.config.pseudo.calibrate else None,
+        partial(classification_metrics, num_classes=len(data.classes)),
+    )
+
+
+def _train_with_given(
+    job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
+) -> RoundsResult[Classifier]:
+    """One training with synthetic images whose class was asked for; the supervised model may still win."""
+    judge = _validation(basis, data).judge
+    assert data.pool is not None
+    selection = _all_given(data.pool)
+    certain = np.eye(len(data.classes))[selection.labels]  # (N, C)
+    scores = PoolScores(certain, certain, selection)
+    rounds = [judge(0, models.teacher(), None), judge(1, models.student(selection, 1), scores)]
+    rows = ledger_rows(
+        data.pool.identity,
+        scores,
+        round_index=1,
+        teacher_sha256="",
+        rule=BY_CONSTRUCTION,
+        threshold=np.nan,
+        weight=models.mixing[1][1],
+    )
+    write_ledger([rows], folder / LEDGER)
+    return RoundsResult(tuple(rounds), best_round(rounds), "trained once, labels by construction")
+
+
+def _train_on_synthetic(
+    job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
+) -> RoundsResult[Classifier]:
+    """One training on synthetic images of known class alone: the classification accuracy score.
+
+    Source: Ravuri and Vinyals 2019, "Classification Accuracy Score for Conditional Generative Models",
+    arXiv:1905.10887.
+    """
+    assert data.pool is not None
+    alone = _validation(basis, data).judge(0, models.from_synthetic(_all_given(data.pool)), None)
+    return RoundsResult((alone,), alone, "trained once, on synthetic images alone")
+
+
+def _all_given(pool: Pool) -> Selection:
+    assert pool.given_labels is not None
+    return Selection(np.arange(len(pool.images)), pool.given_labels, np.ones(len(pool.images)))
+
+
+PerformMethod = Callable[[RunJob, Basis, RunData, "_Models", Path], RoundsResult[Classifier]]
+_METHODS: Mapping[str, PerformMethod] = MappingProxyType({
+    "labels": _run_rounds,
+    "rounds": _run_rounds,
+    "control": _repeat_reference,
+    "given": _train_with_given,
+    "synthetic": _train_on_synthetic,
+})  # fmt: skip
 
 
 class _Models:
@@ -230,9 +289,11 @@ class _Models:
         self._provenance = Provenance(
             basis.archive_sha256, basis.split_sha256, job.fold, job.fraction, data.preparation
         )
-        self.is_control = ARMS[job.arm].is_control
+        self.has_threshold = ARMS[job.arm].method == "rounds"
+        self.chooses = ARMS[job.arm].method != "given"  # of a pool, by what a teacher says
         self.num_trained = 0
         self.sha256: dict[int, str] = {}
+        self.num_train_images: dict[int, int] = {0: len(data.labeled)}  # each counted once
         self.mixing: dict[int, tuple[int, float]] = {0: (1, 1.0)}
 
     def teacher(self) -> Classifier:
@@ -249,9 +310,15 @@ class _Models:
         labeled = self._data.labeled
         repeats, weight = mixing(len(labeled), len(selection), self._basis.config.pseudo.pseudo_share)
         self.mixing[round_index] = repeats, weight
+        self.num_train_images[round_index] = len(labeled) + len(selection)
         repeated = labeled.subset(np.tile(np.arange(len(labeled)), repeats))  # rows by reference
         additions = self._additions(selection, np.full(len(selection), weight))
         return self._trained(LabeledImages.concat([repeated, additions]), round_index)
+
+    def from_synthetic(self, selection: Selection) -> Classifier:
+        """On the images of the pool alone."""
+        self.num_train_images[0] = len(selection)
+        return self._trained(self._additions(selection, np.ones(len(selection))), 0)
 
     def _additions(self, selection: Selection, weights: np.ndarray) -> LabeledImages:
         pool = self._data.pool
@@ -261,7 +328,7 @@ class _Models:
             images=pool.images.subset(selection.indices),
             labels=selection.labels.astype(np.int64),
             subjects=pool.subjects[selection.indices],
-            origin=np.full(len(selection), pool.origin),
+            origin=pool.origin[selection.indices],
             is_pseudo=np.ones(len(selection), dtype=bool),
             weights=weights,
         )
@@ -340,22 +407,24 @@ def _describe_round(done: Round[Classifier], data: RunData, models: _Models, bas
     repeats, weight = models.mixing[done.round_index]
     oracle = None
     if selection and data.pool and data.pool.withheld_labels is not None:
-        oracle = float((data.pool.withheld_labels[selection.indices] == labels).mean())
+        truth = data.pool.withheld_labels[selection.indices]
+        known = truth >= 0
+        oracle = float((truth[known] == labels[known]).mean()) if known.any() else None
     return {
         "round_index": done.round_index,
         "pool_size": done.pool_size,
         "num_selected": done.num_selected,
         "coverage": done.coverage,
         "per_class_selected": np.bincount(labels, minlength=len(data.classes)).tolist(),
-        "threshold": basis.config.pseudo.threshold if selection and not models.is_control else None,
+        "threshold": basis.config.pseudo.threshold if selection and models.has_threshold else None,
         "val_balanced_accuracy": done.val_metrics["balanced_accuracy"],
         "val_nll": done.val_metrics["nll"],
         "ece_before": done.ece_before,
         "ece_after": done.ece_after,
         "temperature": done.temperature,
-        "num_train_images": len(data.labeled) + done.num_selected,
+        "num_train_images": models.num_train_images[done.round_index],
         "labeled_repeats": repeats,
         "pseudo_weight": weight if selection else None,
-        "alarm": done.is_alarming,
+        "alarm": done.is_alarming and models.chooses,
         "oracle_accuracy": oracle,
     }

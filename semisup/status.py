@@ -72,7 +72,7 @@ def plan_table(plan: Plan) -> str:
     ]
     if pools:
         lines.append(
-            f"pool: {config.pool.num_images} synthetic images a fold, psi {config.pool.truncation_psi:g}"
+            f"pool: {config.pool.num_images} synthetic images a generator, psi {config.pool.truncation_psi:g}"
         )
     lines.append("")
     width = max(len(name) for name in config.arms)

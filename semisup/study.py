@@ -16,7 +16,7 @@ from semisup.config import load_study
 from semisup.errors import StudyError
 from semisup.execute import Outcome, execute, is_done
 from semisup.folders import STUDY_JSON, STUDY_YAML, read_json, remove_leftovers, write_json
-from semisup.plan import Plan, make_plan
+from semisup.plan import Plan, PoolJob, make_plan
 
 OTHER_JOBS = "another generator or release"
 VERSIONED = ("synthlabel", "torch", "fastai", "timm", "numpy", "scipy", "pandas", "scikit-learn")
@@ -174,7 +174,9 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
              "fraction": run.fraction, "pool_key": run.pool_key}
             for run in plan.runs
         ],
-        "pools": {str(job.fold): job.key for job in plan.jobs if job.kind == "pool"},
+        "pools": {
+            str(job.fold): job.key for job in plan.jobs if isinstance(job, PoolJob) and job.fraction is None
+        },
         "versions": versions(),
         "command": list(command),
         "plan": identity,

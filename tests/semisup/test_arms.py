@@ -1,4 +1,4 @@
-"""The arms of a study beside the first four: what each is trained on, and how it is paired with the others."""
+"""The arms beside the first four: what each is trained on, and how it is paired with the others."""
 
 import json
 from pathlib import Path
@@ -100,7 +100,7 @@ def test_random_selection_takes_other_images_of_the_same_pool(finished):
 
 
 def test_shuffled_labels_give_the_same_images_other_labels(finished):
-    folder, trained = finished
+    _, trained = finished
     for (ours, _), (theirs, _) in zip(trained["shuffled_labels"], trained["pseudo_real"], strict=True):
         rows = np.flatnonzero(theirs.is_pseudo)
         assert np.array_equal(ours.images.gather(rows), theirs.images.gather(rows))
@@ -171,7 +171,8 @@ def test_a_control_of_an_arm_without_rounds_has_none_and_is_the_supervised_model
     ("changes", "expected"),
     [
         (
-            {"arms": ["supervised", "random_selection"], "primary": {"arm": "random_selection", "fraction": 0.4}},
+            {"arms": ["supervised", "random_selection"],
+             "primary": {"arm": "random_selection", "fraction": 0.4}},
             "'random_selection' repeats the rounds of a pseudo-label arm, and none is listed",
         ),
         (
