@@ -12,6 +12,7 @@ GeneratorData = Literal[
 Method = Literal[
     "labels",  # one training on labeled images
     "rounds",  # pseudo-label rounds that begin with the supervised model
+    "fixmatch",  # one training on labeled images and views of the pool
     "given",  # one training on labeled and synthetic images whose class was asked for
     "synthetic",  # one training on such images alone
     "control",  # repeats the rounds of another arm with one thing about its additions changed
@@ -65,6 +66,11 @@ ARMS: dict[str, Arm] = {
         Arm(
             "pseudo_real", "real", True,
             "pseudo-labels on real images whose labels were withheld: no GAN", "rounds",
+        ),
+        Arm(
+            "fixmatch_real", "real", True,
+            "FixMatch: weak and strong views of the same real images in every batch, one training",
+            "fixmatch",
         ),
         Arm(
             "pseudo_gan_full", "synthetic", True,

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from classifier.config import ClassifierConfig
+from classifier.fixmatch_config import FixMatchConfig
 from extract.errors import SettingsError
 from extract.preprocessing import PLAIN, PreprocessConfig, parse_preprocessing
 from gan.config import TrainConfig
@@ -122,6 +123,7 @@ def _section_from(
 if typing.TYPE_CHECKING:  # their fields are known at run time alone
     ClassifierSection = Any
     GanSection = Any
+    FixMatchSection = Any
 else:
     ClassifierSection = _section_from(
         ClassifierConfig, "ClassifierSection", CLASSIFIER_SET_HERE, {}, PreprocessedSection
@@ -129,6 +131,7 @@ else:
     GanSection = _section_from(
         TrainConfig, "GanSection", GAN_SET_HERE, {"network": (Path | dict[int, Path] | None, None)}
     )
+    FixMatchSection = _section_from(FixMatchConfig, "FixMatchSection", frozenset(), {})
 
 
 class StudyConfig(Section):
@@ -147,6 +150,7 @@ class StudyConfig(Section):
     gan: GanSection = GanSection()
     pool: PoolConfig = PoolConfig()
     pseudo: PseudoConfig = PseudoConfig()
+    fixmatch: FixMatchSection = FixMatchSection()
     threads: int = Field(default=1, ge=1)  # of torch in a run; part of the plan, for it moves last digits
     gan_threads: int | None = Field(default=None, ge=1)  # in a generator's training; none = as many
 
@@ -237,6 +241,10 @@ class StudyConfig(Section):
         section = self.classifier_of(arm).model_dump()
         return ClassifierConfig(**section, seed=seed, threads=self.threads, calibrate=False)
 
+    @property
+    def fixmatch_config(self) -> FixMatchConfig:
+        return FixMatchConfig(**self.fixmatch.model_dump())
+
     def gan_config(
         self,
         fold: int,
@@ -303,6 +311,7 @@ def load_study(path: Path) -> StudyConfig:
     config = _resolve_paths(config, path.parent.resolve())
     for section, build in (
         ("classifier", lambda: config.classifier_config(seed=0)),
+        ("fixmatch", lambda: config.fixmatch_config),
         ("gan", lambda: config.gan_config(fold=0, seed=0, outdir=path.parent)),
     ):
         try:

@@ -315,7 +315,10 @@ def _run_job(
     classifier_seed = derive_seed("classifier", seed, fold, fraction)
     if not arm.starts_from_supervised:
         own_pool = pool.key if pool else None
-        settings = settings_of(arm.name, **({"pool": own_pool} if own_pool else {}))
+        more: dict[str, Any] = {"pool": own_pool} if own_pool else {}
+        if arm.method == "fixmatch":
+            more["fixmatch"] = config.fixmatch.model_dump()
+        settings = settings_of(arm.name, **more)
         return RunJob(
             settings_key(settings), arm.name, fold, seed, fraction, classifier_seed, None, own_pool, settings
         )

@@ -17,6 +17,7 @@ from classifier.calibration import fit_temperature
 from classifier.data import LabeledImages, real_part
 from classifier.encoder_file import check_weights_for_fold
 from classifier.evaluate import classification_metrics
+from classifier.fixmatch import Agreement, Unlabeled
 from classifier.models import choose_device
 from classifier.preparation import kept_settings
 from classifier.run import Classifier, Provenance, load_classifier
@@ -153,6 +154,7 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
                 "trainings_here": models.num_trained,
                 "seconds": round(time.monotonic() - started, 3),
                 "test_openings": data.test.openings,
+                "agreement": _describe_agreement(models.agreement),
                 "rounds": [_describe_round(done, data, models, basis) for done in result.rounds],
             },
         )
@@ -263,6 +265,14 @@ def _train_on_synthetic(
     return RoundsResult((alone,), alone, "trained once, on synthetic images alone")
 
 
+def _train_fixmatch(
+    job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
+) -> RoundsResult[Classifier]:
+    """One training whose every batch holds views of the pool; no supervised model to fall back on."""
+    alone = _validation(basis, data).judge(0, models.fixmatch(), None)
+    return RoundsResult((alone,), alone, "trained once, with FixMatch")
+
+
 def _all_given(pool: Pool) -> Selection:
     assert pool.given_labels is not None
     return Selection(np.arange(len(pool.images)), pool.given_labels, np.ones(len(pool.images)))
@@ -273,6 +283,7 @@ _METHODS: Mapping[str, PerformMethod] = MappingProxyType({
     "labels": _run_rounds,
     "rounds": _run_rounds,
     "control": _repeat_reference,
+    "fixmatch": _train_fixmatch,
     "given": _train_with_given,
     "synthetic": _train_on_synthetic,
 })  # fmt: skip
@@ -291,6 +302,7 @@ class _Models:
         )
         self.has_threshold = ARMS[job.arm].method == "rounds"
         self.chooses = ARMS[job.arm].method != "given"  # of a pool, by what a teacher says
+        self.agreement: Agreement | None = None  # of FixMatch
         self.num_trained = 0
         self.sha256: dict[int, str] = {}
         self.num_train_images: dict[int, int] = {0: len(data.labeled)}  # each counted once
@@ -315,6 +327,15 @@ class _Models:
         additions = self._additions(selection, np.full(len(selection), weight))
         return self._trained(LabeledImages.concat([repeated, additions]), round_index)
 
+    def fixmatch(self) -> Classifier:
+        """On the labeled images, and on views of the pool."""
+        assert self._data.pool is not None
+        pool = self._data.pool
+        unlabeled = Unlabeled(pool.images, pool.subjects, self._basis.config.fixmatch_config)
+        self.num_train_images[0] = len(self._data.labeled) + len(pool.images)
+        self.agreement = unlabeled.agreement
+        return self._trained(self._data.labeled, 0, unlabeled)
+
     def from_synthetic(self, selection: Selection) -> Classifier:
         """On the images of the pool alone."""
         self.num_train_images[0] = len(selection)
@@ -338,7 +359,9 @@ class _Models:
         shutil.rmtree(self._folder / "rounds")
         best.model.save(self._folder / MODEL_FOLDER)
 
-    def _trained(self, images: LabeledImages, round_index: int) -> Classifier:
+    def _trained(
+        self, images: LabeledImages, round_index: int, unlabeled: Unlabeled | None = None
+    ) -> Classifier:
         before = self.num_trained * self._config.steps
 
         def report(done: int, total: int, message: str) -> None:
@@ -351,6 +374,7 @@ class _Models:
             self._config,
             provenance=self._provenance,
             progress=report,
+            unlabeled=unlabeled,
         )
         self._placed(model)
         self.num_trained += 1
@@ -399,6 +423,17 @@ def _write_ledger(
     ]
     if tables:
         write_ledger(tables, folder / LEDGER)
+
+
+def _describe_agreement(agreement: Agreement | None) -> dict[str, Any] | None:
+    """How many weak views reached FixMatch's threshold in the course of the training."""
+    if agreement is None:
+        return None
+    return {
+        "num_views": agreement.num_seen,
+        "share_passed": agreement.share,
+        "per_class_passed": agreement.per_class.tolist(),
+    }
 
 
 def _describe_round(done: Round[Classifier], data: RunData, models: _Models, basis: Basis) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def plan_identity(plan: Plan) -> dict[str, Any]:
     content["gan"].pop("network")  # known by the pools' hashes below
     if content["controls_of"] is None:
         content.pop("controls_of")  # studies that began before there was this setting go on
+    if not any(ARMS[name].method == "fixmatch" for name in plan.config.arms):
+        content.pop("fixmatch")
     return {
         **content,
         "folds": list(plan.folds),
@@ -167,6 +169,7 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "gan": config.gan.model_dump(mode="json"),
         "pool": config.pool.model_dump(),
         "pseudo": config.pseudo.model_dump(),
+        "fixmatch": config.fixmatch.model_dump(),
         "threads": config.threads,
         "gan_threads": config.threads_of_gan,
         "runs": [

@@ -222,3 +222,28 @@ def test_the_keys_of_plans_of_the_first_release_are_as_they_were(write_study):
         if run.teacher_key:
             expected |= {"pseudo", "teacher", "pool"}
         assert set(run.settings) == expected
+
+
+def test_fixmatch_is_one_training_on_labeled_images_and_views_of_the_withheld_ones(write_study, tmp_path):
+    arms = ["supervised", "pseudo_real", "fixmatch_real"]
+    path = write_study(arms=arms, fixmatch={"mu": 2, "threshold": 0.6}, pseudo={"rounds": 0})
+    assert run_study(path, tmp_path / "out", jobs=1).failures == ()
+    found = infos(tmp_path / "out")
+    info = found["fixmatch_real"]
+    assert (info["trainings_here"], info["steps_per_training"], info["test_openings"]) == (1, 12, 1)
+    assert info["teacher_key"] is None
+    assert info["agreement"]["num_views"] == 12 * 2 * 16
+    assert sum(info["agreement"]["per_class_passed"]) == pytest.approx(
+        info["agreement"]["share_passed"] * info["agreement"]["num_views"]
+    )
+    assert info["settings"]["fixmatch"] == {"threshold": 0.6, "mu": 2, "weight": 1.0, "ema": 0.999}
+    assert info["test_metrics"] != found["supervised"]["test_metrics"]
+    write_report(tmp_path / "out")
+    assert "fixmatch_real" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_wrong_fixmatch_settings_are_refused_in_the_words_of_the_study_file(write_study):
+    with pytest.raises(SettingsError, match=r"fixmatch: mu must be at least 1, got 0"):
+        load_study(write_study(fixmatch={"mu": 0}))
+    with pytest.raises(SettingsError, match=r"fixmatch.tau: unknown setting"):
+        load_study(write_study(fixmatch={"tau": 0.9}))
