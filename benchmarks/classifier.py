@@ -95,7 +95,7 @@ def _prepare(work: Path, picture_size: int, options: argparse.Namespace) -> tupl
         "extract", "volumes", "--source", work / "phantoms", "--dest", planes, "--size", picture_size,
         "--planes", "sagittal,coronal,axial", "--angles", "-21:21:7", "--slices-per-plane", 12,
     )  # fmt: skip
-    _synthlabel("extract", "split", "--data", planes, "--dest", split, "--folds", 4)
+    _synthlabel("extract", "split", "--data", planes, "--dest", split, "--folds", 4, "--fractions", 1)
     _synthlabel("extract", "unpack", "--data", planes, "--dest", folder, "--split", split)
     started = time.perf_counter()
     _synthlabel(

@@ -1,7 +1,7 @@
 """Compare classifiers on chest X-rays with those on the lungs alone, and on all but the lungs.
 
     python -m benchmarks.masked_lungs --data chest128.zip --split chest128.split.json --model runs/lungs \
-        --work /tmp/masked-lungs --out benchmarks/results/masked-lungs.json
+        --work masked-lungs --out benchmarks/results/masked-lungs.json
 
 The same classifier is trained on the same images of the same subjects for the same number of steps with the
 same seeds; only the masking differs. Every arm is measured on the whole validation part of the fold. Nothing
@@ -66,7 +66,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "machine": processor(),
         "versions": {name: version(name) for name in ("torch", "fastai", "numpy")},
-        "command": shlex.join(["python", "-m", "benchmarks.masked_lungs", *sys.argv[1:]]),
+        "command": _command(),
         "settings": {
             "arch": options.arch, "steps": options.steps, "size": options.size, "fold": options.fold,
             "seeds": options.seeds, "part": "val at fraction 1.0, nothing chosen on it",
@@ -75,6 +75,12 @@ def main() -> None:
         "results": [_compare(counts, arms, fraction) for fraction in fractions],
     }  # fmt: skip
     write_result(options.out, result)
+
+
+def _command() -> str:
+    """As it was given, without the folders of this machine."""
+    given = [Path(argument).name if "/" in argument else argument for argument in sys.argv[1:]]
+    return shlex.join(["python", "-m", "benchmarks.masked_lungs", *given])
 
 
 def _parse() -> argparse.Namespace:

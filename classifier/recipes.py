@@ -74,6 +74,13 @@ def with_size(recipe: Recipe, size: int) -> Recipe:
     return replace(recipe, config=replace(recipe.config, preprocessing=steps), image_size=_archive_side(size))
 
 
+def with_config(recipe: Recipe, config: ClassifierConfig) -> Recipe:
+    """The recipe with settings of the user's, and an archive that is large enough for their input."""
+    size = config.preprocessing.size
+    side = recipe.image_size if size is None else _archive_side(max(size, 8))
+    return replace(recipe, config=config, image_size=side)
+
+
 def from_chance(recipe: Recipe) -> Recipe:
     """The same recipe for a network that starts from random numbers.
 

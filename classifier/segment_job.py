@@ -20,7 +20,8 @@ from classifier.segment_config import SegmentConfig
 from classifier.segment_measures import MEASURES, MeanMeasure, mean_measures, measure_mask
 from classifier.segment_pairs import MaskPair, PairSet, read_pair, read_pairs, split_pairs
 from classifier.segment_plots import plot_segment_history
-from classifier.segment_training import STATE, train_segmenter
+from classifier.segment_state import STATE
+from classifier.segment_training import train_segmenter
 from classifier.segmenter import DESCRIPTION, PairProvenance, Segmenter
 from extract.atomic import replace_file, write_text
 from extract.json_values import json_value

@@ -7,19 +7,16 @@ step's number, so that what a killed training needs to go on is its weights, its
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from classifier.data import ImageTable, shuffled_indices
@@ -29,15 +26,14 @@ from classifier.preprocess import Preprocessing, fit_preprocessing
 from classifier.segment_augment import PairAugmentation, augment_pairs
 from classifier.segment_config import SegmentConfig
 from classifier.segment_measures import overlap
+from classifier.segment_state import STATE, SegmentRun, restore_segment_state, write_segment_state
 from classifier.segmenter import Segmenter
 from classifier.threads import torch_threads
-from classifier.unet import UNet, build_unet
-from extract.atomic import replace_file
+from classifier.unet import build_unet
+from extract.json_values import json_value
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
 
-STATE = "state.safetensors"
-STATE_FORMAT = 1
 PREDICT_BATCH = 16
 SMOOTH = 1.0  # of the Dice loss: pixels added above and below, so that an almost empty mask has a slope
 MAX_GRADIENT = 5.0  # norm; a mask that fills the picture must not throw the weights far
@@ -73,21 +69,6 @@ def one_cycle(step: int, config: SegmentConfig) -> tuple[float, float]:
     return peak + (peak / 1e4 - peak) * way, 0.85 + 0.10 * way
 
 
-@dataclass
-class _Run:
-    """What a training is in the middle of."""
-
-    model: UNet
-    optimizer: torch.optim.AdamW
-    step: int = 0
-    best_dice: float = -1.0
-    best_step: int = 0
-    best: dict[str, Tensor] = field(default_factory=dict)
-    rows: list[dict[str, float]] = field(default_factory=list)
-    loss_sum: float = 0.0  # since the last look
-    seconds: float = 0.0  # of earlier processes
-
-
 def train_segmenter(
     train: tuple[np.ndarray, np.ndarray],
     val: tuple[np.ndarray, np.ndarray],
@@ -118,24 +99,24 @@ def train_segmenter(
         _check(part, config.size)
     device = choose_device(config.device)
     preprocessing = fit_preprocessing(ImageTable(train[0]), config.preprocessing)
-    identity = _identity(config, data_sha256 or _hash_arrays(train, val))
+    made_with = _made_with(config, data_sha256 or _hash_arrays(train, val))
     with torch_threads(config.threads):
         run = _start(config, device)
         state_path = None if state_dir is None else Path(state_dir) / STATE
         if state_path is not None and state_path.exists():
             try:
-                _restore(run, state_path, identity)
+                restore_segment_state(state_path, run, made_with)
                 progress(run.step, config.steps, f"going on after step {run.step}")
             except ClassifierError:
                 if not replace_state:
                     raise
                 run = _start(config, device)
-        _fit(run, train, val, preprocessing, config, device, state_path, identity, progress)
+        _fit(run, train, val, preprocessing, config, device, state_path, made_with, progress)
         run.model.load_state_dict(run.best)
     return Segmenter(run.model, config, preprocessing), run.rows
 
 
-def _start(config: SegmentConfig, device: torch.device) -> _Run:
+def _start(config: SegmentConfig, device: torch.device) -> SegmentRun:
     model = build_unet(1, config.width, config.depth, config.norm, derive_seed(config.seed, "segment model"))
     model.to(device)
     decayed = [p for p in model.parameters() if p.ndim > 1]
@@ -144,18 +125,18 @@ def _start(config: SegmentConfig, device: torch.device) -> _Run:
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": spared, "weight_decay": 0.0},
     ]
-    return _Run(model, torch.optim.AdamW(groups, lr=config.lr))
+    return SegmentRun(model, torch.optim.AdamW(groups, lr=config.lr))
 
 
 def _fit(
-    run: _Run,
+    run: SegmentRun,
     train: tuple[np.ndarray, np.ndarray],
     val: tuple[np.ndarray, np.ndarray],
     preprocessing: Preprocessing,
     config: SegmentConfig,
     device: torch.device,
     state_path: Path | None,
-    identity: str,
+    made_with: Mapping[str, Any],
     progress: Progress,
 ) -> None:
     augmentation = PairAugmentation(mirror=config.mirror) if config.augment else None
@@ -175,12 +156,12 @@ def _fit(
             seconds = run.seconds + time.monotonic() - started
             _look(run, val, preprocessing, config, lr, seconds, device)
             if state_path is not None:
-                _save_state(run, state_path, identity, seconds)
+                write_segment_state(state_path, run, seconds, made_with)
         told = f"validation Dice {run.rows[-1]['val_dice']:.3f}" if run.rows else ""
         progress(run.step, config.steps, told)
 
 
-def _learn(run: _Run, images: Tensor, masks: Tensor, lr: float, momentum: float) -> float:
+def _learn(run: SegmentRun, images: Tensor, masks: Tensor, lr: float, momentum: float) -> float:
     """One step; returns its loss."""
     run.model.train()
     for group in run.optimizer.param_groups:
@@ -199,7 +180,7 @@ def _learn(run: _Run, images: Tensor, masks: Tensor, lr: float, momentum: float)
 
 
 def _look(
-    run: _Run,
+    run: SegmentRun,
     val: tuple[np.ndarray, np.ndarray],
     preprocessing: Preprocessing,
     config: SegmentConfig,
@@ -241,80 +222,12 @@ def _targets(masks: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(masks).to(device, torch.float32).div_(255)
 
 
-# The state of a training that may be killed ---------------------------------------------------------
-
-
-def _save_state(run: _Run, path: Path, identity: str, seconds: float) -> None:
-    tensors: dict[str, Tensor] = {}
-    for name, value in run.model.state_dict().items():
-        tensors[f"model.{name}"] = value
-        tensors[f"best.{name}"] = run.best[name]
-    names = {id(parameter): name for name, parameter in run.model.named_parameters()}
-    for parameter, moments in run.optimizer.state.items():
-        for kind in ("step", "exp_avg", "exp_avg_sq"):
-            tensors[f"{kind}.{names[id(parameter)]}"] = moments[kind]
-    described = {
-        "format": STATE_FORMAT,
-        "identity": identity,
-        "step": run.step,
-        "best_dice": run.best_dice,
-        "best_step": run.best_step,
-        "rows": run.rows,
-        "seconds": seconds,
-    }
-    data = save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-        metadata={"training": json.dumps(described)},
-    )
-    with replace_file(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def _restore(run: _Run, path: Path, identity: str) -> None:
-    """Put a run where the one that wrote the state was."""
-    try:
-        with safe_open(path, "pt") as stored:
-            described: Any = json.loads((stored.metadata() or {}).get("training", "null"))
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ClassifierError(
-            f"{path}: expected the state of a training, got a file that cannot be read ({error}); begin anew "
-            "with --overwrite"
-        ) from error
-    if not isinstance(described, Mapping) or described.get("format") != STATE_FORMAT:
-        raise ClassifierError(
-            f"{path}: expected the state of a training of format {STATE_FORMAT}, got another file; begin "
-            "anew with --overwrite"
-        )
-    if described["identity"] != identity:
-        raise ClassifierError(
-            f"{path}: the training that was begun here has other settings or other data; give the same to go "
-            "on with it, name another --outdir, or begin anew with --overwrite"
-        )
-    device = next(run.model.parameters()).device
-
-    def part(kind: str) -> dict[str, Tensor]:
-        return {name.removeprefix(kind): t for name, t in tensors.items() if name.startswith(kind)}
-
-    run.model.load_state_dict(part("model."))
-    run.best = {name: tensor.to(device) for name, tensor in part("best.").items()}
-    steps, first, second = part("step."), part("exp_avg."), part("exp_avg_sq.")
-    for name, parameter in run.model.named_parameters():
-        run.optimizer.state[parameter] = {
-            "step": steps[name],
-            "exp_avg": first[name].to(device),
-            "exp_avg_sq": second[name].to(device),
-        }
-    run.step, run.rows = int(described["step"]), list(described["rows"])
-    run.best_dice, run.best_step = float(described["best_dice"]), int(described["best_step"])
-    run.seconds = float(described["seconds"])
-
-
-def _identity(config: SegmentConfig, data_sha256: str) -> str:
-    settings = asdict(config)
+def _made_with(config: SegmentConfig, data_sha256: str) -> dict[str, Any]:
+    """What a training must share with the one whose state it goes on from."""
+    settings = json_value(asdict(config))
     for name in ("device", "threads"):  # where it is computed may change between two stretches
         settings.pop(name)
-    return hashlib.sha256(json.dumps([settings, data_sha256], sort_keys=True).encode()).hexdigest()
+    return {**settings, "data": data_sha256}
 
 
 def _hash_arrays(*parts: tuple[np.ndarray, np.ndarray]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from classifier.config import ClassifierConfig, read_settings
-from classifier.recipes import Recipe, chance_note, find_recipe, from_chance, with_size
+from classifier.recipes import Recipe, chance_note, find_recipe, from_chance, with_config, with_size
 from extract.errors import SettingsError
 from scripts.classifier_evaluate import print_evaluation
 from scripts.progress import progress_bar
@@ -96,6 +96,7 @@ def train(
         raise click.UsageError("--epochs and --steps both set the length of the training: give one of them")
     recipe = chosen_recipe(options)
     config = chosen_settings(ctx, options, recipe.config)
+    recipe = with_config(recipe, config)
     if epochs is None and options["steps"] is None:
         epochs = recipe.epochs
     from classifier.job import train_run
@@ -136,6 +137,7 @@ def find_rate(
     """Try learning rates on the labeled part, from very small to far too large, and suggest one."""
     recipe = chosen_recipe(options)
     config = chosen_settings(ctx, options, recipe.config)
+    recipe = with_config(recipe, config)
     from classifier.rate_finder import find_rate_for
 
     with progress_bar("testing rates") as progress:
@@ -159,7 +161,7 @@ def chosen_recipe(options: dict[str, Any]) -> Recipe:
             data="",
             config=config,
             epochs=None,
-            image_size=config.preprocessing.size or FOLDER_SIZE,
+            image_size=FOLDER_SIZE,
             smallest_size=8,
         )
         return recipe if size is None else with_size(recipe, size)

@@ -1,4 +1,6 @@
 import csv
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from extract.layouts import SubjectRule
 from extract.png import encode_png
 from extract.split import read_split
 
+DATA = Path(os.environ.get("SYNTHLABEL_DATA", Path(__file__).parents[2] / "../shared/data"))
+CHEST, TUMOURS = DATA / "chest_xray" / "train", DATA / "brain_mri"
 SMALL = with_size(RECIPES["tumour-resnet50"], 32)  # ten folds
 
 
@@ -107,3 +111,22 @@ def test_images_smaller_than_the_recipe_shows_its_network_are_told(tmp_path, fol
     first = recipe_data(SMALL, folder, None, tmp_path / "run")
     larger = recipe_data(with_size(SMALL, 48), first.archive, first.split, tmp_path / "run")
     assert any("32x32 pixels, tumour-resnet50 shows its network 48" in note for note in larger.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHEST.is_dir(), reason=f"no chest X-rays at {CHEST} (see SYNTHLABEL_DATA)")
+def test_the_real_chest_folder_gives_three_classes_split_by_patient(tmp_path):
+    made = recipe_data(with_size(RECIPES["chest"], 32), CHEST, None, tmp_path / "run")
+    classes, _, subjects, _ = parts_of(made)
+    assert classes == ("bacteria", "normal", "virus") and len(subjects) == 3654
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TUMOURS.is_dir(), reason=f"no brain MRI at {TUMOURS} (see SYNTHLABEL_DATA)")
+def test_the_real_tumour_folder_is_split_eight_one_one_with_both_risks_told(tmp_path):
+    made = recipe_data(SMALL, TUMOURS, None, tmp_path / "run")
+    classes, _, _, shares = parts_of(made)
+    assert classes == ("glioma", "meningioma", "notumor", "pituitary")
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
+    told = " ".join(made.notes)
+    assert "counts as a person of its own" in told and "predict the class" in told

@@ -18,6 +18,7 @@ from classifier.recipes import (
     find_recipe,
     from_chance,
     normalization_of,
+    with_config,
     with_size,
 )
 from classifier.run import load_classifier
@@ -126,6 +127,14 @@ def test_a_size_changes_the_networks_input_and_the_archive_that_is_made_for_it()
         SettingsError, match="--size must be at least 75 for the recipe pneumonia-inceptionv3, got 64"
     ):
         with_size(RECIPES["pneumonia-inceptionv3"], 64)
+
+
+def test_an_input_that_the_user_asks_for_gets_an_archive_large_enough():
+    recipe = RECIPES["chest"]
+    larger = replace(recipe.config, preprocessing={"size": 200})
+    assert with_config(recipe, larger).image_size == 256
+    as_stored = replace(recipe.config, preprocessing="clahe")  # names no size: images are shown as they are
+    assert with_config(recipe, as_stored).image_size == recipe.image_size == 64
 
 
 def test_from_chance_everything_learns_at_one_rate():

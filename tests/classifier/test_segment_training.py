@@ -6,7 +6,8 @@ import torch
 
 from classifier.errors import ClassifierError
 from classifier.segment_config import SegmentConfig
-from classifier.segment_training import STATE, dice_bce, one_cycle, train_segmenter
+from classifier.segment_state import STATE
+from classifier.segment_training import dice_bce, one_cycle, train_segmenter
 from classifier.segmenter import Segmenter
 from extract.errors import SettingsError
 from tests.classifier.phantom_lungs import arrays
@@ -84,9 +85,9 @@ def test_a_training_that_is_killed_goes_on_to_the_same_bits(data, tmp_path, kill
 
 def test_a_state_of_other_settings_or_data_is_not_gone_on_with(data, tmp_path):
     train_segmenter(*data, TINY, state_dir=tmp_path)
-    with pytest.raises(ClassifierError, match="other settings or other data"):
+    with pytest.raises(ClassifierError, match="begun otherwise"):
         train_segmenter(*data, dataclasses.replace(TINY, lr=1e-3), state_dir=tmp_path)
-    with pytest.raises(ClassifierError, match="other settings or other data"):
+    with pytest.raises(ClassifierError, match="begun otherwise"):
         train_segmenter(arrays(range(40, 48)), data[1], TINY, state_dir=tmp_path)
     train_segmenter(*data, dataclasses.replace(TINY, threads=None), state_dir=tmp_path)  # may change
     anew, _ = train_segmenter(
