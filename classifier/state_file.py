@@ -54,13 +54,18 @@ def read_state_file(
     return tensors, described
 
 
-def _refuse_other_settings(folder: Path, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def changed_settings(before: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """What differs between settings that were written and those of now, in words."""
     now = json.loads(json.dumps(given))  # as it would read back
-    changed = [
+    return [
         f"{name} was {json.dumps(before.get(name))}, now {json.dumps(now.get(name))}"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]
+
+
+def _refuse_other_settings(folder: Path, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    changed = changed_settings(before, given)
     if changed:
         raise ClassifierError(
             f"{folder}: holds a training that was begun otherwise ({'; '.join(changed)}); give the same "

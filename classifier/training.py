@@ -23,7 +23,7 @@ from classifier.encoder_file import seen_by_weights
 from classifier.errors import ClassifierError
 from classifier.fixmatch import FixMatchBatches, FixMatchLoss, Unlabeled
 from classifier.looks import Looks, OnLook, StepBudget, no_reaction
-from classifier.losses import make_loss
+from classifier.losses import ClassificationLoss, make_loss
 from classifier.models import build_model, check_arch, choose_device
 from classifier.optimising import make_optimizer, make_rates
 from classifier.phases import look_lengths, plan_phases, rate_groups, resting_norms
@@ -131,12 +131,12 @@ def _fit(
     kept: KeptState | None,
     unlabeled: Unlabeled | None,
 ) -> pd.DataFrame:
-    loss = make_loss(config)
+    loss: ClassificationLoss | FixMatchLoss = make_loss(config)
     if unlabeled is None:
         batches = TrainingBatches(train, targets, preprocessing, config, device)
     else:
         batches = FixMatchBatches(train, targets, preprocessing, config, device, unlabeled)
-        loss = FixMatchLoss(loss, config.loss, unlabeled)
+        loss = FixMatchLoss(make_loss(config), config.loss, unlabeled)
     loaders = DataLoaders(
         batches, ValidationBatches(val, targets.shape[1], preprocessing, device), device=device
     )

@@ -6,7 +6,6 @@ Optimization"), the pruner the median rule of Golovin et al. 2017, both as Optun
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Collection, Mapping
@@ -19,6 +18,7 @@ from classifier.encoder_file import check_weights_for_fold, find_record
 from classifier.errors import ClassifierError
 from classifier.folder_lock import sole_user
 from classifier.search_space import ALL, DECIDES, Range, SearchSpace, default_space, make_space
+from classifier.state_file import changed_settings
 from classifier.trial import (
     STORAGE,
     Order,
@@ -249,16 +249,11 @@ def _made_with(order: Order, allow_other_archive: bool) -> dict[str, Any]:
 
 def _refuse_other(study: optuna.Study, made_with: dict[str, Any], outdir: Path) -> None:
     """Note what a new study is of; refuse to go on with a study of something else."""
-    now = json.loads(json.dumps(made_with))
     before = study.user_attrs.get("made_with")
     if before is None:
-        study.set_user_attr("made_with", now)
+        study.set_user_attr("made_with", made_with)
         return
-    changed = [
-        f"{name} was {json.dumps(before.get(name))}, now {json.dumps(now.get(name))}"
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]
+    changed = changed_settings(before, made_with)
     if changed:
         raise ClassifierError(
             f"{outdir}: holds a tuning that was begun otherwise ({'; '.join(changed)}); its scores would not "

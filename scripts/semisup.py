@@ -7,6 +7,8 @@ import click
 
 from extract.errors import SynthlabelError
 from scripts.progress import progress_bar
+from scripts.semisup_audit import audit
+from scripts.semisup_query import query
 
 STUDY = click.option(
     "--study",
@@ -24,7 +26,11 @@ OUTDIR = click.option(
 
 @click.group()
 def commands() -> None:
-    """Pseudo-label studies: plan, run, report."""
+    """Pseudo-label studies: plan, run, report, questions and audits."""
+
+
+commands.add_command(query)
+commands.add_command(audit)
 
 
 @commands.command()

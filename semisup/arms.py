@@ -42,6 +42,11 @@ class Arm:
         return self.pool in ("synthetic", "both")
 
     @property
+    def pseudo_labels(self) -> bool:
+        """Whether a model gives labels that an expert could judge."""
+        return self.method == "rounds"
+
+    @property
     def is_control(self) -> bool:
         return self.method == "control"
 

@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -25,6 +23,8 @@ from extract.errors import SettingsError
 from extract.preprocessing import PLAIN, PreprocessConfig, parse_preprocessing
 from gan.config import TrainConfig
 from semisup.arms import ARMS, DEFAULT_ARMS
+from semisup.pseudo_config import RULES, FixedRule, PseudoSection, settings_of
+from semisup.section import Section
 
 # What the engine sets itself, run by run; everything else of the two packages' settings may stand in a study.
 # `patience` would end one arm's training before another's.
@@ -38,12 +38,6 @@ NO_AUGMENTATION = {"augment": False, "mixup": 0.0, "cutmix": 0.0}  # of training
 GAN_SET_HERE = frozenset(
     {"data", "split", "fold", "fraction", "outdir", "resume", "cond", "metrics", "gpus", "workers"}
 )
-
-
-class Section(BaseModel):
-    """A part of the study file: unknown keys are errors, values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 def _unique(values: Any) -> Any:
@@ -70,17 +64,6 @@ class PoolConfig(Section):
 
     num_images: int = Field(default=2000, ge=1)
     truncation_psi: float = Field(default=1.0, ge=0, le=1)
-
-
-class PseudoConfig(Section):
-    """The pseudo-label rounds; the defaults are the seed project's loop, calibrated and weighted."""
-
-    threshold: float = Field(default=0.75, gt=0, le=1)  # calibrated probability to reach
-    rounds: int = Field(default=2, ge=0)  # students after the supervised model
-    calibrate: bool = True  # temperature fitted on the real validation part, each round
-    max_per_class: int | None = Field(default=None, ge=1)  # images a predicted class and round; none = all
-    # Most that pseudo-labeled images may count in the loss, as a share of all; 1 = plain concatenation.
-    pseudo_share: float = Field(default=0.5, gt=0, le=1)
 
 
 class PreprocessedSection(Section):
@@ -134,6 +117,19 @@ else:
     FixMatchSection = _section_from(FixMatchConfig, "FixMatchSection", frozenset(), {})
 
 
+class AuditConfig(Section):
+    """Whether the headline waits for an expert, and how wrong the pseudo-labels may be."""
+
+    required: bool = False
+    max_error: float | None = Field(default=None, gt=0, lt=1)  # upper limit of their error
+
+    @model_validator(mode="after")
+    def _check_bound(self) -> "AuditConfig":
+        if self.max_error is not None and not self.required:
+            raise ValueError("max_error takes effect with required: true alone; add it, or leave both out")
+        return self
+
+
 class StudyConfig(Section):
     """A whole study file."""
 
@@ -141,15 +137,16 @@ class StudyConfig(Section):
     data: Path  # archive, relative to the study file
     split: Path
     folds: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Listed] = "all"
-    seeds: Annotated[list[int], Field(min_length=1), Listed] = [0, 1, 2]
-    fractions: Annotated[list[Fraction], Field(min_length=1), Listed] = [0.2, 0.5, 0.7]
-    arms: Annotated[list[str], Field(min_length=1), Listed] = list(DEFAULT_ARMS)
+    seeds: Annotated[list[int], Field(min_length=1), Listed] = Field(default=[0, 1, 2])
+    fractions: Annotated[list[Fraction], Field(min_length=1), Listed] = Field(default=[0.2, 0.5, 0.7])
+    arms: Annotated[list[str], Field(min_length=1), Listed] = Field(default=list(DEFAULT_ARMS))
     controls_of: str | None = None  # arm whose rounds the controls repeat; none = see `reference_arm`
     primary: Primary
     classifier: ClassifierSection = ClassifierSection()
     gan: GanSection = GanSection()
     pool: PoolConfig = PoolConfig()
-    pseudo: PseudoConfig = PseudoConfig()
+    pseudo: PseudoSection = FixedRule()
+    audit: AuditConfig = AuditConfig()
     fixmatch: FixMatchSection = FixMatchSection()
     threads: int = Field(default=1, ge=1)  # of torch in a run; part of the plan, for it moves last digits
     gan_threads: int | None = Field(default=None, ge=1)  # in a generator's training; none = as many
@@ -188,9 +185,18 @@ class StudyConfig(Section):
         if self.primary.fraction not in self.fractions:
             raise ValueError(f"primary.fraction: {self.primary.fraction:g} is not among the fractions "
                              f"({', '.join(f'{f:g}' for f in self.fractions)})")  # fmt: skip
+        if self.audit.required and not ARMS[self.primary.arm].pseudo_labels:
+            raise ValueError(f"audit: the primary arm {self.primary.arm!r} has no pseudo-labels to audit")
         if not self.fits(self.primary.arm, self.primary.fraction):
             raise ValueError(f"primary: {self.primary.arm} has no images without labels at fraction 1")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_audit(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if not self.audit.required:
+            content.pop("audit", None)  # plans that began before there were audits stay as they are
+        return content
 
     def _check_controls(self) -> None:
         controls = [name for name in self.arms if ARMS[name].is_control]
@@ -199,6 +205,11 @@ class StudyConfig(Section):
             raise ValueError(
                 f"controls_of: expected a pseudo-label arm of this study "
                 f"({', '.join(rounds) or 'it has none'}), got {self.controls_of!r}"
+            )
+        if controls and self.pseudo.labels != "hard":
+            raise ValueError(
+                f"arms: {controls[0]!r} repeats hard labels, and pseudo.labels is {self.pseudo.labels}; set "
+                "it to hard, or leave the controls out"
             )
         if controls and not rounds:
             raise ValueError(
@@ -345,11 +356,20 @@ def _in_words(error: ValidationError) -> str:
     """The first problem in one sentence, with the key's path, and the places of the others."""
     first, *others = error.errors()
     given = first["input"]
-    place = ".".join(str(part) for part in first["loc"] if part not in ("all", "list[constrained-int]"))
+    rule = str(first["loc"][1]) if first["loc"][:1] == ("pseudo",) and len(first["loc"]) > 1 else None
+    loc = first["loc"][:1] + first["loc"][2:] if rule else first["loc"]  # the rule is no key of the file
+    place = ".".join(str(part) for part in loc if part not in ("all", "list[constrained-int]"))
     if first["type"] == "extra_forbidden":
-        allowed = _allowed_keys(first["loc"][:-1])
-        key = str(first["loc"][-1])
-        sentence = f"{place}: unknown setting{_suggest(key, allowed)}; allowed here: {', '.join(allowed)}"
+        key = str(loc[-1])
+        allowed = settings_of(RULES[rule]) if rule else _allowed_keys(loc[:-1])
+        problem = _of_another_rule(key, rule) if rule else ""
+        sentence = (
+            f"{place}: {problem or 'unknown setting' + _suggest(key, allowed)}; "
+            f"allowed here: {', '.join(allowed)}"
+        )
+    elif first["type"] == "union_tag_invalid":
+        tag = first["ctx"]["tag"].strip("'")
+        sentence = f"{place}.rule: {tag!r} is no rule{_suggest(tag, RULES)}; known rules: {', '.join(RULES)}"
     elif first["type"] == "missing":
         sentence = f"{place}: this setting is required and missing"
     elif first["type"] in ("value_error", "assertion_error"):
@@ -388,6 +408,12 @@ _EXPECTED = {
     "greater_than": "more than {gt:g}", "greater_than_equal": "at least {ge:g}",
     "less_than": "less than {lt:g}", "less_than_equal": "at most {le:g}",
 }  # fmt: skip
+
+
+def _of_another_rule(key: str, rule: str) -> str:
+    """Whose parameter a key is; empty where it is nobody's."""
+    owners = [name for name, other in RULES.items() if key in other.model_fields]
+    return f"goes with rule {' or '.join(owners)}, and the rule here is {rule}" if owners else ""
 
 
 def _allowed_keys(place: tuple[int | str, ...]) -> list[str]:

@@ -17,10 +17,9 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
+from semisup.random_control import NOT_DRAWN
 from semisup.rounds import Model, PoolScores, Round, RoundsResult, best_round
 from semisup.select import SELECTED, Selection
-
-NOT_DRAWN = "not drawn"
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ class RecordedRound:
 def recorded_rounds(ledger: pd.DataFrame) -> list[RecordedRound]:
     """The rounds of a ledger in which something was selected, in their order."""
     found = []
-    for round_index, rows in ledger.groupby("round_index", sort=True):
+    for round_index in np.unique(ledger["round_index"].to_numpy(np.int64)).tolist():
+        rows = ledger[ledger["round_index"] == round_index]
         confidence = rows["confidence"].to_numpy(np.float64)
         order = np.argsort(-confidence, kind="stable")  # as the rules order what they select
         is_selected = rows["decision"].to_numpy(str) == SELECTED
@@ -51,7 +51,7 @@ def recorded_rounds(ledger: pd.DataFrame) -> list[RecordedRound]:
         if is_selected.any():
             found.append(
                 RecordedRound(
-                    int(round_index),
+                    round_index,
                     rows.reset_index(drop=True),
                     rows["predicted"].to_numpy(np.int64),
                     confidence,
@@ -75,15 +75,25 @@ def draw_at_random(recorded: RecordedRound, rng: np.random.Generator) -> Selecti
     return _in_order(recorded, np.concatenate(drawn))
 
 
+def no_threshold(recorded: RecordedRound) -> np.ndarray:
+    """(C,) zeros: a control asks for no confidence."""
+    return np.zeros(sum(str(name).startswith("raw_p_") for name in recorded.rows))
+
+
 def _in_order(recorded: RecordedRound, indices: np.ndarray) -> Selection:
     indices = indices[np.lexsort((indices, -recorded.confidence[indices]))]
-    return Selection(indices, recorded.predicted[indices], recorded.confidence[indices])
+    return Selection(
+        indices, recorded.predicted[indices], recorded.confidence[indices], no_threshold(recorded)
+    )
 
 
 def shuffle_labels(recorded: RecordedRound, rng: np.random.Generator) -> Selection:
     """The very images that were selected, their labels permuted among them: class counts stay."""
     return Selection(
-        recorded.selected, rng.permutation(recorded.labels), recorded.confidence[recorded.selected]
+        recorded.selected,
+        rng.permutation(recorded.labels),
+        recorded.confidence[recorded.selected],
+        no_threshold(recorded),
     )
 
 
@@ -102,7 +112,7 @@ def repeat_labeled(recorded: RecordedRound, labels: np.ndarray, rng: np.random.G
         passes = [rng.permutation(own) for _ in range(-(-count // len(own)))]
         drawn.append(np.concatenate(passes)[:count])
     indices = np.concatenate(drawn)
-    return Selection(indices, labels[indices], np.ones(len(indices)))
+    return Selection(indices, labels[indices], np.ones(len(indices)), no_threshold(recorded))
 
 
 Change = Callable[[RecordedRound, np.random.Generator], Selection]  # to rows of the reference's pool

@@ -6,11 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from extract.atomic import replace_file
 from semisup.errors import StudyError
 from semisup.rounds import PoolScores
-from semisup.select import SELECTED, decisions
+from semisup.select import decisions
+
+LEDGER_FILE = "ledger.parquet"
+VERSION_KEY = b"synthlabel_ledger_version"  # in the file's metadata; a ledger without it has version 1
+# 2: gate, uncertainty, uncertainty_method. Versions only add columns, each empty where nothing is known.
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,27 @@ def ledger_rows(
     round_index: int,
     teacher_sha256: str,
     rule: str,
-    threshold: float,
+    threshold: float | np.ndarray,
     weight: float,
+    gates: np.ndarray | None = None,
+    uncertainty: np.ndarray | None = None,
+    uncertainty_method: str = "",
 ) -> pd.DataFrame:
-    """The (N,) rows of one round, in pool order; `weight` is what a selected image weighs in the loss."""
-    decision = decisions(scores.probs, threshold, scores.selection)
+    """The (N,) rows of one round, in pool order.
+
+    Args:
+        threshold: the one in force, or (C,) by predicted class; inf (NaN in the ledger) where none qualified.
+        weight: of a selected image in the loss, before its own relative weight.
+        gates: (N,) str, the gate that held an image back before the rule saw it, empty where none did.
+        uncertainty: (N,) float, by `uncertainty_method`; None = not measured.
+    """
+    selection, judged = scores.selection, scores.judged_probs
     n, c = scores.probs.shape
+    predicted = judged.argmax(axis=1)  # (N,)
+    to_reach = np.broadcast_to(np.asarray(threshold, dtype=np.float64), c)[predicted]  # (N,)
+    weights = np.zeros(n, dtype=np.float32)
+    weights[selection.indices] = weight if selection.weights is None else weight * selection.weights
+    aligned = {} if selection.aligned_probs is None else {f"aligned_p_{k}": judged[:, k] for k in range(c)}
     return pd.DataFrame(
         {
             "round_index": np.full(n, round_index, dtype=np.int32),
@@ -81,32 +103,58 @@ def ledger_rows(
             "teacher_sha256": teacher_sha256,
             **{f"raw_p_{k}": scores.raw_probs[:, k] for k in range(c)},
             **{f"p_{k}": scores.probs[:, k] for k in range(c)},
-            "confidence": scores.probs.max(axis=1),
-            "predicted": scores.probs.argmax(axis=1).astype(np.int32),
+            **aligned,
+            "confidence": judged.max(axis=1),
+            "predicted": predicted.astype(np.int32),
             "rule": rule,
-            "threshold": threshold,
-            "decision": decision,
-            "weight": np.where(decision == SELECTED, weight, 0.0).astype(np.float32),
+            "threshold": np.where(np.isfinite(to_reach), to_reach, np.nan),
+            "decision": decisions(judged, threshold, selection),
+            "weight": weights,
+            "gate": np.full(n, "") if gates is None else gates.astype(str),
+            "uncertainty": np.full(n, np.nan) if uncertainty is None else uncertainty.astype(np.float64),
+            "uncertainty_method": uncertainty_method,
         }
     )
 
 
 def write_ledger(rounds: Sequence[pd.DataFrame], path: Path) -> None:
     """Write the rows of all rounds of a run to one Parquet file, whole or not at all."""
+    table = pa.Table.from_pandas(pd.concat(rounds, ignore_index=True), preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), VERSION_KEY: str(VERSION).encode()}
     with replace_file(path) as temporary:
-        pd.concat(rounds, ignore_index=True).to_parquet(temporary, index=False)
+        pq.write_table(table.replace_schema_metadata(metadata), temporary)
 
 
 def read_ledger(path: Path) -> pd.DataFrame:
-    """Read a run's ledger; columns as in docs/architecture.md.
+    """Read a run's ledger; columns as in docs/architecture.md, those that an older one lacks empty.
 
     Raises:
         StudyError: if it is damaged.
     """
     try:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise StudyError(
-            f"{path}: expected a ledger, got a file that cannot be read ({' '.join(str(error).split())}); "
-            "remove this run's folder and run the study again"
-        ) from error
+        raise StudyError(_damaged(path, error)) from error
+    for name, empty in (("gate", ""), ("uncertainty", np.nan), ("uncertainty_method", "")):
+        if name not in table:
+            table[name] = empty
+    return table
+
+
+def ledger_version(path: Path) -> int:
+    """The version of a ledger's columns; a newer one than `VERSION` reads as well, for versions only add.
+
+    Raises:
+        StudyError: if it is damaged.
+    """
+    try:
+        return int((pq.read_schema(path).metadata or {}).get(VERSION_KEY, b"1"))
+    except (OSError, ValueError) as error:
+        raise StudyError(_damaged(path, error)) from error
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return (
+        f"{path}: expected a ledger, got a file that cannot be read ({' '.join(str(error).split())}); "
+        "remove this run's folder and run the study again"
+    )

@@ -22,6 +22,7 @@ from semisup.arms import ARMS, Arm
 from semisup.config import StudyConfig
 from semisup.errors import StudyError
 from semisup.guards import read_fit_snapshot
+from semisup.rules import check_classes
 
 FORMAT = "synthlabel-study-1"  # part of every hash: raised when the same settings would give other numbers
 
@@ -156,6 +157,7 @@ def make_plan(config: StudyConfig) -> Plan:
 
     classifier = config.classifier
     with open_archive(config.data) as archive:
+        check_classes(config.pseudo, archive.classes)
         split = read_split(config.split, archive)
         folds = _check_against(config, split)
         check_arch(classifier.arch, classifier.pretrained)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from semisup.audit import read_audit
 from semisup.errors import StudyError
 from semisup.folders import RUN_JSON, STUDY_JSON, read_json
 from semisup.ledger import read_ledger
@@ -63,6 +64,7 @@ class StudyRecords:
     failures: tuple[tuple[str, str], ...]  # what failed, and the cause
     missing: tuple[str, ...]  # planned runs that have left nothing yet
     generators: tuple[dict[str, Any], ...]  # fold and kimg of those that the study trained
+    audit: dict[str, Any] | None = None  # audit.json, where an expert has read the pseudo-labels
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -102,7 +104,13 @@ def read_records(study_dir: Path) -> StudyRecords:
     runs.sort(key=lambda run: (order.get(run.arm, len(order)), run.arm, run.fraction, run.fold, run.seed))
     _check_same_tests(runs)
     return StudyRecords(
-        study_dir, study, tuple(runs), tuple(failures), tuple(missing), _read_generators(study_dir)
+        study_dir,
+        study,
+        tuple(runs),
+        tuple(failures),
+        tuple(missing),
+        _read_generators(study_dir),
+        read_audit(study_dir),
     )
 
 

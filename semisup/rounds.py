@@ -16,10 +16,9 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy.special import softmax
 
-from semisup.select import Selection, coverage, is_alarming
+from semisup.select import Evidence, Rule, Selection, coverage, is_alarming
 
 Model = TypeVar("Model")
-Rule = Callable[[np.ndarray], Selection]  # (N, C) calibrated probabilities of the pool -> selection
 Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]  # probs (N, C), labels (N,)
 FitTemperature = Callable[[np.ndarray, np.ndarray], float]  # logits (N, C), labels (N,)
 
@@ -31,6 +30,12 @@ class PoolScores:
     raw_probs: np.ndarray  # (N, C)
     probs: np.ndarray  # (N, C), after calibration
     selection: Selection
+
+    @property
+    def judged_probs(self) -> np.ndarray:
+        """(N, C), what the rule looked at: aligned where it asked for that."""
+        aligned = self.selection.aligned_probs
+        return self.probs if aligned is None else aligned
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Round(Generic[Model]):
     val_metrics: dict[str, float]  # calibrated
     ece_before: float
     ece_after: float
+    val_probs: np.ndarray  # (V, C), calibrated
 
     @property
     def num_selected(self) -> int:
@@ -85,9 +91,9 @@ class RealValidation(Generic[Model]):
         """Calibrate a model and measure it; `scores` is what its additions were chosen by."""
         logits = self.logits_of(model)
         temperature = self.fit_temperature(logits, self.labels) if self.fit_temperature else 1.0
-        after = self.metrics(softmax(logits / temperature, axis=1), self.labels)
-        before = self.metrics(softmax(logits, axis=1), self.labels)
-        return Round(round_index, model, temperature, scores, after, before["ece"], after["ece"])
+        probs = softmax(logits / temperature, axis=1)
+        after, before = self.metrics(probs, self.labels), self.metrics(softmax(logits, axis=1), self.labels)
+        return Round(round_index, model, temperature, scores, after, before["ece"], after["ece"], probs)
 
 
 def run_rounds(
@@ -110,6 +116,7 @@ def run_rounds(
         num_rounds: students to train after it; 0 keeps the teacher.
         val_logits: gives the (V, C) logits of the real validation images.
         pool_logits: gives the (N, C) logits of the pool, in pool order.
+        select: the rule; it sees the pool and the real validation images through the same teacher.
         train_student: trains a model from scratch on the labeled images and a selection; takes the round too.
         fit_temperature: calibration; None leaves the probabilities as they are.
         metrics: must give `balanced_accuracy`, `nll` and `ece`.
@@ -126,9 +133,11 @@ def run_rounds(
         progress(round_index - 1, f"round {round_index}: scoring the pool")
         logits = pool_logits(last.model).astype(np.float64)  # (N, C)
         probs = softmax(logits / last.temperature, axis=1)
-        scores = PoolScores(softmax(logits, axis=1), probs, select(probs))
-        if not len(scores.selection):
-            stopped, unused = f"nothing selected in round {round_index}", scores
+        selection = select(Evidence(round_index, probs, last.val_probs, val_labels))
+        scores = PoolScores(softmax(logits, axis=1), probs, selection)
+        if not len(selection):
+            reason = f": {selection.note}" if selection.note else ""
+            stopped, unused = f"nothing selected in round {round_index}{reason}", scores
             break
         progress(round_index - 1, f"round {round_index}: training on {len(scores.selection)} pseudo-labels")
         rounds.append(judge(round_index, train_student(scores.selection, round_index), scores))

@@ -39,16 +39,15 @@ from semisup.controls import (
 )
 from semisup.errors import StudyError
 from semisup.folders import MODEL_FOLDER, RUN_JSON, replace_folder, write_json
-from semisup.ledger import ledger_rows, read_ledger, write_ledger
+from semisup.ledger import LEDGER_FILE, ledger_rows, read_ledger, write_ledger
 from semisup.outcomes import describe_run
 from semisup.plan import Basis, RunJob, generator_data, open_data
 from semisup.pool import Pool, real_pool, synthetic_pool
 from semisup.rounds import PoolScores, RealValidation, Round, RoundsResult, best_round, mixing, run_rounds
-from semisup.select import Selection, select_confident
+from semisup.rules import RunFacts, labeled_shares, make_rule
+from semisup.select import Selection
 
-RULE = "confident"  # fixed threshold, cap a class
 BY_CONSTRUCTION = "by construction"  # a generator was told the class
-LEDGER = "ledger.parquet"
 
 
 class SealedTest:
@@ -160,6 +159,15 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
         )
 
 
+def _facts(job: RunJob, data: RunData) -> RunFacts:
+    return RunFacts(
+        data.classes,
+        labeled_shares(data.labeled.labels, len(data.classes)),
+        data.val.subjects,
+        job.classifier_seed,
+    )
+
+
 def _run_rounds(
     job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
 ) -> RoundsResult[Classifier]:
@@ -170,11 +178,7 @@ def _run_rounds(
         val_logits=lambda model: model.predict_logits(data.val.images),
         val_labels=data.val.labels,
         pool_logits=lambda model: model.predict_logits(data.pool.images),  # type: ignore[union-attr]
-        select=partial(
-            select_confident,
-            threshold=basis.config.pseudo.threshold,
-            max_per_class=basis.config.pseudo.max_per_class,
-        ),
+        select=make_rule(basis.config.pseudo, _facts(job, data)),
         train_student=models.student,
         fit_temperature=fit_temperature if basis.config.pseudo.calibrate else None,
         metrics=partial(classification_metrics, num_classes=len(data.classes)),
@@ -188,7 +192,7 @@ def _repeat_reference(
     job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
 ) -> RoundsResult[Classifier]:
     """The rounds of a control: those of its reference, with other additions."""
-    path = basis.study_dir / job.folder / str(job.reference_key) / LEDGER
+    path = basis.study_dir / job.folder / str(job.reference_key) / LEDGER_FILE
     recorded = recorded_rounds(read_ledger(path)) if path.exists() else []  # none with `rounds: 0`
     tables = []
 
@@ -216,7 +220,7 @@ def _repeat_reference(
         is_of_pool=data.pool is not None,
     )
     if tables:
-        write_ledger(tables, folder / LEDGER)
+        write_ledger(tables, folder / LEDGER_FILE)
     return result
 
 
@@ -235,7 +239,7 @@ def _train_with_given(
     """One training with synthetic images whose class was asked for; the supervised model may still win."""
     judge = _validation(basis, data).judge
     assert data.pool is not None
-    selection = _all_given(data.pool)
+    selection = _all_given(data.pool, len(data.classes))
     certain = np.eye(len(data.classes))[selection.labels]  # (N, C)
     scores = PoolScores(certain, certain, selection)
     rounds = [judge(0, models.teacher(), None), judge(1, models.student(selection, 1), scores)]
@@ -248,7 +252,7 @@ def _train_with_given(
         threshold=np.nan,
         weight=models.mixing[1][1],
     )
-    write_ledger([rows], folder / LEDGER)
+    write_ledger([rows], folder / LEDGER_FILE)
     return RoundsResult(tuple(rounds), best_round(rounds), "trained once, labels by construction")
 
 
@@ -261,7 +265,9 @@ def _train_on_synthetic(
     arXiv:1905.10887.
     """
     assert data.pool is not None
-    alone = _validation(basis, data).judge(0, models.from_synthetic(_all_given(data.pool)), None)
+    alone = _validation(basis, data).judge(
+        0, models.from_synthetic(_all_given(data.pool, len(data.classes))), None
+    )
     return RoundsResult((alone,), alone, "trained once, on synthetic images alone")
 
 
@@ -273,9 +279,10 @@ def _train_fixmatch(
     return RoundsResult((alone,), alone, "trained once, with FixMatch")
 
 
-def _all_given(pool: Pool) -> Selection:
+def _all_given(pool: Pool, num_classes: int) -> Selection:
     assert pool.given_labels is not None
-    return Selection(np.arange(len(pool.images)), pool.given_labels, np.ones(len(pool.images)))
+    no_threshold = np.zeros(num_classes)
+    return Selection(np.arange(len(pool.images)), pool.given_labels, np.ones(len(pool.images)), no_threshold)
 
 
 PerformMethod = Callable[[RunJob, Basis, RunData, "_Models", Path], RoundsResult[Classifier]]
@@ -301,6 +308,7 @@ class _Models:
             basis.archive_sha256, basis.split_sha256, job.fold, job.fraction, data.preparation
         )
         self.has_threshold = ARMS[job.arm].method == "rounds"
+        self.rule = basis.config.pseudo.rule if self.has_threshold else job.arm
         self.chooses = ARMS[job.arm].method != "given"  # of a pool, by what a teacher says
         self.agreement: Agreement | None = None  # of FixMatch
         self.num_trained = 0
@@ -347,11 +355,13 @@ class _Models:
             return replace(self._data.labeled.subset(selection.indices), weights=weights)
         return LabeledImages(
             images=pool.images.subset(selection.indices),
-            labels=selection.labels.astype(np.int64),
+            labels=selection.labels.astype(np.int64)
+            if selection.soft_labels is None
+            else selection.soft_labels,
             subjects=pool.subjects[selection.indices],
             origin=pool.origin[selection.indices],
             is_pseudo=np.ones(len(selection), dtype=bool),
-            weights=weights,
+            weights=weights if selection.weights is None else weights * selection.weights,
         )
 
     def keep(self, best: Round[Classifier]) -> None:
@@ -415,14 +425,14 @@ def _write_ledger(
             scores,
             round_index=round_index,
             teacher_sha256=models.sha256[round_index - 1],
-            rule=RULE,
-            threshold=basis.config.pseudo.threshold,
+            rule=basis.config.pseudo.rule,
+            threshold=scores.selection.thresholds,
             weight=models.mixing.get(round_index, (1, 0.0))[1],
         )
         for round_index, scores in scored
     ]
     if tables:
-        write_ledger(tables, folder / LEDGER)
+        write_ledger(tables, folder / LEDGER_FILE)
 
 
 def _describe_agreement(agreement: Agreement | None) -> dict[str, Any] | None:
@@ -451,7 +461,8 @@ def _describe_round(done: Round[Classifier], data: RunData, models: _Models, bas
         "num_selected": done.num_selected,
         "coverage": done.coverage,
         "per_class_selected": np.bincount(labels, minlength=len(data.classes)).tolist(),
-        "threshold": basis.config.pseudo.threshold if selection and models.has_threshold else None,
+        "rule": models.rule if selection else None,
+        **_describe_thresholds(selection if models.has_threshold else None),
         "val_balanced_accuracy": done.val_metrics["balanced_accuracy"],
         "val_nll": done.val_metrics["nll"],
         "ece_before": done.ece_before,
@@ -463,3 +474,12 @@ def _describe_round(done: Round[Classifier], data: RunData, models: _Models, bas
         "alarm": done.is_alarming and models.chooses,
         "oracle_accuracy": oracle,
     }
+
+
+def _describe_thresholds(selection: Selection | None) -> dict[str, Any]:
+    """One threshold where it is the same for all classes, one a class in any case; None where none holds."""
+    if selection is None:
+        return {"threshold": None, "thresholds": None, "selection_note": ""}
+    by_class = [float(value) if np.isfinite(value) else None for value in selection.thresholds]
+    common = by_class[0] if len(set(by_class)) == 1 else None
+    return {"threshold": common, "thresholds": by_class, "selection_note": selection.note}

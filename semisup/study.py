@@ -170,6 +170,7 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "pool": config.pool.model_dump(),
         "pseudo": config.pseudo.model_dump(),
         "fixmatch": config.fixmatch.model_dump(),
+        **({"audit": config.audit.model_dump()} if config.audit.required else {}),
         "threads": config.threads,
         "gan_threads": config.threads_of_gan,
         "runs": [

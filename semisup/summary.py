@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from semisup.arms import ARMS
+from semisup.audit import strictest_bound
 from semisup.records import FinishedRun, StudyRecords
 from semisup.statistics import (
     METRICS,
@@ -27,11 +28,13 @@ from semisup.verdict import (
     alarm_sentence,
     compare_with_rival,
     decide,
+    describe_audit_bound,
     describe_ceiling,
     describe_equivalence,
     describe_kept_rounds,
     explain,
     percent,
+    require_audit,
     unequal_budget,
 )
 
@@ -171,7 +174,7 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
         num_draws=num_draws,
         study=records.study,
     )
-    return Summary(**{**summary.__dict__, "verdict": _verdict(summary, primary)})
+    return Summary(**{**summary.__dict__, "verdict": _audited(_verdict(summary, primary), records, primary)})
 
 
 def _primary_of(study: dict[str, Any]) -> dict[str, Any]:
@@ -376,6 +379,20 @@ def _verdict(summary: Summary, primary: dict[str, Any]) -> Verdict:
             details.append(describe_equivalence(summary.equivalences.get((arm, fraction)), arm, fraction))
         details.append(describe_kept_rounds(arm_result.best_rounds, arm))
     return Verdict(verdict.kind, verdict.headline, tuple(text for text in details if text))
+
+
+def _audited(verdict: Verdict, records: StudyRecords, primary: dict[str, Any]) -> Verdict:
+    """The verdict with what an expert found, or waiting for it where the plan says so."""
+    arm, fraction = primary["arm"], float(primary["fraction"])
+    audit, wanted = records.audit or {}, records.study.get("audit") or {}
+    found = strictest_bound(audit, arm, fraction)
+    if found:
+        verdict = Verdict(verdict.kind, verdict.headline, (*verdict.details, describe_audit_bound(*found)))
+    if not wanted.get("required"):
+        return verdict
+    runs = {run.folder.name for run in records.select(arm, fraction)}
+    num_unread = len(runs - set(audit.get("runs") or []))
+    return require_audit(verdict, wanted.get("max_error"), found[0] if found else None, num_unread)
 
 
 def _mean(values: Sequence[float | None]) -> float:

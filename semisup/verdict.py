@@ -91,6 +91,47 @@ def decide(difference: Estimate | None, arm: str, baseline: str, fraction: float
     return Verdict(kind, f"{kind.capitalize()}: {sentence}")
 
 
+def require_audit(verdict: Verdict, max_error: float | None, bound: float | None, num_unread: int) -> Verdict:
+    """The verdict of a study whose plan says that an expert comes first.
+
+    Args:
+        max_error: share of wrong pseudo-labels that the plan allows; None = any.
+        bound: upper limit of that share in the primary arm, by the audit; None = there is no audit of it.
+        num_unread: finished runs of the primary arm that the audit did not draw from.
+    """
+    if bound is None:
+        reason = (
+            "the plan requires that an expert reads a sample of its pseudo-labels first "
+            "(`semisup audit export`), and this audit is still to come"
+        )
+    elif num_unread:
+        reason = (
+            f"the audit by an expert, which the plan requires, did not draw from {_count(num_unread, 'run')} "
+            "of the arm; export and read anew"
+        )
+    elif max_error is not None and bound > max_error:
+        reason = (
+            f"the audit by an expert can only say that at most {percent(bound)} of the pseudo-labels are "
+            f"wrong, and the plan allows {percent(max_error)}"
+        )
+    else:
+        return verdict
+    hint = verdict.headline.removeprefix("Warning: no headline, because ")
+    if verdict.kind != "no headline":
+        hint = f"As a hint and no more: {verdict.headline.partition(': ')[2]}"
+    elif hint != verdict.headline:
+        hint = f"Besides, {hint}"
+    return Verdict("no headline", f"Warning: no headline, because {reason}. {hint}", verdict.details)
+
+
+def describe_audit_bound(bound: float, num_read: int) -> str:
+    """What the audit says about the primary arm."""
+    return (
+        f"An expert who did not know what they had been taken for read {_count(num_read, 'pseudo-label')} of "
+        f"this arm: at most {percent(bound)} of all are wrong (upper 95 % limit, unsure counted as wrong)."
+    )
+
+
 def _changed(difference: Estimate, arm: str, baseline: str, words: str) -> str:
     return (
         f"adding {arm_phrase(arm)} changes {words} by {points(difference.value)} points against "

@@ -63,6 +63,17 @@ def study_settings(data_dir: Path, **changes) -> dict:
     return {**settings, **changes}
 
 
+@pytest.fixture(scope="session")
+def finished_study(data_dir, tmp_path_factory, own_cache) -> Path:
+    """The folder of that study after its runs; tests that write take a copy."""
+    from semisup.study import run_study
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "study.yaml").write_text(yaml.safe_dump(study_settings(data_dir)))
+    run_study(folder / "study.yaml", folder / "out", jobs=1)
+    return folder / "out"
+
+
 @pytest.fixture
 def write_study(data_dir, tmp_path):
     """A function that writes a study file with some settings changed and gives its path."""

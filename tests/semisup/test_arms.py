@@ -180,6 +180,11 @@ def test_a_control_of_an_arm_without_rounds_has_none_and_is_the_supervised_model
             r"controls_of: expected a pseudo-label arm of this study .pseudo_real., got 'supervised_full'",
         ),
         (
+            {"arms": ["supervised", "pseudo_real", "shuffled_labels"],
+             "pseudo": {"threshold": 0.5, "labels": "soft"}},
+            "'shuffled_labels' repeats hard labels, and pseudo.labels is soft",
+        ),
+        (
             {"arms": ["supervised", "supervised_plain", "pseudo_real"]},
             "'supervised_plain' is the baseline without augmentation, and this study's classifier has none",
         ),

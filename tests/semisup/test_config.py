@@ -41,7 +41,7 @@ def test_settings_reach_the_packages_they_are_for(write_study):
 def test_an_unknown_key_is_named_with_the_nearest_and_all_allowed_ones(write_study):
     text = refusal(write_study, pseudo={"treshold": 0.9})
     assert "study.yaml: pseudo.treshold: unknown setting; did you mean 'threshold'?" in text
-    assert "allowed here: threshold, rounds" in text
+    assert "allowed here: rule, threshold, rounds" in text
     assert "fractionss: unknown setting; did you mean 'fractions'?" in refusal(write_study, fractionss=[0.2])
     assert "classifier.step: unknown setting; did you mean 'steps'?" in refusal(
         write_study, classifier={"step": 3}
@@ -140,3 +140,29 @@ def test_a_wrong_preprocessing_is_named(write_study):
 def test_studies_from_before_there_were_steps_keep_their_keys(write_study):
     for classifier in ({}, {"preprocessing": "plain"}):
         assert "preprocessing" not in load_study(write_study(classifier=classifier)).classifier.model_dump()
+
+
+def test_an_audit_may_be_required_and_is_no_part_of_older_plans(write_study):
+    config = load_study(write_study(audit={"required": True, "max_error": 0.1}))
+    assert config.audit.required and config.audit.max_error == 0.1
+    assert config.model_dump(mode="json")["audit"] == {"required": True, "max_error": 0.1}
+    assert "audit" not in load_study(write_study()).model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("audit", "words"),
+    [
+        ({"max_error": 0.1}, "max_error takes effect with required: true alone"),
+        ({"required": True, "max_error": 1.5}, "audit.max_error: expected less than 1, got 1.5"),
+        ({"required": True, "maximum": 0.1}, "audit.maximum: unknown setting"),
+    ],
+)
+def test_a_wrong_audit_is_named(write_study, audit, words):
+    assert words in refusal(write_study, audit=audit)
+
+
+def test_an_audit_needs_pseudo_labels(write_study):
+    primary = {"arm": "supervised_full", "fraction": 0.4}
+    assert "the primary arm 'supervised_full' has no pseudo-labels to audit" in refusal(
+        write_study, primary=primary, audit={"required": True}
+    )

@@ -1,11 +1,20 @@
 """The ledger: one row a pool image and round."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from semisup.errors import StudyError
-from semisup.ledger import PoolIdentity, ledger_rows, read_ledger, write_ledger
+from semisup.ledger import (
+    VERSION,
+    PoolIdentity,
+    ledger_rows,
+    ledger_version,
+    read_ledger,
+    write_ledger,
+)
 from semisup.rounds import PoolScores
 from semisup.select import select_confident
 
@@ -66,3 +75,71 @@ def test_a_damaged_ledger_is_named(tmp_path):
         StudyError, match=r"ledger\.parquet: expected a ledger, got a file that cannot be read"
     ):
         read_ledger(tmp_path / "ledger.parquet")
+
+
+def test_gates_and_uncertainty_are_empty_until_there_are_some():
+    table = rows_of([[0.9, 0.1]] * 3)
+    assert table["gate"].tolist() == ["", "", ""]
+    assert table["uncertainty"].isna().all() and (table["uncertainty_method"] == "").all()
+    scores = PoolScores(
+        np.full((3, 2), 0.5), np.full((3, 2), 0.5), select_confident(np.full((3, 2), 0.5), 0.75)
+    )
+    measured = ledger_rows(
+        PoolIdentity.of_rows(MANIFEST, np.arange(3), "archive"), scores, round_index=1, teacher_sha256="t",
+        rule="confident", threshold=0.75, weight=1.0, gates=np.array(["", "duplicate", ""]),
+        uncertainty=np.array([0.1, 0.2, 0.3]), uncertainty_method="tta",
+    )  # fmt: skip
+    assert measured["gate"].tolist() == ["", "duplicate", ""]
+    assert measured["uncertainty"].tolist() == [0.1, 0.2, 0.3]
+    assert set(measured["uncertainty_method"]) == {"tta"}
+
+
+def test_a_ledger_names_its_version_and_an_older_one_reads_with_empty_columns(tmp_path):
+    table = rows_of([[0.9, 0.1]] * 3)
+    write_ledger([table], tmp_path / "new.parquet")
+    assert ledger_version(tmp_path / "new.parquet") == VERSION == 2
+    new = ["gate", "uncertainty", "uncertainty_method"]
+    table.drop(columns=new).to_parquet(tmp_path / "old.parquet", index=False)  # as the first version wrote it
+    assert ledger_version(tmp_path / "old.parquet") == 1
+    old = read_ledger(tmp_path / "old.parquet")
+    assert list(old) == list(table)
+    assert (old["gate"] == "").all() and old["uncertainty"].isna().all()
+
+
+def test_a_ledger_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch):
+    import pyarrow.parquet
+
+    path = tmp_path / "ledger.parquet"
+    write_ledger([rows_of([[0.9, 0.1]] * 3)], path)
+    before = path.read_bytes()
+
+    def fail(table, where):
+        where.write_bytes(before[:100])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(pyarrow.parquet, "write_table", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_ledger([rows_of([[0.1, 0.9]] * 3)], path)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["ledger.parquet"]
+
+
+def test_rows_are_pool_times_rounds_and_decisions_add_up_with_the_run(finished_study):
+    checked = 0
+    for path in finished_study.glob("runs/*/ledger.parquet"):
+        info = json.loads((path.parent / "run.json").read_text())
+        table = read_ledger(path)
+        assert ledger_version(path) == VERSION
+        for entry in info["rounds"][1:]:
+            rows = table[table["round_index"] == entry["round_index"]]
+            selected = rows[rows["decision"] == "selected"]
+            assert len(rows) == entry["pool_size"] == rows["image"].nunique()
+            assert len(selected) == entry["num_selected"]
+            counts = selected["predicted"].value_counts()
+            assert [int(counts.get(k, 0)) for k in (0, 1)] == entry["per_class_selected"]
+            assert np.allclose(selected["weight"], entry["pseudo_weight"])
+            assert (rows.loc[rows["decision"] != "selected", "weight"] == 0).all()
+            assert (rows["threshold"] == entry["threshold"]).all()
+            checked += 1
+        unused = info["stopped"].startswith("nothing selected")
+        assert table["round_index"].nunique() == len(info["rounds"]) - 1 + unused
+    assert checked

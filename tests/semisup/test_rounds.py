@@ -59,7 +59,7 @@ def run(models, num_rounds=None, threshold=0.75, fit_temperature=None, order=Non
         val_logits=lambda model: model.val,
         val_labels=VAL_LABELS,
         pool_logits=lambda model: model.pool[order],
-        select=lambda probs: select_confident(probs, threshold),
+        select=lambda seen: select_confident(seen.probs, threshold),
         train_student=train_student,
         fit_temperature=fit_temperature,
         metrics=measures,

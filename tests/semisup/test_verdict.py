@@ -10,6 +10,7 @@ from semisup.verdict import (
     describe_kept_rounds,
     explain,
     points,
+    require_audit,
     unequal_budget,
 )
 
@@ -126,3 +127,29 @@ def test_unequal_training_is_a_warning():
 
 def test_what_rounds_to_zero_has_no_sign():
     assert [points(value) for value in (0.0004, -0.0004, 0.0312, -0.008)] == ["0.0", "0.0", "+3.1", "-0.8"]
+
+
+def test_a_plan_that_requires_an_audit_has_no_headline_before_it():
+    gain = decide(estimate(0.031, 0.012, 0.05), *PRIMARY)
+    waiting = require_audit(gain, 0.1, None, 0)
+    assert waiting.kind == "no headline"
+    assert waiting.headline.startswith(
+        "Warning: no headline, because the plan requires that an expert reads a sample of its "
+        "pseudo-labels first"
+    )
+    assert waiting.headline.endswith(
+        "As a hint and no more: at 20 % of the labels, adding pseudo-labels on synthetic images changes "
+        "balanced accuracy by +3.1 points against labels alone, 95 % interval [+1.2, +5.0]."
+    )
+    assert require_audit(gain, 0.1, 0.12, 0).headline.startswith(
+        "Warning: no headline, because the audit by an expert can only say that at most 12 % of the "
+        "pseudo-labels are wrong, and the plan allows 10 %."
+    )
+    assert "did not draw from 2 runs of the arm" in require_audit(gain, 0.1, 0.05, 2).headline
+    assert require_audit(gain, 0.1, 0.1, 0) == gain == require_audit(gain, None, 0.9, 0)
+
+
+def test_other_reasons_for_no_headline_stand_beside_the_audit():
+    small = decide(estimate(0.2, 0.1, 0.3, seeds=2), *PRIMARY)
+    headline = require_audit(small, None, None, 0).headline
+    assert "this audit is still to come. Besides, the comparison rests on 2 seeds (3 are needed)." in headline

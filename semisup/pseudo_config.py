@@ -1,0 +1,144 @@
+"""The `pseudo` section of a study file: how many rounds, which rule chooses, what a student learns.
+
+Each rule has a class with its own parameters, so that a parameter of another rule is refused instead of being
+ignored.
+"""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
+
+from semisup.section import Section
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class PseudoConfig(Section):
+    """What the rounds need whatever the rule."""
+
+    rounds: int = Field(default=2, ge=0)  # students after the supervised model
+    calibrate: bool = True  # temperature fitted on the real validation part, each round
+    # Most that pseudo-labeled images may count in the loss, as a share of all; 1 = plain concatenation.
+    pseudo_share: float = Field(default=0.5, gt=0, le=1)
+    align: bool = False  # shift predictions over the pool to the labeled images' shares of the classes first
+    labels: Literal["hard", "soft", "weighted"] = "hard"  # what a student learns from a selected image
+    weight_by: Literal["confidence", "entropy"] = "confidence"  # with weighted labels
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> "PseudoConfig":
+        if "weight_by" in self.model_fields_set and self.labels != "weighted":
+            raise ValueError(f"weight_by goes with labels: weighted, and labels is {self.labels}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if content.get("rule") == "fixed":
+            content.pop("rule")  # studies that began before there was a choice go on
+        for name in ("align", "labels", "weight_by"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                content.pop(name, None)
+        return content
+
+
+class CappedConfig(PseudoConfig):
+    """Rules that can be capped."""
+
+    max_per_class: int | None = Field(default=None, ge=1)  # images a predicted class and round; none = all
+
+
+class FixedRule(CappedConfig):
+    """One threshold; the defaults are the seed project's loop, calibrated and weighted."""
+
+    rule: Literal["fixed"] = "fixed"
+    threshold: float = Field(default=0.75, gt=0, le=1)  # calibrated probability to reach
+
+
+class PerClassRule(CappedConfig):
+    """A threshold for each predicted class."""
+
+    rule: Literal["per_class"]
+    class_thresholds: Annotated[  # class name: calibrated probability to reach
+        dict[str, Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)
+    ]
+
+
+class TopKRule(PseudoConfig):
+    """The surest images of each predicted class."""
+
+    rule: Literal["top_k"]
+    images_per_class: int = Field(ge=1)
+    max_class_share: float = Field(default=1.0, gt=0, le=1)  # of the images predicted as a class
+
+
+class CurriculumRule(CappedConfig):
+    """A share of the pool that grows with the rounds."""
+
+    rule: Literal["curriculum"]
+    step_percent: float = Field(default=20.0, gt=0, le=100)  # of the pool, more in each round
+
+
+class FlexMatchRule(CappedConfig):
+    """A threshold scaled for each class by how far it is learned."""
+
+    rule: Literal["flexmatch"]
+    threshold: float = Field(default=0.95, gt=0, le=1)  # of the best learned class; the paper's
+
+
+class FreeMatchRule(CappedConfig):
+    """Thresholds from the pool's probabilities alone."""
+
+    rule: Literal["freematch"]
+
+
+class ErrorControlledRule(CappedConfig):
+    """The smallest threshold whose error on held-out real subjects is bounded."""
+
+    rule: Literal["error_controlled"]
+    epsilon: Share = 0.1  # share of wrong pseudo-labels to accept
+    delta: Share = 0.05  # chance that it is exceeded all the same
+    by_class: bool = False  # a threshold for each predicted class
+
+
+class RandomRule(CappedConfig):
+    """The control of `fixed`: as many images of each predicted class, drawn blindly."""
+
+    rule: Literal["random"]
+    threshold: float = Field(default=0.75, gt=0, le=1)  # of the fixed rule whose counts are matched
+
+
+def _rule_of(given: Any) -> str | None:
+    """The rule that a section names; a file that names none means the fixed threshold."""
+    rule = given.get("rule", "fixed") if isinstance(given, dict) else getattr(given, "rule", "fixed")
+    return rule if isinstance(rule, str) else repr(rule)
+
+
+PseudoSection = Annotated[
+    Annotated[FixedRule, Tag("fixed")]
+    | Annotated[PerClassRule, Tag("per_class")]
+    | Annotated[TopKRule, Tag("top_k")]
+    | Annotated[CurriculumRule, Tag("curriculum")]
+    | Annotated[FlexMatchRule, Tag("flexmatch")]
+    | Annotated[FreeMatchRule, Tag("freematch")]
+    | Annotated[ErrorControlledRule, Tag("error_controlled")]
+    | Annotated[RandomRule, Tag("random")],
+    Discriminator(_rule_of),
+]
+RULE_CLASSES: tuple[type[PseudoConfig], ...] = (
+    FixedRule, PerClassRule, TopKRule, CurriculumRule, FlexMatchRule, FreeMatchRule, ErrorControlledRule,
+    RandomRule,
+)  # fmt: skip
+RULES = {get_args(rule.model_fields["rule"].annotation)[0]: rule for rule in RULE_CLASSES}
+
+
+def settings_of(rule: type[PseudoConfig]) -> list[str]:
+    """The names that a section with this rule may hold, the rule's own first."""
+    own = rule.__annotations__
+    return [*own, *(name for name in rule.model_fields if name not in own)]
