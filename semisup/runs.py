@@ -43,7 +43,16 @@ from semisup.ledger import LEDGER_FILE, ledger_rows, read_ledger, write_ledger
 from semisup.outcomes import describe_run
 from semisup.plan import Basis, RunJob, generator_data, open_data
 from semisup.pool import Pool, real_pool, synthetic_pool
-from semisup.rounds import PoolScores, RealValidation, Round, RoundsResult, best_round, mixing, run_rounds
+from semisup.rounds import (
+    PoolScores,
+    RealValidation,
+    Round,
+    RoundsResult,
+    StopRules,
+    best_round,
+    mixing,
+    run_rounds,
+)
 from semisup.rules import RunFacts, labeled_shares, make_rule
 from semisup.select import Selection
 
@@ -182,6 +191,7 @@ def _run_rounds(
         train_student=models.student,
         fit_temperature=fit_temperature if basis.config.pseudo.calibrate else None,
         metrics=partial(classification_metrics, num_classes=len(data.classes)),
+        stop=StopRules(basis.config.pseudo.stop_flip_rate, basis.config.pseudo.stop_without_gain),
     )
     if data.pool:
         _write_ledger(result, data.pool, models, basis, folder)

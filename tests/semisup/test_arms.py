@@ -252,3 +252,19 @@ def test_wrong_fixmatch_settings_are_refused_in_the_words_of_the_study_file(writ
         load_study(write_study(fixmatch={"mu": 0}))
     with pytest.raises(SettingsError, match=r"fixmatch.tau: unknown setting"):
         load_study(write_study(fixmatch={"tau": 0.9}))
+
+
+def test_rounds_that_would_repeat_themselves_are_not_trained_and_not_repeated_by_controls(
+    write_study, tmp_path, monkeypatch
+):
+    from semisup import rounds
+
+    monkeypatch.setattr(rounds, "flip_rate", lambda before, after, pool_size: 0.0)
+    pseudo = {"threshold": 0.5, "rounds": 4, "stop_flip_rate": 0.0}
+    path = write_study(arms=["supervised", "pseudo_real", "random_selection"], pseudo=pseudo)
+    assert run_study(path, tmp_path / "out", jobs=1).failures == ()
+    found = infos(tmp_path / "out")
+    assert found["pseudo_real"]["trainings_here"] == found["random_selection"]["trainings_here"] == 1
+    assert found["pseudo_real"]["stopped"] == "0.0% of the pseudo-labels would change in round 2"
+    plan = make_plan(load_study(write_study()))
+    assert "stop_flip_rate" not in next(run for run in plan.runs if run.teacher_key).settings["pseudo"]
