@@ -100,7 +100,7 @@ def test_impossible_counts_are_refused():
 
 
 def coverage(rng, rates, num, trials):
-    """How often the interval holds the true share, drawing anew from one population: misses below and above."""
+    """How often the interval holds the true share, drawing anew from one population: misses by side."""
     errors = rng.binomial(SIZES, rates)
     truth = errors.sum() / SIZES.sum()
     counts = allocate(SIZES, num)
