@@ -162,7 +162,7 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
                 "trainings_here": models.num_trained,
                 "seconds": round(time.monotonic() - started, 3),
                 "test_openings": data.test.openings,
-                "agreement": _describe_agreement(models.agreement),
+                **_describe_agreement(models.agreement),
                 "rounds": [_describe_round(done, data, models, basis) for done in result.rounds],
             },
         )
@@ -445,14 +445,16 @@ def _write_ledger(
         write_ledger(tables, folder / LEDGER_FILE)
 
 
-def _describe_agreement(agreement: Agreement | None) -> dict[str, Any] | None:
+def _describe_agreement(agreement: Agreement | None) -> dict[str, Any]:
     """How many weak views reached FixMatch's threshold in the course of the training."""
     if agreement is None:
-        return None
+        return {}
     return {
-        "num_views": agreement.num_seen,
-        "share_passed": agreement.share,
-        "per_class_passed": agreement.per_class.tolist(),
+        "agreement": {
+            "num_views": agreement.num_seen,
+            "share_passed": agreement.share,
+            "per_class_passed": agreement.per_class.tolist(),
+        }
     }
 
 

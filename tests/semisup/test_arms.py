@@ -14,6 +14,7 @@ from semisup.arms import ARMS, DEFAULT_ARMS
 from semisup.config import load_study
 from semisup.ledger import read_ledger
 from semisup.plan import make_plan
+from semisup.query import query_study
 from semisup.records import read_records
 from semisup.report import write_report
 from semisup.study import run_study
@@ -144,6 +145,17 @@ def test_all_arms_stand_in_the_report_and_controls_face_their_reference(finished
     assert all(name in page for name in CONTROLS)
 
 
+def test_controls_can_be_asked_for_which_labels_they_gave(finished):
+    folder, _ = finished
+    counts = query_study(
+        folder / "out",
+        "SELECT arm, count(*) AS num, avg(CAST(pseudo_label = predicted AS INT)) AS kept FROM ledger "
+        "WHERE decision = 'selected' GROUP BY arm ORDER BY arm",
+    ).set_index("arm")
+    assert counts.loc["random_selection", "num"] == counts.loc["shuffled_labels", "num"]
+    assert counts.loc["random_selection", "kept"] == 1 > counts.loc["shuffled_labels", "kept"]
+
+
 def test_controls_come_after_their_reference_whatever_the_order_in_the_study_file(write_study):
     arms = [*CONTROLS, "pseudo_real", "supervised"]
     plan = make_plan(load_study(write_study(arms=arms, seeds=[0, 1], fractions=[0.4, 1.0])))
@@ -243,6 +255,10 @@ def test_fixmatch_is_one_training_on_labeled_images_and_views_of_the_withheld_on
     )
     assert info["settings"]["fixmatch"] == {"threshold": 0.6, "mu": 2, "weight": 1.0, "ema": 0.999}
     assert info["test_metrics"] != found["supervised"]["test_metrics"]
+    (row,) = query_study(tmp_path / "out", "SELECT * FROM runs WHERE arm = 'fixmatch_real'").to_dict(
+        "records"
+    )
+    assert row["agreement_num_views"] == 12 * 2 * 16
     write_report(tmp_path / "out")
     assert "fixmatch_real" in (tmp_path / "out" / "report.html").read_text()
 
