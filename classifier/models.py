@@ -132,6 +132,15 @@ def check_arch(arch: str, pretrained: bool = False) -> None:
         )
 
 
+def network_bytes(
+    arch: str, num_classes: int, channels: int, size: tuple[int, int], head: Sequence[int] = ()
+) -> int:
+    """What the weights and buffers of a network take, in memory as on the disk."""
+    model = build_model(arch, num_classes, channels, size, head=head, seed=0)
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
 def timm_name(arch: str) -> str:
     """What timm calls a network that is not one of our own."""
     return POOLED_VGG.get(arch, arch)

@@ -1,4 +1,4 @@
-"""How many threads torch computes with, for a while."""
+"""What torch computes with: threads, for a while, and the CUDA devices that it sees."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,3 +16,8 @@ def torch_threads(num_threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def num_cuda_devices() -> int:
+    """CUDA devices that this process sees."""
+    return torch.cuda.device_count()

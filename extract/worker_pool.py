@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 WATCH_SEC = 0.5  # between two looks at whether the parent lives
@@ -16,18 +17,21 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def start_workers(num_workers: int, threads: int) -> Any:
-    """An executor of so many processes, with so many threads each."""
-    from joblib.externals.loky import get_reusable_executor  # spawns: torch's threads do not survive a fork
+def start_workers(num_workers: int, threads: int, environment: Mapping[str, str] | None = None) -> Any:
+    """An executor of so many processes, with so many threads each.
 
-    return get_reusable_executor(
+    Args:
+        environment: variables that are set in them before anything is imported.
+    """
+    from joblib.externals.loky import ProcessPoolExecutor  # spawns: torch's threads do not survive a fork
+
+    return ProcessPoolExecutor(
         max_workers=num_workers,
         timeout=IDLE_SEC,
         # Threads of several processes fight for the cores: their number must be set before torch is loaded.
-        env={name: str(threads) for name in THREAD_VARIABLES},
+        env={name: str(threads) for name in THREAD_VARIABLES} | dict(environment or {}),
         initializer=_initialise_worker,
         initargs=(os.getpid(),),
-        reuse=False,
     )
 
 

@@ -1,8 +1,9 @@
 """What a training would do, told before anything is created."""
 
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,40 @@ def plan(
         lines += ["", tables[0], "", tables[1], ""]
         lines += _cost_lines(job, extent, probe_sec, config.gpus, progress)
     return options, "\n".join(lines)
+
+
+def measure_training(
+    config: TrainConfig, probe_sec: float, progress: Progress = no_progress
+) -> tuple[Extent, Cost | None, float]:
+    """What a whole training would take: its extent, its cost, and seconds for each image drawn after it.
+
+    Args:
+        probe_sec: train a scratch copy for about so long; 0 = do not: no cost, and 0 seconds an image.
+
+    Raises:
+        SettingsError, GanError: for what `train` would refuse.
+    """
+    device = choose_device(config.device)
+    data = open_data(config, progress)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        tune_device(device, config)
+        job = prepare_job(replace(config, resume=None), data, device)
+        extent = measure_extent(config, job)
+        if probe_sec <= 0:
+            return extent, None, 0.0
+        cost = measure_cost(job, probe_sec, config.gpus, progress)
+        return extent, cost, _seconds_an_image(job)
+
+
+def _seconds_an_image(job: Job, num_images: int = 16) -> float:
+    G = job.G_ema
+    z = torch.randn(num_images, G.z_dim, device=job.device)
+    c = torch.zeros(num_images, G.c_dim, device=job.device)
+    with torch.no_grad():
+        for _ in range(2):  # a first time that does not count
+            started = time.perf_counter()
+            G(z, c).cpu()
+    return (time.perf_counter() - started) / num_images
 
 
 def _missing_devices(config: TrainConfig) -> list[str]:

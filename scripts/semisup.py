@@ -1,5 +1,6 @@
 """`synthlabel semisup`: studies of pseudo-labels, from a plan to a report."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import click
 from extract.errors import SynthlabelError
 from scripts.progress import progress_bar
 from scripts.semisup_audit import audit
+from scripts.semisup_plan import plan
 from scripts.semisup_query import query
+from scripts.semisup_status import status
 
 STUDY = click.option(
     "--study",
@@ -29,19 +32,10 @@ def commands() -> None:
     """Pseudo-label studies: plan, run, report, questions and audits."""
 
 
+commands.add_command(plan)
+commands.add_command(status)
 commands.add_command(query)
 commands.add_command(audit)
-
-
-@commands.command()
-@STUDY
-def plan(study: Path) -> None:
-    """Check a study file against its data and print what it would run."""
-    from semisup.config import load_study
-    from semisup.plan import make_plan
-    from semisup.status import plan_table
-
-    click.echo(plan_table(make_plan(load_study(study))))
 
 
 @commands.command()
@@ -51,14 +45,34 @@ def plan(study: Path) -> None:
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Processes at once; the numbers do not depend on it.  [default: 2, or 1 on one core]",
+    help="Processes at once; the numbers do not depend on it.  [default: 2, 1 on one core, or one a GPU]",
 )
-def run(study: Path, outdir: Path, jobs: int | None) -> None:
+@click.option(
+    "--gpus",
+    metavar="LIST",
+    help="GPUs of this machine, such as 0,1: each job gets one of them.  [default: all jobs share the first]",
+)
+@click.option(
+    "--ray",
+    "ray_address",
+    metavar="ADDRESS",
+    help="Work on a Ray cluster: HOST:PORT, auto (the one that this machine belongs to, else as local), or "
+    "local (one of this machine alone). --outdir must lie on a path that all its machines share.",
+)
+def run(study: Path, outdir: Path, jobs: int | None, gpus: str | None, ray_address: str | None) -> None:
     """Run a study, or go on with it: what is done is not done again, what failed is tried again."""
     from semisup.study import run_study
 
     with progress_bar("study") as progress:
-        summary = run_study(study, outdir, jobs=jobs, command=command_line(), progress=progress)
+        summary = run_study(
+            study,
+            outdir,
+            jobs=jobs,
+            gpus=named_gpus(gpus),
+            ray_address=ray_address,
+            command=command_line(),
+            progress=progress,
+        )
     click.echo(f"{outdir}: {summary.num_done} of {summary.num_runs} runs done")
     for title, cause in summary.failures:
         click.echo(f"failed: {title}: {cause}", err=True)
@@ -78,13 +92,14 @@ def report(outdir: Path) -> None:
     print_report(outdir)
 
 
-@commands.command()
-@OUTDIR
-def status(outdir: Path) -> None:
-    """Print how far a study is, while it runs or after."""
-    from semisup.status import status_table, study_status
+def named_gpus(text: str | None) -> tuple[str, ...]:
+    """What `--gpus` names, checked against the GPUs that are there."""
+    if text is None:
+        return ()
+    from classifier.threads import num_cuda_devices
+    from semisup.lanes import parse_gpus
 
-    click.echo(status_table(study_status(outdir)))
+    return parse_gpus(text, os.environ.get("CUDA_VISIBLE_DEVICES"), num_cuda_devices())
 
 
 def print_report(outdir: Path) -> None:

@@ -1,26 +1,24 @@
-"""Performs the jobs of a plan: in this process, or in several that share nothing but the study folder."""
+"""Performs the jobs of a plan: in this process, or by a crew that shares the study folder with it."""
 
 import errno
 import os
-from collections.abc import Collection
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from extract.errors import SynthlabelError
 from extract.progress import Progress, no_progress
-from extract.worker_pool import start_workers
 from semisup.folders import RECORDS
 from semisup.heartbeat import Heartbeat, heartbeat_path, read_heartbeat
 from semisup.outcomes import record_failure, run_status
 from semisup.plan import Basis, GanJob, Job, Plan, PoolJob, RunJob
 from semisup.schedule import Schedule, units_of
-from semisup.workers import stop_workers
+from semisup.times import note_time
+from semisup.workers import Crew, ProcessCrew, Verdict, threads_of
 
 POLL_SEC = 0.5  # between two looks at what the workers say
 DISK_FULL = os.strerror(errno.ENOSPC)
-KILLED = "its process was killed, most likely for want of memory; use --jobs 1"
 MAX_ATTEMPTS = 2  # of a job whose process died: the death may have been another job's
 
 
@@ -32,33 +30,42 @@ class Outcome:
     failures: tuple[tuple[str, str], ...]  # title and cause
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """How a job ended, in plain values that cross processes."""
-
-    state: str  # "done" | "failed" | "interrupted" | "disk full"
-    text: str = ""
-
-
 def execute(
-    plan: Plan, study_dir: Path, *, jobs: int | None = None, progress: Progress = no_progress
+    plan: Plan,
+    study_dir: Path,
+    *,
+    jobs: int | None = None,
+    gpus: Sequence[str] = (),
+    ray_address: str | None = None,
+    progress: Progress = no_progress,
 ) -> Outcome:
     """Perform every job that is not done; a failed one is recorded and the others go on.
 
     Args:
-        jobs: processes at once; None = two, fewer where the cores do not suffice; 1 = this process.
+        jobs: processes at once; None = two, fewer where the cores do not suffice, or one a GPU; 1 = this
+            process. On a Ray cluster: jobs at once at most, None = as many as it has cores for.
+        gpus: to give to the processes, each job one, as CUDA_VISIBLE_DEVICES names them.
+        ray_address: of a Ray cluster to work on instead (see `semisup.ray_crew`).
 
     Raises:
+        StudyError: if the machines of a cluster do not see the study.
         OSError: when the disk is full; whatever was finished stays.
         KeyboardInterrupt: likewise.
     """
     basis = plan.basis(study_dir.resolve())
     work = _Work(plan, basis, progress)
-    num_workers = default_jobs(plan.config.threads) if jobs is None else jobs
-    if min(num_workers, len(work.schedule.waiting)) > 1:
-        _execute_in_processes(work, num_workers)
+    if not work.schedule.waiting:
+        return Outcome(0, ())
+    if ray_address is not None:
+        from semisup.ray_crew import RayCrew  # Ray takes seconds to import
+
+        _execute_with(RayCrew(ray_address, basis, jobs), work)
     else:
-        _execute_here(work)
+        num_workers = jobs or len(gpus) or default_jobs(plan.config.threads)
+        if gpus or min(num_workers, len(work.schedule.waiting)) > 1:
+            _execute_with(ProcessCrew(num_workers, basis, gpus), work)
+        else:
+            _execute_here(work)
     return Outcome(work.num_performed, tuple(work.failures))
 
 
@@ -95,7 +102,7 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
         with torch_threads(threads_of(job, basis)):
             heartbeat(0, 1, "starting")
             perform(job, basis, heartbeat)
-        return Verdict("done")
+        return Verdict("done", seconds=heartbeat.seconds, share=heartbeat.share)
     except KeyboardInterrupt as error:
         return Verdict("interrupted", str(error))
     except SynthlabelError as error:
@@ -111,17 +118,6 @@ def attempt(job: Job, basis: Basis, progress: Progress = no_progress) -> Verdict
 def is_disk_full(error: Exception) -> bool:
     """Whether a write failed for want of space; some libraries tell it in words alone."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or DISK_FULL in str(error)
-
-
-def threads_of(job: Job, basis: Basis) -> int:
-    """How many cores a job is to use."""
-    return basis.config.threads_of_gan if isinstance(job, GanJob) else basis.config.threads
-
-
-def fits(job: Job, running: Collection[Job], num_cores: int, basis: Basis) -> bool:
-    """Whether a job may start beside those running; alone any may, however many threads it wants."""
-    taken = sum(threads_of(other, basis) for other in running)
-    return not running or taken + threads_of(job, basis) <= num_cores
 
 
 class _Work:
@@ -154,6 +150,7 @@ class _Work:
         if verdict.state == "done":
             self.schedule.finish(job)
             self._finished += self._units[job.key]
+            note_time(self.basis.study_dir, job, verdict)
         else:
             for fallen, cause in self.schedule.fail(job, verdict.text):
                 self._record(fallen, cause)
@@ -184,45 +181,44 @@ def _execute_here(work: _Work) -> None:
         work.settle(job, attempt(job, work.basis, report))
 
 
-def _execute_in_processes(work: _Work, num_workers: int) -> None:
-    """Keep the workers busy; a worker that dies takes its job with it, which is tried once more, alone."""
+def _execute_with(crew: Crew, work: _Work) -> None:
+    """Keep a crew busy; a worker that dies takes its job with it, which is tried once more."""
     running: dict[Future[Verdict], Job] = {}
-    num_cores = num_workers * work.basis.config.threads
     attempts: dict[str, int] = {}
-    executor = start_workers(num_workers, work.basis.config.threads)
+
+    def may_start(job: Job) -> bool:
+        """Where a death takes others along, a job that was in one is tried again with nobody beside it."""
+        is_suspect = attempts.get(job.key) or any(attempts[other.key] > 1 for other in running.values())
+        if crew.dies_together and running and is_suspect:
+            return False
+        return crew.has_room(job, running.values())
+
     try:
         while running or work.schedule.ready():
-            is_suspect = any(attempts[job.key] > 1 for job in running.values())
             for job in work.schedule.ready():
-                is_fitting = fits(job, running.values(), num_cores, work.basis)
-                if not is_fitting or (running and (is_suspect or attempts.get(job.key))):
+                if not may_start(job):
                     break
                 work.schedule.start(job)
                 attempts[job.key] = attempts.get(job.key, 0) + 1
-                running[executor.submit(attempt, job, work.basis)] = job
-                is_suspect = attempts[job.key] > 1
+                running[crew.submit(attempt, job)] = job
             finished, _ = wait(running, timeout=POLL_SEC, return_when=FIRST_COMPLETED)
-            is_broken = any(isinstance(future.exception(), BrokenProcessPool) for future in finished)
-            if is_broken:  # the death of one worker ends them all
-                finished, _ = wait(running)
             for future in finished:
                 job = running.pop(future)
                 error = future.exception()
+                cause = crew.death(error) if error else None
                 if error is None:
                     work.settle(job, future.result())
-                elif not isinstance(error, BrokenProcessPool):
+                elif cause is None:
                     work.settle(job, Verdict("failed", f"{type(error).__name__}: {error}"))
                 elif attempts[job.key] < MAX_ATTEMPTS:
                     work.schedule.put_back(job)
                 else:
-                    work.settle(job, Verdict("failed", KILLED))
-            if is_broken:
-                executor = start_workers(num_workers, work.basis.config.threads)
+                    work.settle(job, Verdict("failed", cause))
             _report_running(work, running)
     except BaseException:
-        stop_workers(executor, running, work.basis.study_dir)
+        crew.stop(running)
         raise
-    executor.shutdown(wait=True)
+    crew.close()
 
 
 def _report_running(work: _Work, running: dict["Future[Verdict]", Job]) -> None:

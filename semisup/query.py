@@ -104,7 +104,7 @@ class _Worker:
     def __init__(self, task: dict[str, Any], seconds: float) -> None:
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "semisup.query_worker"],
+            [sys.executable, "-P", "-m", "semisup.query_worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
         )  # fmt: skip

@@ -31,12 +31,17 @@ def _json_content(summary: Summary) -> dict[str, Any]:
         "num_test_subjects": summary.num_subjects,
         "num_draws": summary.num_draws,
         "arms": [
-            {**_fields(result, leave_out=("estimates",)),
-             "estimates": {name: _estimate(value) for name, value in result.estimates.items()}}
+            {**_fields(result, leave_out=("estimates", "measures", "calibration")),
+             "estimates": {name: _estimate(value) for name, value in result.estimates.items()},
+             "measures": {name: _estimate(value) for name, value in result.measures.items()},
+             "ece": asdict(result.calibration)}
             for result in summary.arms
         ],
         "comparisons": [
-            {**_fields(c, leave_out=("difference",)), "difference": _estimate(c.difference)}
+            {**_fields(c, leave_out=("difference", "differences", "further")),
+             "difference": _estimate(c.difference),
+             "differences": {name: _estimate(value) for name, value in c.differences.items()},
+             **asdict(c.further)}
             for c in summary.comparisons
         ],
         "label_equivalence": [
@@ -78,6 +83,7 @@ def _plain(value: Any) -> Any:
 CSV_COLUMNS = (
     "arm", "fraction", "metric", "value", "low", "high", "num_runs", "num_seeds", "num_subjects",
     "num_images", "difference_to_supervised", "difference_low", "difference_high", "p_value", "p_holm",
+    "share_of_trainings_won",
 )  # fmt: skip
 
 
@@ -86,27 +92,21 @@ def _csv_text(summary: Summary) -> str:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for result in summary.arms:
-        for metric, e in result.estimates.items():
+        found = summary.compare(result.arm, BASELINE, result.fraction)
+        for metric, e in {**result.estimates, **result.measures}.items():
             row: list[Any] = [
                 result.arm, result.fraction, metric, e.value, e.low, e.high,
                 result.num_runs, e.num_seeds, e.num_subjects, e.num_images,
             ]  # fmt: skip
-            found = (
-                summary.compare(result.arm, BASELINE, result.fraction) if metric == summary.metric else None
-            )
-            if found:
+            if found and metric == summary.metric:
                 d = found.difference
                 row += [d.value, d.low, d.high, d.p_value, "" if found.p_holm is None else found.p_holm]
+                row.append(found.further.win_share.value)
+            elif found and metric in found.differences:
+                d = found.differences[metric]
+                row += [d.value, d.low, d.high, d.p_value]
             writer.writerow(row + [""] * (len(CSV_COLUMNS) - len(row)))
-        for name, value in result.means.items():
-            row = [
-                result.arm,
-                result.fraction,
-                name,
-                "" if math.isnan(value) else value,
-                "",
-                "",
-                result.num_runs,
-            ]
-            writer.writerow(row + [""] * (len(CSV_COLUMNS) - len(row)))
+        ece = result.calibration
+        row = [result.arm, result.fraction, "ece", ece.value, ece.low, ece.high, result.num_runs]
+        writer.writerow(row + [""] * (len(CSV_COLUMNS) - len(row)))
     return table.getvalue()

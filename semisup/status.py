@@ -1,31 +1,70 @@
-"""What a study would run and how far it is, as records and as text for a terminal."""
+"""How far a study is and how long it may take yet, from its files alone, as a record and as text."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semisup.arms import ARMS
 from semisup.errors import StudyError
-from semisup.folders import STUDY_JSON, read_json
+from semisup.folders import RECORDS, STUDY_JSON, read_json
+from semisup.forecast import Task, wall_seconds
 from semisup.heartbeat import read_heartbeat
 from semisup.outcomes import read_run
-from semisup.plan import Plan
+from semisup.plan_table import KINDS, format_seconds
+from semisup.times import MIN_SHARE, read_times
+
+STATES = ("done", "running", "open", "failed")
+FOLDERS = {"gan": "gans", "pool": "pools"}
+
+
+@dataclass(frozen=True)
+class GroupStatus:
+    """The runs of an arm, or the generators, or the pools."""
+
+    name: str
+    counts: Counter[str]  # by state: "done", "running", "open", "failed"
+    seconds_left: float | None  # of one process; None while nothing tells how long such a job takes
 
 
 @dataclass(frozen=True)
 class StudyStatus:
     """How far a study is."""
 
-    counts: dict[str, Counter[str]]  # by arm: "done", "failed", "running", "open"
-    running: tuple[str, ...]  # title and message of what is being worked on
+    groups: tuple[GroupStatus, ...]
+    running: tuple[str, ...]  # title, message and share of what is being worked on
     failures: tuple[tuple[str, str], ...]  # title and cause
-    seconds_left: float | None  # on one process; None before the first run is done
+    seconds_left: float | None  # with as many processes as are at work now; None where it is unknown
+    num_processes: int  # that it reckons with: those at work, or one
+
+    @property
+    def counts(self) -> dict[str, Counter[str]]:
+        """By group."""
+        return {group.name: group.counts for group in self.groups}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every job is done or has failed."""
+        return not any(group.counts["open"] or group.counts["running"] for group in self.groups)
+
+
+@dataclass(frozen=True)
+class _Job:
+    key: str
+    kind: str
+    group: str
+    title: str
+    needs: tuple[str, ...]
+    trainings: int
+    state: str
+    cause: str | None
+    seconds: float | None  # that it took, if done
 
 
 def study_status(study_dir: Path) -> StudyStatus:
     """Read how far a study is from its files alone, without disturbing the command at work in it.
+
+    What failed counts among what is left: the same command tries it again.
 
     Raises:
         StudyError: if the folder is no study.
@@ -37,77 +76,127 @@ def study_status(study_dir: Path) -> StudyStatus:
             f"{study_dir / STUDY_JSON}: expected {', '.join(missing)}, got none; restore the file"
         )
     beats = {path.stem: beat for path in study_dir.glob("progress/*.json") if (beat := read_heartbeat(path))}
-    counts: dict[str, Counter[str]] = {name: Counter() for name in study["arms"]}
-    failures, seconds, trainings_left = [], [], 0
-    for planned in study["runs"]:
-        content = read_run(planned["key"], study_dir)
-        state = content["status"] if content else "open"
-        counts[planned["arm"]]["running" if planned["key"] in beats else state] += 1
-        trainings = ARMS[planned["arm"]].num_trainings(study["pseudo"]["rounds"])
-        if state == "done" and content:
-            seconds.append(content["seconds"] / max(trainings, 1))
-        else:
-            trainings_left += trainings
-        if state == "failed" and content:
-            failures.append((planned["title"], str(content["error"])))
+    jobs = _read_jobs(study, study_dir, beats)
+    expected = {job.key: _expected_seconds(job, jobs, beats) for job in jobs}
+    names = [*(KINDS[kind] for kind in FOLDERS if any(job.kind == kind for job in jobs)), *study["arms"]]
+    groups = tuple(
+        _group(name, [job for job in jobs if job.group == name], expected, beats) for name in names
+    )
+    places = max(len(beats), 1)
+    unfinished = [job for job in jobs if job.state != "done"]
+    left = {job.key: _seconds_left(job, expected, beats) for job in unfinished}
+    seconds_left = None
+    if all(value is not None for value in left.values()):
+        tasks = [Task(job.key, job.needs, left[job.key] or 0.0) for job in unfinished]
+        seconds_left = wall_seconds(sorted(tasks, key=lambda task: task.key not in beats), places)
     running = tuple(
         f"{beat['title']}: {beat['message']} ({beat['done']}/{beat['total']})" for beat in beats.values()
     )
-    per_training = sum(seconds) / len(seconds) if seconds else None
-    left = None if per_training is None else trainings_left * per_training
-    return StudyStatus(counts, running, tuple(failures), left)
+    failures = tuple((job.title, str(job.cause)) for job in jobs if job.state == "failed")
+    return StudyStatus(groups, running, failures, seconds_left, places)
 
 
-def plan_table(plan: Plan) -> str:
-    """What a study would run, as text for a terminal."""
-    config = plan.config
-    num_gans = sum(job.kind == "gan" for job in plan.jobs)
-    pools = [job for job in plan.jobs if job.kind == "pool"]
-    lines = [
-        f"{config.name}: {len(plan.runs)} runs, at most {plan.num_trainings} classifier trainings of "
-        f"{config.classifier_config(0).steps} steps, {num_gans} generators to train",
-        f"data: {config.data} ({', '.join(plan.classes)})",
-        f"folds {_listed(plan.folds)}; seeds {_listed(config.seeds)}; "
-        f"fractions {_listed(sorted(config.fractions))}",
+def _read_jobs(study: Mapping[str, Any], study_dir: Path, beats: Mapping[str, Any]) -> list[_Job]:
+    times = read_times(study_dir)
+    planned = {job["key"]: job for job in study.get("jobs", [])}  # older studies name their runs alone
+    jobs = []
+    for key, job in planned.items():
+        if job["kind"] in FOLDERS:
+            done = (study_dir / FOLDERS[job["kind"]] / key / RECORDS[job["kind"]]).exists()
+            state = "done" if done else "running" if key in beats else "open"
+            jobs.append(
+                _Job(key, job["kind"], KINDS[job["kind"]], job["title"], tuple(job["needs"]), 0, state, None,
+                     times.get(key))
+            )  # fmt: skip
+    for run in study["runs"]:
+        key, content = run["key"], read_run(run["key"], study_dir)
+        state = "running" if key in beats else content["status"] if content else "open"
+        rounds = study["pseudo"].get("rounds", 0) if run["arm"].startswith("pseudo") else 1
+        seconds = float(content["seconds"]) if content and state == "done" else None
+        known = planned.get(key, {})
+        jobs.append(
+            _Job(key, "run", run["arm"], run["title"], tuple(known.get("needs", ())),
+                 known.get("trainings", rounds), state, content.get("error") if content else None, seconds)
+        )  # fmt: skip
+    return jobs
+
+
+def _expected_seconds(job: _Job, jobs: list[_Job], beats: Mapping[str, Any]) -> float | None:
+    """Of a whole job: from finished ones of its group, else of its kind, else from those at work."""
+    same = [other.seconds for other in jobs if other.group == job.group and other.seconds is not None]
+    if same:
+        return sum(same) / len(same)
+    if job.kind == "run":
+        alike = [other for other in jobs if other.kind == "run" and other.seconds is not None]
+        if alike:
+            per_training = sum(other.seconds or 0.0 for other in alike) / sum(
+                max(other.trainings, 1) for other in alike
+            )
+            return per_training * max(job.trainings, 1)
+    guesses = [
+        guess
+        for other in jobs
+        if other.group == job.group and other.key in beats and (guess := _whole_seconds(beats[other.key]))
     ]
-    if pools:
-        lines.append(
-            f"pool: {config.pool.num_images} synthetic images a generator, psi {config.pool.truncation_psi:g}"
-        )
-    lines.append("")
-    width = max(len(name) for name in config.arms)
-    for name in config.arms:
-        runs = [run for run in plan.runs if run.arm == name]
-        trainings = sum(plan.trainings_of(run) for run in runs)
-        lines.append(f"{name:<{width}}  {len(runs):4d} runs  {trainings:4d} trainings  {ARMS[name].text}")
-    primary = config.primary
-    lines += [
-        "",
-        f"primary comparison: {primary.arm} against {primary.baseline} at {primary.fraction:.0%} of the "
-        f"labels, {primary.metric.replace('_', ' ')}",
-    ]
-    return "\n".join(lines)
+    return sum(guesses) / len(guesses) if guesses else None
+
+
+def _whole_seconds(beat: Mapping[str, Any]) -> float | None:
+    """What a running job would take from its beginning, at the pace of this attempt."""
+    made = beat["done"] / max(beat["total"], 1) - beat.get("first_share", 0.0)
+    return beat["seconds"] / made if made >= MIN_SHARE and "seconds" in beat else None
+
+
+def _seconds_left(job: _Job, expected: Mapping[str, float | None], beats: Mapping[str, Any]) -> float | None:
+    beat = beats.get(job.key)
+    if beat is None:
+        return expected[job.key]
+    whole = _whole_seconds(beat) or expected[job.key]
+    return None if whole is None else whole * max(1 - beat["done"] / max(beat["total"], 1), 0.0)
+
+
+def _group(
+    name: str, jobs: list[_Job], expected: Mapping[str, float | None], beats: Mapping[str, Any]
+) -> GroupStatus:
+    left = [_seconds_left(job, expected, beats) for job in jobs if job.state != "done"]
+    known = [value for value in left if value is not None]
+    return GroupStatus(
+        name, Counter(job.state for job in jobs), sum(known) if len(known) == len(left) else None
+    )
 
 
 def status_table(status: StudyStatus) -> str:
     """How far a study is, as text for a terminal."""
-    width = max(len(name) for name in status.counts)
+    width = max(len(group.name) for group in status.groups)
     lines = []
-    for name, counts in status.counts.items():
-        states = [
-            f"{counts[state]} {state}" for state in ("done", "running", "open", "failed") if counts[state]
-        ]
-        lines.append(f"{name:<{width}}  {', '.join(states)}")
+    for group in status.groups:
+        states = ", ".join(f"{group.counts[state]} {state}" for state in STATES if group.counts[state])
+        left = ""
+        if group.seconds_left:
+            left = f"  ({format_seconds(group.seconds_left)} of one process left)"
+        lines.append(f"{group.name:<{width}}  {states}{left}")
     lines += [f"now: {text}" for text in status.running]
     lines += [f"failed: {title}: {cause}" for title, cause in status.failures]
     if status.seconds_left is None:
-        lines.append("time left: unknown before the first run is done")
+        lines.append("time left: unknown before one job of each kind is done")
     elif status.seconds_left:
-        lines.append(
-            f"classifier trainings left: about {status.seconds_left / 60:.0f} minutes of one process"
-        )
+        at_once = "process" if status.num_processes == 1 else f"{status.num_processes} processes"
+        again = ", what failed tried again" if status.failures else ""
+        lines.append(f"time left: about {format_seconds(status.seconds_left)} with {at_once}{again}")
     return "\n".join(lines)
 
 
-def _listed(values: Sequence[Any]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+def status_json(status: StudyStatus) -> dict[str, Any]:
+    """The same as plain values; unknown seconds are null."""
+    return {
+        "groups": [
+            {"name": group.name, **{state: group.counts[state] for state in STATES},
+             "seconds_left": group.seconds_left}
+            for group in status.groups
+        ],
+        "running": list(status.running),
+        "failures": [{"title": title, "cause": cause} for title, cause in status.failures],
+        "seconds_left": status.seconds_left,
+        "num_processes": status.num_processes,
+        "is_over": status.is_over,
+    }  # fmt: skip

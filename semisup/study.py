@@ -1,8 +1,6 @@
 """A study as a folder: begun once with its plan, worked on until all is done, never mixed with another."""
 
 import fcntl
-import importlib.metadata
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from extract.atomic import write_text
+from extract.errors import SettingsError
 from extract.progress import Progress, no_progress
 from semisup.arms import ARMS
-from semisup.config import load_study
+from semisup.config import StudyConfig, load_study
 from semisup.errors import StudyError
 from semisup.execute import Outcome, execute, is_done
 from semisup.folders import STUDY_JSON, STUDY_YAML, read_json, remove_leftovers, write_json
-from semisup.plan import Plan, PoolJob, make_plan
+from semisup.plan import Plan, PoolJob, RunJob, make_plan
+from semisup.versions import versions
 
 OTHER_JOBS = "another generator or release"
-VERSIONED = ("synthlabel", "torch", "fastai", "timm", "numpy", "scipy", "pandas", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ def run_study(
     study_dir: Path,
     *,
     jobs: int | None = None,
+    gpus: Sequence[str] = (),
+    ray_address: str | None = None,
     command: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> StudySummary:
@@ -46,19 +47,46 @@ def run_study(
     The numbers depend neither on `jobs` nor on how often the command was killed.
 
     Args:
-        jobs: processes at once; None = two, or one on a machine with one core.
+        jobs: processes at once; None = two, or one on a machine with one core, or one a GPU.
+        gpus: GPUs of this machine to deal out to the processes, as CUDA_VISIBLE_DEVICES names them.
+        ray_address: of a Ray cluster to work on: "local", "auto" or HOST:PORT.
         command: what to record as the command that repeats the study.
 
     Raises:
         SettingsError: for a study file that asks for what cannot be.
         StudyError: if the folder belongs to another plan, or another command is at work in it.
     """
-    plan = make_plan(load_study(study_file))
+    config = load_study(study_file)
+    if gpus:
+        check_gpu_use(config, ray_address)
+    plan = make_plan(config)
     with locked(study_dir):
         _begin(plan, study_file, study_dir, command)
         remove_leftovers(study_dir)
-        outcome = execute(plan, study_dir, jobs=jobs, progress=progress)
+        outcome = execute(plan, study_dir, jobs=jobs, gpus=gpus, ray_address=ray_address, progress=progress)
     return _summary(plan, study_dir, outcome)
+
+
+def check_gpu_use(config: StudyConfig, ray_address: str | None) -> None:
+    """Refuse `--gpus` where it could do nothing, or where the study file says otherwise.
+
+    Raises:
+        SettingsError: likewise.
+    """
+    if ray_address is not None:
+        raise SettingsError(
+            "--gpus names GPUs of this machine; leave it out with --ray, where Ray gives each job one"
+        )
+    devices = {"classifier.device": config.classifier.device}
+    if config.needs_gan:
+        devices["gan.device"] = config.gan.device
+    for name, device in devices.items():
+        if ":" in device:
+            raise SettingsError(
+                f"{name}: {device} names one GPU for all jobs; write cuda, and --gpus gives each job its own"
+            )
+    if set(devices.values()) == {"cpu"}:
+        raise SettingsError(f"--gpus: the study runs on the CPU ({', '.join(devices)}: cpu); leave it out")
 
 
 def _summary(plan: Plan, study_dir: Path, outcome: Outcome) -> StudySummary:
@@ -178,6 +206,11 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
              "fraction": run.fraction, "pool_key": run.pool_key}
             for run in plan.runs
         ],
+        "jobs": [
+            {"key": job.key, "kind": job.kind, "title": job.title, "needs": list(job.needs),
+             "trainings": plan.trainings_of(job) if isinstance(job, RunJob) else 0}
+            for job in plan.jobs
+        ],
         "pools": {
             str(job.fold): job.key for job in plan.jobs if isinstance(job, PoolJob) and job.fraction is None
         },
@@ -185,14 +218,3 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "command": list(command),
         "plan": identity,
     }  # fmt: skip
-
-
-def versions() -> dict[str, str]:
-    """Of everything that could move a number."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in VERSIONED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found

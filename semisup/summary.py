@@ -10,6 +10,7 @@ import numpy as np
 
 from semisup.arms import ARMS
 from semisup.audit import strictest_bound
+from semisup.further import FurtherTests, Probabilities, further_tests
 from semisup.records import FinishedRun, StudyRecords
 from semisup.statistics import (
     METRICS,
@@ -23,6 +24,7 @@ from semisup.statistics import (
     label_equivalence,
     recall_per_class,
 )
+from semisup.statistics.calibration import Calibration, calibration
 from semisup.verdict import (
     Verdict,
     alarm_sentence,
@@ -39,7 +41,7 @@ from semisup.verdict import (
 )
 
 BASELINE, CEILING, RIVAL = "supervised", "supervised_full", "pseudo_real"
-MEAN_METRICS = ("auroc", "mcc", "ece", "nll")  # shown as the mean over runs, without an interval
+MEAN_METRICS = ("auroc", "mcc", "ece", "nll")  # of the runs' own records, the mean over runs
 CONTROLS = frozenset(name for name, arm in ARMS.items() if arm.is_control)
 Cell = tuple[str, float]  # arm, fraction
 
@@ -51,7 +53,9 @@ class ArmResult:
     arm: str
     fraction: float
     estimates: dict[str, Estimate]  # by metric
-    means: dict[str, float]  # test metrics without interval, mean over runs
+    measures: dict[str, Estimate]  # of the probabilities, by name; without those that are undefined
+    calibration: Calibration  # ECE with its interval
+    means: dict[str, float]  # test metrics as the runs recorded them, mean over runs
     recall: tuple[float, ...]  # sensitivity by class
     confusion: np.ndarray  # (C, C) images, seeds averaged, folds pooled
     num_runs: int
@@ -70,6 +74,8 @@ class Comparison:
     difference: Estimate
     p_holm: float | None  # None for the primary comparison, which needs no correction
     is_primary: bool
+    differences: dict[str, Estimate]  # of every other metric and measure; hints, their p-values uncorrected
+    further: FurtherTests
 
 
 @dataclass(frozen=True)
@@ -151,8 +157,11 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
     strata = class_strata([run.counts for run in records.runs])
     boot = SubjectBootstrap(strata, num_draws=num_draws)
     draws = {cell: boot.draw([run.counts for run in runs]) for cell, runs in groups.items()}
-    arms = tuple(_arm_result(runs, boot, draws[cell]) for cell, runs in groups.items())
-    comparisons = _compare_all(draws, boot, primary, records.study.get("controls_of"))
+    probabilities = Probabilities(groups, strata)
+    arms = tuple(
+        _arm_result(runs, boot, draws[cell], probabilities.estimates(cell)) for cell, runs in groups.items()
+    )
+    comparisons = _compare_all(draws, boot, primary, probabilities, records.study.get("controls_of"))
     equivalences = _equivalences(draws, boot, metric, comparisons)
     rounds = tuple(result for runs in groups.values() for result in _round_results(runs))
     budgets = tuple(_budget(runs) for runs in groups.values())
@@ -188,12 +197,16 @@ def _primary_of(study: dict[str, Any]) -> dict[str, Any]:
     return {**default, **(study.get("primary") or {})}
 
 
-def _arm_result(runs: Sequence[FinishedRun], boot: SubjectBootstrap, draws: ArmDraws) -> ArmResult:
+def _arm_result(
+    runs: Sequence[FinishedRun], boot: SubjectBootstrap, draws: ArmDraws, measures: dict[str, Estimate]
+) -> ArmResult:
     confusion = pooled_confusion(runs)
     return ArmResult(
         arm=runs[0].arm,
         fraction=runs[0].fraction,
         estimates={metric: boot.estimate(draws, metric) for metric in METRICS},
+        measures=measures,
+        calibration=calibration(runs, boot),
         means={name: _mean([run.info["test_metrics"].get(name) for run in runs]) for name in MEAN_METRICS},
         recall=tuple(float(value) for value in recall_per_class(confusion)),
         confusion=confusion,
@@ -212,7 +225,11 @@ def pooled_confusion(runs: Sequence[FinishedRun]) -> np.ndarray:
 
 
 def _compare_all(
-    draws: dict[Cell, ArmDraws], boot: SubjectBootstrap, primary: dict[str, Any], reference: str | None
+    draws: dict[Cell, ArmDraws],
+    boot: SubjectBootstrap,
+    primary: dict[str, Any],
+    probabilities: Probabilities,
+    reference: str | None,
 ) -> tuple[Comparison, ...]:
     """Every arm with the baseline, the GAN with its rival, the arm that controls repeat with each of them,
     and the primary; Holm over all but the primary.
@@ -224,18 +241,29 @@ def _compare_all(
     chosen = (primary["arm"], primary["baseline"], float(primary["fraction"]))
     wanted = [chosen, *(names for names in wanted if names != chosen)]
     found = []
+    metric = primary["metric"]
     for arm, baseline, fraction in wanted:
-        pair = draws.get((arm, fraction)), draws.get((baseline, fraction))
-        if CEILING in (arm, baseline):
-            pair = tuple(draws.get((name, 1.0 if name == CEILING else fraction)) for name in (arm, baseline))  # type: ignore[assignment]
-        if pair[0] and pair[1] and pair[0].keys & pair[1].keys:
-            difference = boot.difference(pair[0], pair[1], primary["metric"])
-            found.append(((arm, baseline, fraction), difference))
-    others = [index for index, (names, _) in enumerate(found) if names != chosen]
-    adjusted = dict(zip(others, holm([found[index][1].p_value for index in others]), strict=True))
+        cells = [(name, 1.0 if name == CEILING else fraction) for name in (arm, baseline)]
+        own, other = (draws.get(cell) for cell in cells)
+        if own and other and own.keys & other.keys:
+            found.append(((arm, baseline, fraction), cells, boot.difference(own, other, metric)))
+    others = [index for index, (names, _, _) in enumerate(found) if names != chosen]
+    adjusted = dict(zip(others, holm([found[index][2].p_value for index in others]), strict=True))
     return tuple(
-        Comparison(*names, difference, float(adjusted[index]) if index in adjusted else None, names == chosen)
-        for index, (names, difference) in enumerate(found)
+        Comparison(
+            *names,
+            difference,
+            float(adjusted[index]) if index in adjusted else None,
+            names == chosen,
+            {
+                name: boot.difference(draws[cells[0]], draws[cells[1]], name)
+                for name in METRICS
+                if name != metric
+            }
+            | probabilities.differences(*cells),
+            further_tests(probabilities.runs[cells[0]], probabilities.runs[cells[1]], metric),
+        )
+        for index, (names, cells, difference) in enumerate(found)
     )
 
 

@@ -22,6 +22,7 @@ HOMES = {
     "fastcore": {"classifier"},
     "timm": {"classifier"},
     "nrrd": {"extract"},
+    "ray": {"semisup"},
     "torch": {"vendor", "gan", "classifier"},
 }
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))

@@ -40,10 +40,37 @@ def test_run_ends_with_the_verdict_and_the_place_of_the_report(finished):
 
 def test_plan_prints_the_grid_and_runs_nothing(finished, tmp_path):
     folder, _ = finished
-    result = invoke("plan", "--study", folder / "study.yaml")
+    result = invoke("plan", "--study", folder / "study.yaml", "--probe", 0)
     assert result.exit_code == 0
     assert "3 runs, at most 3 classifier trainings of 12 steps, 0 generators" in result.output
     assert "primary comparison: pseudo_real against supervised at 40% of the labels" in result.output
+
+
+def test_plan_as_json_has_the_jobs_and_the_smallest_effect(finished):
+    folder, _ = finished
+    result = invoke("plan", "--study", folder / "study.yaml", "--probe", 0, "--json")
+    content = json.loads(result.stdout)
+    assert [job["kind"] for job in content["jobs"]] == ["run"] * 3
+    assert content["estimate"]["detectable"]["num_subjects"] == 8
+    assert content["estimate"]["wall_seconds"] is None
+
+
+def test_a_gpu_that_is_not_there_is_wrong_usage(finished, tmp_path):
+    folder, _ = finished
+    result = invoke("run", "--study", folder / "study.yaml", "--outdir", tmp_path / "out", "--gpus", "9")
+    assert result.exit_code == 2 and "GPU 9 does not exist" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_watching_ends_when_nothing_is_left_to_do(finished):
+    folder, _ = finished
+    result = invoke("status", "--outdir", folder / "out", "--watch", 60, "--json")
+    assert result.exit_code == 0
+    content = json.loads(result.output)
+    assert content["is_over"] and content["seconds_left"] == 0
+    assert {group["name"]: group["done"] for group in content["groups"]} == {
+        "supervised": 1, "supervised_full": 1, "pseudo_real": 1,
+    }  # fmt: skip
 
 
 def test_status_counts(finished):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from semisup import execute
+from semisup import execute, workers
 from semisup.config import load_study
 from semisup.heartbeat import heartbeat_path, read_heartbeat
 from semisup.outcomes import run_status
@@ -22,14 +22,14 @@ def suicidal_attempt(job, basis, progress=None):
     folder = basis.study_dir / job.folder / job.key
     folder.mkdir(parents=True, exist_ok=True)  # a job whose neighbour died is done again
     (folder / "run.json").write_text('{"status": "done"}')
-    return execute.Verdict("done")
+    return workers.Verdict("done")
 
 
 def slow_attempt(job, basis, progress=None):
     (basis.study_dir / "started").mkdir(parents=True, exist_ok=True)
     (basis.study_dir / "started" / str(os.getpid())).touch()
     time.sleep(60)
-    return execute.Verdict("done")
+    return workers.Verdict("done")
 
 
 @pytest.mark.slow
@@ -67,12 +67,12 @@ def test_a_generator_takes_as_many_places_as_it_has_threads(write_study, tmp_pat
     plan = make_plan(load_study(write_study(arms=arms, primary=primary, folds="all", gan_threads=2)))
     basis, run = plan.basis(tmp_path), plan.runs[0]
     gan, other_gan = (job for job in plan.jobs if isinstance(job, GanJob))
-    assert execute.fits(gan, [], num_cores=1, basis=basis)  # alone it may always
-    assert not execute.fits(run, [gan], num_cores=2, basis=basis)
-    assert execute.fits(run, [gan], num_cores=3, basis=basis)
-    assert not execute.fits(other_gan, [gan], num_cores=3, basis=basis)
-    assert execute.fits(run, [run], num_cores=2, basis=basis)
-    assert not execute.fits(run, [run, run], num_cores=2, basis=basis)
+    assert workers.fits(gan, [], num_cores=1, basis=basis)  # alone it may always
+    assert not workers.fits(run, [gan], num_cores=2, basis=basis)
+    assert workers.fits(run, [gan], num_cores=3, basis=basis)
+    assert not workers.fits(other_gan, [gan], num_cores=3, basis=basis)
+    assert workers.fits(run, [run], num_cores=2, basis=basis)
+    assert not workers.fits(run, [run, run], num_cores=2, basis=basis)
 
 
 def test_a_heartbeat_says_who_works_on_what_and_is_gone_at_the_end(write_study, tmp_path, monkeypatch):

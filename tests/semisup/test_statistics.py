@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, matthews_corrcoef
 from statsmodels.stats.multitest import multipletests
 
 from semisup.statistics import (
@@ -17,6 +17,7 @@ from semisup.statistics import (
     holm,
     label_equivalence,
     macro_f1,
+    mcc,
     monotone,
     recall_per_class,
 )
@@ -64,69 +65,6 @@ def simulate(
 def compare(baseline: Sequence[RunCounts], arm: Sequence[RunCounts], num_draws=1000, seed=0):
     boot = SubjectBootstrap(class_strata(baseline), num_draws=num_draws, seed=seed)
     return boot.difference(boot.draw(arm), boot.draw(baseline))
-
-
-def naive_interval(baseline: Sequence[RunCounts], arm: Sequence[RunCounts]) -> tuple[float, float]:
-    """What many papers do: one seed, every image on its own (normal approximation, the images unpaired)."""
-    difference, variance = 0.0, 0.0
-    for sign, runs in ((1, arm), (-1, baseline)):
-        confusion = runs[0].counts.sum(axis=0).astype(float)
-        recall, totals = recall_per_class(confusion), confusion.sum(axis=1)
-        difference += sign * recall.mean()
-        variance += float((recall * (1 - recall) / totals).sum()) / len(recall) ** 2
-    return difference - 1.96 * variance**0.5, difference + 1.96 * variance**0.5
-
-
-def coverage(num_trials: int, true: float, **settings) -> tuple[float, float]:
-    """Share of trials whose subject interval, and whose naive interval, contains the true difference."""
-    rng = np.random.default_rng(11)
-    hits, naive_hits = 0, 0
-    for trial in range(num_trials):
-        baseline, arm = simulate(rng, **settings)
-        result = compare(baseline, arm, num_draws=500, seed=trial)
-        hits += result.low <= true <= result.high
-        low, high = naive_interval(baseline, arm)
-        naive_hits += low <= true <= high
-    return hits / num_trials, naive_hits / num_trials
-
-
-def true_difference(gain: float, **settings) -> float:
-    rng = np.random.default_rng(5)
-    differences = []
-    for _ in range(8):
-        baseline, arm = simulate(rng, num_subjects=900, seeds=4, gain=gain, **settings)
-        confusions = [np.sum([run.counts.sum(axis=0) for run in runs], axis=0) for runs in (arm, baseline)]
-        differences.append(balanced_accuracy(confusions[0]) - balanced_accuracy(confusions[1]))
-    return float(np.mean(differences))
-
-
-def test_two_trainings_of_one_arm_are_called_different_about_one_time_in_twenty_and_naively_far_more_often():
-    ours, naive = coverage(300, true=0.0)
-    assert 0.93 <= ours <= 0.99
-    assert naive < 0.85
-
-
-def test_intervals_contain_a_true_difference_about_95_times_in_100():
-    true = true_difference(gain=0.5)
-    assert true > 0.05
-    ours, _ = coverage(200, true, gain=0.5)
-    assert 0.92 <= ours <= 0.99
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"between_trainings": 0.0},
-        {"between_trainings": 0.3},
-        {"num_subjects": 24, "mixed": True},
-        {"num_subjects": 60, "folds": 3},
-        {"num_subjects": 60, "seeds": 5, "between_trainings": 0.3},
-    ],
-)
-def test_intervals_hold_their_level_over_many_kinds_of_studies(settings):
-    ours, _ = coverage(2000, true=0.0, **settings)
-    assert 0.93 <= ours <= 0.985
 
 
 def test_a_clear_gain_is_found():
@@ -234,14 +172,26 @@ def test_the_interval_of_one_arm_stays_within_0_and_1():
     boot = SubjectBootstrap(class_strata([run]), num_draws=500)
     result = boot.estimate(boot.draw([run]))
     assert result.value == pytest.approx((11 / 12 + 1) / 2)
-    assert 0.8 < result.low < result.value < result.high <= 1
+    # one error among the 12 subjects of a class: their exact interval alone would reach down to 81 %
+    assert 0.7 < result.low < 0.85 < result.value < result.high <= 1
+
+
+def test_an_arm_without_errors_has_the_interval_of_its_rarest_class():
+    labels = np.repeat([0, 1], [20, 6])
+    run = count_predictions(0, 0, np.arange(26).astype(str), labels, labels, 2)
+    boot = SubjectBootstrap(class_strata([run]), num_draws=100)
+    for metric in METRICS:
+        result = boot.estimate(boot.draw([run]), metric)
+        lowest = -1 if metric == "mcc" else 0
+        assert (result.value, result.high) == (1, 1)
+        assert result.low == pytest.approx(lowest + (1 - lowest) * 0.025 ** (1 / 6))
 
 
 def test_a_single_subject_and_a_single_seed_give_a_value_without_a_crash():
     run = count_predictions(0, 0, np.array(["a", "a"]), np.array([0, 1]), np.array([0, 0]), 2)
     boot = SubjectBootstrap(class_strata([run]), num_draws=50)
     result = boot.estimate(boot.draw([run]))
-    assert (result.value, result.low, result.high) == (0.5, 0.5, 0.5)
+    assert (result.value, result.low, result.high) == pytest.approx((0.5, 0.5, 0.5))
     assert (result.num_subjects, result.num_seeds, result.num_images) == (1, 1, 2)
 
 
@@ -261,6 +211,7 @@ def test_metrics_of_confusion_matrices_agree_with_scikit_learn():
     assert accuracy(confusion) == pytest.approx(accuracy_score(labels, predicted))
     assert balanced_accuracy(confusion) == pytest.approx(balanced_accuracy_score(labels, predicted))
     assert macro_f1(confusion) == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert mcc(confusion) == pytest.approx(matthews_corrcoef(labels, predicted))
 
 
 def test_a_class_that_is_absent_does_not_count():

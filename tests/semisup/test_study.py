@@ -23,6 +23,7 @@ from semisup.config import load_study
 from semisup.errors import StudyError
 from semisup.ledger import read_ledger
 from semisup.plan import make_plan
+from semisup.report import write_report
 from semisup.status import study_status
 from semisup.study import run_study
 from tests.semisup.conftest import study_settings
@@ -172,6 +173,50 @@ def test_a_study_killed_amid_two_processes_ends_with_the_numbers_of_one(finished
     assert run_study(finished / "study.yaml", study_dir, jobs=1).num_done == 3
     assert without_times(study_dir) == without_times(finished / "out")
     assert not list(study_dir.glob("runs/.*")) and not list(study_dir.glob("progress/*"))
+
+
+@pytest.mark.slow
+def test_a_study_killed_ten_times_gives_the_report_of_one_that_was_not(write_study, tmp_path):
+    path = write_study(
+        seeds=[0, 1, 2], folds="all", classifier={"steps": 60, "batch_size": 16, "device": "cpu"}
+    )
+    assert run_study(path, tmp_path / "whole", jobs=1).num_done == 18
+    study_dir = tmp_path / "killed"
+    command = [
+        sys.executable, "-c",
+        "import sys; from pathlib import Path; from semisup.study import run_study\n"
+        "run_study(Path(sys.argv[1]), Path(sys.argv[2]), jobs=2)",
+        str(path), str(study_dir),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    chance = np.random.default_rng(0)
+    for number in range(10):
+        process = subprocess.Popen(command, env=environment, cwd=tmp_path)
+        done = min(number, 8)  # at least so many runs, so that the kills fall all over the study
+        wait_for(lambda done=done: len(list(study_dir.glob("runs/*/run.json"))) > done)
+        time.sleep(chance.uniform(0, 0.5))
+        workers = {json.loads(file.read_text())["pid"] for file in study_dir.glob("progress/*.json")}
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        wait_for(lambda workers=workers: not any(is_alive(pid) for pid in workers))
+    assert run_study(path, study_dir, jobs=1).num_done == 18
+    assert without_times(study_dir) == without_times(tmp_path / "whole")
+    reports = [write_report(folder) for folder in (study_dir, tmp_path / "whole")]
+    assert reports[0].verdict == reports[1].verdict
+    assert read_results(study_dir) == read_results(tmp_path / "whole")
+
+
+def read_results(study_dir: Path) -> dict:
+    """results.json less what tells of times."""
+
+    def timeless(value):
+        if isinstance(value, dict):
+            return {
+                key: timeless(part) for key, part in value.items() if "seconds" not in key and key != "folder"
+            }
+        return [timeless(part) for part in value] if isinstance(value, list) else value
+
+    return timeless(json.loads((study_dir / "results.json").read_text()))
 
 
 def is_alive(pid: int) -> bool:

@@ -175,7 +175,7 @@ def test_results_are_written_as_json_and_csv_that_agree(tmp_path, summary):
         if (r["arm"], r["fraction"], r["metric"]) == ("pseudo_gan_full", "0.2", "balanced_accuracy")
     ]
     assert float(chosen[0]["difference_low"]) == content["comparisons"][0]["difference"]["low"]
-    assert len(rows) == 10 * 7
+    assert len(rows) == 10 * 9  # four metrics of counts, four measures of probabilities, ECE
 
 
 def test_the_same_folder_gives_the_same_numbers(study, summary, tmp_path):
