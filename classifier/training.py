@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,9 @@ from classifier.config import ClassifierConfig
 from classifier.data import LabeledImages
 from classifier.encoder_file import seen_by_weights
 from classifier.errors import ClassifierError
+from classifier.fixmatch import FixMatchBatches, FixMatchLoss, Unlabeled
 from classifier.looks import Looks, OnLook, StepBudget, no_reaction
-from classifier.losses import make_loss
+from classifier.losses import ClassificationLoss, make_loss
 from classifier.models import build_model, check_arch, choose_device
 from classifier.optimising import make_optimizer, make_rates
 from classifier.phases import look_lengths, plan_phases, rate_groups, resting_norms
@@ -45,6 +47,7 @@ def train_classifier(
     progress: Progress = no_progress,
     on_look: OnLook = no_reaction,
     kept: KeptState | None = None,
+    unlabeled: Unlabeled | None = None,
 ) -> Classifier:
     """Train on `train` for `config.steps` steps; choose checkpoint and temperature on `val`.
 
@@ -60,6 +63,8 @@ def train_classifier(
         on_look: told of each look at the validation part; what it raises ends the training.
         kept: where the state is written now and then, and gone on from where a killed process has left one;
             it is for the caller to remove it when the result is safe.
+        unlabeled: real images of other subjects than those of the validation part, to train as FixMatch does;
+            averaged weights are then kept, with FixMatch's decay where the settings name none.
 
     Raises:
         ClassifierError: if the validation part holds anything else, or a class has no training image.
@@ -71,11 +76,16 @@ def train_classifier(
     targets = train.soft_labels(len(classes))  # (N, C)
     _refuse_missing_classes(targets, classes)
     _refuse_unfit_validation(train, val, classes)
+    if unlabeled is not None:
+        _refuse_unfit_unlabeled(unlabeled, train, val)
+        config = replace(config, ema=config.ema or unlabeled.config.ema)
     device = choose_device(config.device)
     preprocessing = fit_preprocessing(train.images, config.preprocessing)
     with reproducible(config, device):
         model = make_network(config, len(classes), preprocessing).to(device)
-        history = _fit(model, train, targets, val, preprocessing, config, device, progress, on_look, kept)
+        history = _fit(
+            model, train, targets, val, preprocessing, config, device, progress, on_look, kept, unlabeled
+        )
     taught, chose = seen_by_weights(config.weights)
     classifier = Classifier(
         model,
@@ -83,7 +93,7 @@ def train_classifier(
         config,
         preprocessing,
         history=history,
-        train_subjects=sorted({*_named(train.subjects), *taught}),
+        train_subjects=sorted({*_named(train.subjects), *_seen_without_label(unlabeled), *taught}),
         val_subjects=sorted({*_named(val.subjects), *chose}),
         provenance=provenance,
         usual=measure_usual(train.images),
@@ -119,8 +129,14 @@ def _fit(
     progress: Progress,
     on_look: OnLook,
     kept: KeptState | None,
+    unlabeled: Unlabeled | None,
 ) -> pd.DataFrame:
-    batches = TrainingBatches(train, targets, preprocessing, config, device)
+    loss: ClassificationLoss | FixMatchLoss = make_loss(config)
+    if unlabeled is None:
+        batches = TrainingBatches(train, targets, preprocessing, config, device)
+    else:
+        batches = FixMatchBatches(train, targets, preprocessing, config, device, unlabeled)
+        loss = FixMatchLoss(make_loss(config), config.loss, unlabeled)
     loaders = DataLoaders(
         batches, ValidationBatches(val, targets.shape[1], preprocessing, device), device=device
     )
@@ -142,7 +158,7 @@ def _fit(
         learner = Learner(
             loaders,
             model,
-            loss_func=make_loss(config),
+            loss_func=loss,
             opt_func=make_optimizer(config),
             lr=phase.lr,
             splitter=lambda _, groups=groups: [group.parameters for group in groups],
@@ -220,6 +236,26 @@ def _refuse_unfit_validation(train: LabeledImages, val: LabeledImages, classes: 
             f"{len(shared)} subjects are in training and in validation ({', '.join(shared[:8])}): "
             "split by subject"
         )
+
+
+def _refuse_unfit_unlabeled(unlabeled: Unlabeled, train: LabeledImages, val: LabeledImages) -> None:
+    if len(unlabeled.images) == 0:
+        raise ClassifierError("FixMatch needs unlabeled images, got none: leave labels of a part out")
+    if unlabeled.images.image_shape != train.images.image_shape:
+        raise ClassifierError(
+            f"unlabeled images have shape {unlabeled.images.image_shape}, training images "
+            f"{train.images.image_shape}: both must come from archives of one size"
+        )
+    shared = sorted(set(_named(unlabeled.subjects)) & set(_named(val.subjects)))
+    if shared:
+        raise ClassifierError(
+            f"{len(shared)} subjects are among the unlabeled images and in validation "
+            f"({', '.join(shared[:8])}): split by subject"
+        )
+
+
+def _seen_without_label(unlabeled: Unlabeled | None) -> list[str]:
+    return [] if unlabeled is None else _named(unlabeled.subjects)
 
 
 def _named(subjects: np.ndarray) -> list[str]:

@@ -118,6 +118,7 @@ class TrainConfig:
     outdir: Path
     split: Path | None = None  # None = train on every real image of the archive
     fold: int = 0  # of the split
+    fraction: float | None = None  # of the split: labeled training images alone; None = all of the fold's
     gpus: int = 1  # processes that train together, one a GPU; with device="cpu" so many on the CPU
     snap: int | None = None  # ticks between snapshots
     metrics: str | None = None  # measured after each snapshot; None = fid50k_full on a GPU where it can be
@@ -173,6 +174,10 @@ class TrainConfig:
             check(bool(name and equals and path), f"--extractor must be NAME=PATH, got '{pair}'")
         check(0 <= self.seed < 2**32, f"--seed must be between 0 and {2**32 - 1}, got {self.seed}")
         check(self.fold >= 0, f"--fold must be at least 0, got {self.fold}")
+        check(
+            self.fraction is None or self.split is not None,
+            f"--fraction={self.fraction}: expected the split that it belongs to, got none; give --split",
+        )
         check(self.subset is None or self.subset >= 1, f"--subset must be at least 1, got {self.subset}")
         check(self.cfg in PRESETS, f"--cfg must be one of {', '.join(PRESETS)}, got '{self.cfg}'")
         check(self.gamma is None or self.gamma >= 0, f"--gamma must be non-negative, got {self.gamma}")
@@ -414,6 +419,7 @@ def describe(config: TrainConfig, dataset_name: str, subset: int | None) -> str:
         parts += ["resumecustom"]
     parts += [f"freezed{config.freezed}"] if config.freezed is not None else []
     parts += [f"fold{config.fold}"] if config.split is not None else []
+    parts += [f"fraction{config.fraction:g}"] if config.fraction is not None else []
     return "-".join(parts)
 
 

@@ -80,6 +80,7 @@ def open_training_images(
     split: Path | None = None,
     fold: int = 0,
     *,
+    fraction: float | None = None,
     cond: bool = False,
     mirror: bool = False,
     subset: int | None = None,
@@ -89,7 +90,8 @@ def open_training_images(
     """Open an archive and choose what may be shown to the networks.
 
     With a split these are the training rows of one fold; validation and test are never touched. Without one
-    they are all real images. Synthetic images are always left out.
+    they are all real images. Synthetic images are always left out. A `fraction` of the split means
+    the training subjects that are labeled there, and nobody else.
 
     Raises:
         SettingsError: if the options do not fit the archive.
@@ -104,7 +106,8 @@ def open_training_images(
             folds = read_split(split, archive)
             if fold >= len(folds.folds):
                 raise SettingsError(f"--fold={fold}: {split} has {len(folds.folds)} folds, numbered from 0")
-            rows, split_sha256 = folds.rows(archive, fold, "train"), folds.sha256
+            labeled = 1.0 if fraction is None else fraction
+            rows, split_sha256 = folds.rows(archive, fold, "train", labeled), folds.sha256
             rows = rows[real[rows]]
         if len(rows) == 0:
             raise GanError(

@@ -22,6 +22,7 @@ def open_data(config: TrainConfig, progress: Progress) -> TrainingImages:
         Path(config.data),
         None if config.split is None else Path(config.split),
         config.fold,
+        fraction=config.fraction,
         cond=config.cond,
         mirror=config.mirror,
         subset=config.subset,

@@ -51,6 +51,7 @@ def _grid_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
     "--split", type=click.Path(path_type=Path), help="Split file: train on one fold's training part alone."
 )
 @click.option("--fold", type=int, default=0, show_default=True, help="Fold of --split.")
+@click.option("--fraction", type=float, help="Of --split: train on the labeled part at this fraction alone.")
 @click.option(
     "--cond",
     type=BOOL,

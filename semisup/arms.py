@@ -3,7 +3,20 @@
 from dataclasses import dataclass
 from typing import Literal
 
-PoolKind = Literal["none", "real", "synthetic"]
+PoolKind = Literal["none", "real", "synthetic", "both"]
+GeneratorData = Literal[
+    "all",  # all training images of the fold, without labels
+    "fraction",  # the labeled fraction alone, without labels
+    "classes",  # the labeled fraction alone, with its labels: draws a class that it is told
+]
+Method = Literal[
+    "labels",  # one training on labeled images
+    "rounds",  # pseudo-label rounds that begin with the supervised model
+    "fixmatch",  # one training on labeled images and views of the pool
+    "given",  # one training on labeled and synthetic images whose class was asked for
+    "synthetic",  # one training on such images alone
+    "control",  # repeats the rounds of another arm with one thing about its additions changed
+]
 
 
 @dataclass(frozen=True)
@@ -11,17 +24,39 @@ class Arm:
     """One way to use the labels and images of a fold."""
 
     name: str
-    pool: PoolKind  # where unlabeled images come from
+    pool: PoolKind  # where unlabeled images come from; a control's is that of its reference
     uses_fraction: bool  # False: all training labels, whatever the fraction
     text: str  # one line for plan and report
+    method: Method = "labels"
+    generator: GeneratorData = "all"
+    augments: bool = True  # False: training images as they are, whatever the study's settings say
+
+    @property
+    def starts_from_supervised(self) -> bool:
+        """Whether its round 0 is the supervised model of the same fold, seed and fraction."""
+        return self.method in ("rounds", "control", "given")
+
+    @property
+    def draws_images(self) -> bool:
+        """Whether it needs a generator."""
+        return self.pool in ("synthetic", "both")
 
     @property
     def pseudo_labels(self) -> bool:
-        return self.pool != "none"
+        """Whether a model gives labels that an expert could judge."""
+        return self.method == "rounds"
+
+    @property
+    def is_control(self) -> bool:
+        return self.method == "control"
 
     def fits(self, fraction: float) -> bool:
         """Whether the arm means anything at this fraction: with all labels given, none were withheld."""
-        return not (self.pool == "real" and fraction == 1.0)
+        return not (self.pool in ("real", "both") and fraction == 1.0)
+
+    def num_trainings(self, rounds: int) -> int:
+        """Trainings of its own in a run, at most."""
+        return rounds if self.method in ("rounds", "control") else 1
 
 
 ARMS: dict[str, Arm] = {
@@ -29,10 +64,56 @@ ARMS: dict[str, Arm] = {
     for arm in (
         Arm("supervised", "none", True, "labeled images alone: the baseline to beat"),
         Arm("supervised_full", "none", False, "all labels of the training part: the ceiling"),
-        Arm("pseudo_real", "real", True, "pseudo-labels on real images whose labels were withheld: no GAN"),
+        Arm(
+            "supervised_plain", "none", True,
+            "labeled images alone, without augmentation: what augmentation gives", augments=False,
+        ),
+        Arm(
+            "pseudo_real", "real", True,
+            "pseudo-labels on real images whose labels were withheld: no GAN", "rounds",
+        ),
+        Arm(
+            "fixmatch_real", "real", True,
+            "FixMatch: weak and strong views of the same real images in every batch, one training",
+            "fixmatch",
+        ),
         Arm(
             "pseudo_gan_full", "synthetic", True,
             "pseudo-labels on synthetic images; the generator saw all training images, without labels",
+            "rounds",
+        ),
+        Arm(
+            "pseudo_gan", "synthetic", True,
+            "pseudo-labels on synthetic images; the generator saw the labeled images alone", "rounds",
+            generator="fraction",
+        ),
+        Arm(
+            "pseudo_both", "both", True,
+            "pseudo-labels on withheld real images and synthetic ones (generator of all training images)",
+            "rounds",
+        ),
+        Arm(
+            "conditional_gan", "synthetic", True,
+            "labeled images and synthetic ones of known class; the generator saw the labeled images alone",
+            "given", generator="classes",
+        ),
+        Arm(
+            "gan_only", "synthetic", True,
+            "the same synthetic images alone, tested on real ones: how good is the generator?",
+            "synthetic", generator="classes",
+        ),
+        Arm(
+            "random_selection", "none", True,
+            "control: as many images a class as the reference arm selected, drawn at random", "control",
+        ),
+        Arm(
+            "shuffled_labels", "none", True,
+            "control: the reference arm's images, their pseudo-labels permuted", "control",
+        ),
+        Arm(
+            "duplicated_real", "none", True,
+            "control: labeled images again in place of those the reference arm selected", "control",
         ),
     )
 }  # fmt: skip
+DEFAULT_ARMS = ("supervised", "supervised_full", "pseudo_real", "pseudo_gan_full")

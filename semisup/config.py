@@ -18,10 +18,11 @@ from pydantic import (
 )
 
 from classifier.config import ClassifierConfig
+from classifier.fixmatch_config import FixMatchConfig
 from extract.errors import SettingsError
 from extract.preprocessing import PLAIN, PreprocessConfig, parse_preprocessing
 from gan.config import TrainConfig
-from semisup.arms import ARMS
+from semisup.arms import ARMS, DEFAULT_ARMS
 from semisup.pseudo_config import RULES, FixedRule, PseudoSection, settings_of
 from semisup.section import Section
 
@@ -33,7 +34,10 @@ FIRST_CLASSIFIER_SETTINGS = frozenset({
     "arch", "pretrained", "steps", "batch_size", "lr", "weight_decay", "warmup", "augment", "mirror",
     "label_smoothing", "balance_classes", "validate_every", "keep", "device",
 })  # fmt: skip
-GAN_SET_HERE = frozenset({"data", "split", "fold", "outdir", "resume", "cond", "metrics", "gpus", "workers"})
+NO_AUGMENTATION = {"augment": False, "mixup": 0.0, "cutmix": 0.0}  # of training images
+GAN_SET_HERE = frozenset(
+    {"data", "split", "fold", "fraction", "outdir", "resume", "cond", "metrics", "gpus", "workers"}
+)
 
 
 def _unique(values: Any) -> Any:
@@ -102,6 +106,7 @@ def _section_from(
 if typing.TYPE_CHECKING:  # their fields are known at run time alone
     ClassifierSection = Any
     GanSection = Any
+    FixMatchSection = Any
 else:
     ClassifierSection = _section_from(
         ClassifierConfig, "ClassifierSection", CLASSIFIER_SET_HERE, {}, PreprocessedSection
@@ -109,6 +114,7 @@ else:
     GanSection = _section_from(
         TrainConfig, "GanSection", GAN_SET_HERE, {"network": (Path | dict[int, Path] | None, None)}
     )
+    FixMatchSection = _section_from(FixMatchConfig, "FixMatchSection", frozenset(), {})
 
 
 class AuditConfig(Section):
@@ -133,13 +139,15 @@ class StudyConfig(Section):
     folds: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Listed] = "all"
     seeds: Annotated[list[int], Field(min_length=1), Listed] = Field(default=[0, 1, 2])
     fractions: Annotated[list[Fraction], Field(min_length=1), Listed] = Field(default=[0.2, 0.5, 0.7])
-    arms: Annotated[list[str], Field(min_length=1), Listed] = Field(default=list(ARMS))
+    arms: Annotated[list[str], Field(min_length=1), Listed] = Field(default=list(DEFAULT_ARMS))
+    controls_of: str | None = None  # arm whose rounds the controls repeat; none = see `reference_arm`
     primary: Primary
     classifier: ClassifierSection = ClassifierSection()
     gan: GanSection = GanSection()
     pool: PoolConfig = PoolConfig()
     pseudo: PseudoSection = FixedRule()
     audit: AuditConfig = AuditConfig()
+    fixmatch: FixMatchSection = FixMatchSection()
     threads: int = Field(default=1, ge=1)  # of torch in a run; part of the plan, for it moves last digits
     gan_threads: int | None = Field(default=None, ge=1)  # in a generator's training; none = as many
 
@@ -150,9 +158,21 @@ class StudyConfig(Section):
                 raise ValueError(
                     f"arms: {name!r} is no arm{_suggest(name, ARMS)}; known arms: {', '.join(ARMS)}"
                 )
-        if any(ARMS[name].pseudo_labels for name in self.arms) and "supervised" not in self.arms:
+        if any(ARMS[name].starts_from_supervised for name in self.arms) and "supervised" not in self.arms:
             raise ValueError(
                 "arms: pseudo-label arms start from the supervised model, so 'supervised' must be listed"
+            )
+        self._check_controls()
+        own = [name for name in self.arms if ARMS[name].draws_images and ARMS[name].generator != "all"]
+        if self.gan.network is not None and own:
+            raise ValueError(
+                f"arms: the generator of {own[0]!r} may see the labeled images of each fraction alone, so "
+                "the study trains it itself; leave gan.network out, or this arm"
+            )
+        if "supervised_plain" in self.arms and not self._augments:
+            raise ValueError(
+                "arms: 'supervised_plain' is the baseline without augmentation, and this study's classifier "
+                "has none; set classifier.augment, or leave the arm out"
             )
         for role in ("arm", "baseline"):
             name = getattr(self.primary, role)
@@ -167,7 +187,7 @@ class StudyConfig(Section):
                              f"({', '.join(f'{f:g}' for f in self.fractions)})")  # fmt: skip
         if self.audit.required and not ARMS[self.primary.arm].pseudo_labels:
             raise ValueError(f"audit: the primary arm {self.primary.arm!r} has no pseudo-labels to audit")
-        if not ARMS[self.primary.arm].fits(self.primary.fraction):
+        if not self.fits(self.primary.arm, self.primary.fraction):
             raise ValueError(f"primary: {self.primary.arm} has no images without labels at fraction 1")
         return self
 
@@ -178,24 +198,90 @@ class StudyConfig(Section):
             content.pop("audit", None)  # plans that began before there were audits stay as they are
         return content
 
+    def _check_controls(self) -> None:
+        controls = [name for name in self.arms if ARMS[name].is_control]
+        rounds = [name for name in self.arms if ARMS[name].method == "rounds"]
+        if self.controls_of is not None and self.controls_of not in rounds:
+            raise ValueError(
+                f"controls_of: expected a pseudo-label arm of this study "
+                f"({', '.join(rounds) or 'it has none'}), got {self.controls_of!r}"
+            )
+        if controls and self.pseudo.labels != "hard":
+            raise ValueError(
+                f"arms: {controls[0]!r} repeats hard labels, and pseudo.labels is {self.pseudo.labels}; set "
+                "it to hard, or leave the controls out"
+            )
+        if controls and not rounds:
+            raise ValueError(
+                f"arms: {controls[0]!r} repeats the rounds of a pseudo-label arm, and none is listed; "
+                "add one such as 'pseudo_real'"
+            )
+
+    def fits(self, arm: str, fraction: float) -> bool:
+        """Whether an arm means anything at a fraction; a control does where its reference does."""
+        named = self.reference_arm if ARMS[arm].is_control else arm
+        return named is not None and ARMS[named].fits(fraction)
+
+    @property
+    def reference_arm(self) -> str | None:
+        """Whose rounds the controls repeat: as said, or the primary arm, or the first with rounds."""
+        rounds = [name for name in self.arms if ARMS[name].method == "rounds"]
+        if self.controls_of is not None:
+            return self.controls_of
+        return self.primary.arm if self.primary.arm in rounds else next(iter(rounds), None)
+
+    @property
+    def _augments(self) -> bool:
+        section = self.classifier
+        return bool(section.augment or section.mixup or section.cutmix)
+
     @property
     def needs_gan(self) -> bool:
-        return any(ARMS[name].pool == "synthetic" for name in self.arms)
+        return any(ARMS[name].draws_images for name in self.arms)
 
     @property
     def threads_of_gan(self) -> int:
         return self.gan_threads or self.threads
 
-    def classifier_config(self, seed: int) -> ClassifierConfig:
+    def classifier_of(self, arm: str) -> ClassifierSection:
+        """The settings that an arm trains with: those of the study, but for an arm without augmentation."""
+        return self.classifier if ARMS[arm].augments else self.classifier.model_copy(update=NO_AUGMENTATION)
+
+    def classifier_config(self, seed: int, arm: str = "supervised") -> ClassifierConfig:
         """The settings of one classifier training; calibration is left to the rounds."""
-        section = self.classifier.model_dump()
+        section = self.classifier_of(arm).model_dump()
         return ClassifierConfig(**section, seed=seed, threads=self.threads, calibrate=False)
 
-    def gan_config(self, fold: int, seed: int, outdir: Path) -> TrainConfig:
-        """The settings of a fold's generator: all training images, no labels; goes on if stopped before."""
+    @property
+    def fixmatch_config(self) -> FixMatchConfig:
+        return FixMatchConfig(**self.fixmatch.model_dump())
+
+    def gan_config(
+        self,
+        fold: int,
+        seed: int,
+        outdir: Path,
+        *,
+        fraction: float | None = None,
+        conditional: bool = False,
+    ) -> TrainConfig:
+        """The settings of a fold's generator; it goes on if it was stopped before.
+
+        Args:
+            fraction: of labels, whose images it may see alone; None = all training images.
+            conditional: it learns from the labels, too.
+        """
         section = self.gan.model_dump(exclude={"network", "seed"})
         return TrainConfig(
-            **section, data=self.data, split=self.split, fold=fold, outdir=outdir, seed=seed, resume="auto"
+            **section,
+            data=self.data,
+            split=self.split,
+            fold=fold,
+            fraction=fraction,
+            cond=conditional,
+            outdir=outdir,
+            seed=seed,
+            resume="auto",
         )
 
 
@@ -236,6 +322,7 @@ def load_study(path: Path) -> StudyConfig:
     config = _resolve_paths(config, path.parent.resolve())
     for section, build in (
         ("classifier", lambda: config.classifier_config(seed=0)),
+        ("fixmatch", lambda: config.fixmatch_config),
         ("gan", lambda: config.gan_config(fold=0, seed=0, outdir=path.parent)),
     ):
         try:

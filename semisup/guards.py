@@ -11,12 +11,24 @@ if TYPE_CHECKING:
     from gan.snapshot import Snapshot
 
 
-def read_fit_snapshot(network: Path, archive: Archive, split: Split, fold: int) -> "Snapshot":
+def read_fit_snapshot(
+    network: Path,
+    archive: Archive,
+    split: Split,
+    fold: int,
+    *,
+    fraction: float | None = None,
+    conditional: bool = False,
+) -> "Snapshot":
     """Read a snapshot and refuse it where it saw a validation or test subject of the fold.
+
+    Args:
+        fraction: of labels; a training subject whose labels are withheld there may not have been seen either.
+        conditional: the generator must draw the archive's classes as told; else it must know of none.
 
     Raises:
         GanError: naming the subjects seen, or why it cannot be known whether any was.
-        StudyError: if it draws images of another shape, or only of a class that it is told.
+        StudyError: if it draws images of another shape or other classes, or saw more than the fraction.
     """
     from gan.snapshot import read_snapshot, refuse_overlap  # torch
 
@@ -29,7 +41,20 @@ def read_fit_snapshot(network: Path, archive: Archive, split: Split, fold: int) 
             f"{snapshot.path}: expected a generator of images {archive.image_shape} (C, H, W) as in "
             f"{archive.path}, got {snapshot.image_shape}; train one on this archive"
         )
-    if snapshot.classes:
+    if fraction is not None:
+        withheld = sorted(set(snapshot.subjects) & set(split.subjects(fold, "unlabeled", fraction)))
+        if withheld:
+            raise StudyError(
+                f"{snapshot.path}: expected a generator that saw the labeled images of fold {fold} at "
+                f"{fraction:.0%} alone, got one that saw {len(withheld)} subjects whose labels are withheld "
+                f"there ({', '.join(withheld[:8])}); train it with --fraction {fraction:g}"
+            )
+    if conditional and snapshot.classes != archive.classes:
+        raise StudyError(
+            f"{snapshot.path}: expected a generator that draws the classes {', '.join(archive.classes)}, got "
+            f"{', '.join(snapshot.classes) or 'one that knows of none'}; train it with --cond"
+        )
+    if snapshot.classes and not conditional:
         raise StudyError(
             f"{snapshot.path}: expected an unconditional generator, whose images wait for a label, got one "
             f"that draws the classes {', '.join(snapshot.classes)}; train one without --cond"

@@ -24,7 +24,7 @@ VERSION = 2
 class PoolIdentity:
     """Where each of the N pool images comes from; nothing of it is seen by the rule."""
 
-    archive_sha256: str
+    archive_sha256: str | np.ndarray  # of all images, or (N,) str
     images: np.ndarray  # (N,) str, entry names
     image_sha256: np.ndarray  # (N,) str
     snapshot_sha256: np.ndarray  # (N,) str, empty for real images
@@ -42,6 +42,24 @@ class PoolIdentity:
             chosen["snapshot_sha256"].to_numpy(str),
             np.array([int(seed) if seed else -1 for seed in chosen["seed"]], dtype=np.int64),
             np.array([float(psi) if psi else np.nan for psi in chosen["truncation_psi"]], dtype=np.float64),
+        )
+
+    @staticmethod
+    def concat(first: "PoolIdentity", second: "PoolIdentity") -> "PoolIdentity":
+        """The images of two pools, one after the other."""
+        parts = (first, second)
+
+        def joined(name: str) -> np.ndarray:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        archives = [np.full(len(part.images), part.archive_sha256) for part in parts]
+        return PoolIdentity(
+            np.concatenate(archives),
+            joined("images"),
+            joined("image_sha256"),
+            joined("snapshot_sha256"),
+            joined("seeds"),
+            joined("truncation_psi"),
         )
 
 

@@ -20,6 +20,7 @@ def describe_run(job: RunJob) -> dict[str, Any]:
         "settings": job.settings,
         "teacher_key": job.teacher_key,
         "pool_key": job.pool_key,
+        "reference_key": job.reference_key,
     }
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ FORMAT = "synthlabel-study-1"  # part of every hash: raised when the same settin
 
 @dataclass(frozen=True)
 class GanJob:
-    """A generator to train on the training part of a fold, without labels."""
+    """A generator to train on the training part of a fold, or on its labeled fraction."""
 
     key: str
     fold: int
     seed: int
+    fraction: float | None = None  # None = all training images
+    conditional: bool = False  # with labels; else without
 
     needs: tuple[str, ...] = ()
     kind = "gan"
@@ -41,7 +43,7 @@ class GanJob:
 
     @property
     def title(self) -> str:
-        return f"generator of fold {self.fold}"
+        return f"generator of fold {self.fold}{_of_labels(self.fraction, self.conditional)}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class PoolJob:
     gan_key: str | None  # trained by this study, or
     network: Path | None  # a snapshot that was there before
     first_seed: int
+    fraction: float | None = None  # that the generator saw
+    conditional: bool = False
 
     kind = "pool"
     folder = "pools"
@@ -63,7 +67,12 @@ class PoolJob:
 
     @property
     def title(self) -> str:
-        return f"synthetic images of fold {self.fold}"
+        return f"synthetic images of fold {self.fold}{_of_labels(self.fraction, self.conditional)}"
+
+
+def _of_labels(fraction: float | None, conditional: bool) -> str:
+    seen = "" if fraction is None else f", {fraction:.0%} of the labels"
+    return f"{seen}, by class" if conditional else seen
 
 
 @dataclass(frozen=True)
@@ -79,13 +88,14 @@ class RunJob:
     teacher_key: str | None  # the supervised run whose model is round 0
     pool_key: str | None
     settings: dict[str, Any]  # all that the key hashes
+    reference_key: str | None = None  # of a control: the run whose rounds it repeats
 
     kind = "run"
     folder = "runs"
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return tuple(key for key in (self.teacher_key, self.pool_key) if key)
+        return tuple(key for key in (self.teacher_key, self.pool_key, self.reference_key) if key)
 
     @property
     def title(self) -> str:
@@ -130,7 +140,7 @@ class Plan:
         return sum(self.trainings_of(run) for run in self.runs)
 
     def trainings_of(self, run: RunJob) -> int:
-        return self.config.pseudo.rounds if run.teacher_key else 1
+        return ARMS[run.arm].num_trainings(self.config.pseudo.rounds)
 
 
 def make_plan(config: StudyConfig) -> Plan:
@@ -207,35 +217,60 @@ def _list_jobs(
     data = {"archive": archive.sha256, "split": split.sha256, "threads": config.threads}
     for fold in folds:  # weights of an own training may have seen who judges there
         check_weights_for_fold(config.classifier.weights, archive, split, fold)
-    gans: list[GanJob] = []
-    pools: dict[int, PoolJob] = {}
-    if config.needs_gan:
-        for fold in folds:
-            gan, pools[fold] = _generator_jobs(config, fold, archive, split)
-            gans += [gan] if gan else []
+    gans: dict[str, GanJob] = {}
+    pools: dict[str, PoolJob] = {}
+
+    def pool_of(arm: Arm, fold: int, fraction: float) -> PoolJob | None:
+        if arm.is_control:
+            arm = ARMS[str(config.reference_arm)]
+        if not arm.draws_images:
+            return None
+        gan, pool = _generator_jobs(config, arm, fold, fraction, archive, split)
+        if gan:
+            gans[gan.key] = gan
+        return pools.setdefault(pool.key, pool)
+
     runs: dict[str, RunJob] = {}
-    for arm in sorted((ARMS[name] for name in config.arms), key=lambda arm: arm.pseudo_labels):
+    stages = [ARMS[name] for name in config.arms]
+    for arm in sorted(stages, key=lambda arm: (arm.starts_from_supervised, arm.is_control)):
         for seed in config.seeds:  # a first seed of everything is done before a second of anything
             for fold in folds:
                 for fraction in sorted(config.fractions) if arm.uses_fraction else (1.0,):
-                    if arm.fits(fraction):
-                        run = _run_job(config, arm, fold, seed, fraction, pools.get(fold), data)
+                    if config.fits(arm.name, fraction):
+                        pool = pool_of(arm, fold, fraction)
+                        run = _run_job(config, arm, fold, seed, fraction, pool, data)
                         runs[run.key] = run
-    return (*gans, *pools.values(), *runs.values())
+    return (
+        *sorted(gans.values(), key=lambda job: job.fold),
+        *sorted(pools.values(), key=lambda job: job.fold),
+        *runs.values(),
+    )
+
+
+def generator_data(arm: Arm, fraction: float) -> tuple[float | None, bool]:
+    """What an arm's generator may see: the fraction of the labeled images (None = all images), and labels."""
+    conditional = arm.generator == "classes"
+    if arm.generator == "all" or (fraction == 1.0 and not conditional):
+        return None, False
+    return fraction, conditional
 
 
 def _generator_jobs(
-    config: StudyConfig, fold: int, archive: Archive, split: Split
+    config: StudyConfig, arm: Arm, fold: int, fraction: float, archive: Archive, split: Split
 ) -> tuple[GanJob | None, PoolJob]:
+    seen, conditional = generator_data(arm, fraction)
     pool = config.pool.model_dump()
     first_seed = derive_seed("pool", fold) % 2**30  # room for the seeds that follow
     network = config.gan.network
     if network is None:
         section = config.gan.model_dump(mode="json", exclude={"network"})
         data = {"archive": archive.sha256, "split": split.sha256, "threads": config.threads_of_gan}
+        if seen is not None:
+            data |= {"fraction": seen, "conditional": conditional}
         key = settings_key({"gan": section, "fold": fold, **data})
-        gan = GanJob(key, fold, derive_seed("gan", section["seed"], fold))
-        return gan, PoolJob(settings_key({"pool": pool, "gan": key}), fold, key, None, first_seed)
+        gan = GanJob(key, fold, derive_seed("gan", section["seed"], fold), seen, conditional)
+        pool_key = settings_key({"pool": pool, "gan": key})
+        return gan, PoolJob(pool_key, fold, key, None, first_seed, seen, conditional)
     path = network.get(fold) if isinstance(network, dict) else network
     if path is None:
         raise SettingsError(f"gan.network: names no snapshot for fold {fold}; give one a fold")
@@ -255,7 +290,7 @@ def _run_job(
     pool: PoolJob | None,
     data: dict[str, Any],
 ) -> RunJob:
-    classifier = config.classifier.model_dump(mode="json")
+    classifier = config.classifier_of(arm.name).model_dump(mode="json")
     if config.classifier.weights is not None:  # by what the file holds: it may be moved
         try:
             classifier["weights"] = file_sha256(config.classifier.weights)
@@ -280,14 +315,33 @@ def _run_job(
 
     # One seed for every arm and round: two models of a pair then differ by their data alone.
     classifier_seed = derive_seed("classifier", seed, fold, fraction)
-    if not arm.pseudo_labels:
-        settings = settings_of(arm.name)
+    if not arm.starts_from_supervised:
+        own_pool = pool.key if pool else None
+        more: dict[str, Any] = {"pool": own_pool} if own_pool else {}
+        if arm.method == "fixmatch":
+            more["fixmatch"] = config.fixmatch.model_dump()
+        settings = settings_of(arm.name, **more)
         return RunJob(
-            settings_key(settings), arm.name, fold, seed, fraction, classifier_seed, None, None, settings
+            settings_key(settings), arm.name, fold, seed, fraction, classifier_seed, None, own_pool, settings
+        )
+    if arm.is_control:
+        assert config.reference_arm is not None
+        reference = _run_job(config, ARMS[config.reference_arm], fold, seed, fraction, pool, data)
+        settings = settings_of(arm.name, reference=reference.key)
+        return replace(
+            reference,
+            key=settings_key(settings),
+            arm=arm.name,
+            settings=settings,
+            reference_key=reference.key,
         )
     teacher = settings_key(settings_of("supervised"))
-    pool_key = pool.key if pool and arm.pool == "synthetic" else None
-    settings = settings_of(arm.name, pseudo=config.pseudo.model_dump(), teacher=teacher, pool=pool_key)
+    pool_key = pool.key if pool else None
+    if arm.method == "given":
+        pseudo: dict[str, Any] = {"pseudo_share": config.pseudo.pseudo_share}
+    else:
+        pseudo = config.pseudo.model_dump()
+    settings = settings_of(arm.name, pseudo=pseudo, teacher=teacher, pool=pool_key)
     return RunJob(
         settings_key(settings), arm.name, fold, seed, fraction, classifier_seed, teacher, pool_key, settings
     )

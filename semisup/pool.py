@@ -29,9 +29,27 @@ class Pool:
 
     images: ImageTable
     subjects: np.ndarray  # (N,) str, empty for synthetic images
-    origin: str  # "real" | "synthetic"
+    origin: np.ndarray  # (N,) "real" | "synthetic"
     identity: PoolIdentity
-    withheld_labels: np.ndarray | None  # (N,) int64, to judge pseudo-labels after the fact; real pools alone
+    withheld_labels: np.ndarray | None  # (N,) int64, -1 = none, to judge pseudo-labels after the fact
+    given_labels: np.ndarray | None = None  # (N,) int64, that a conditional generator was told
+
+    @staticmethod
+    def concat(first: "Pool", second: "Pool") -> "Pool":
+        """The images of two pools, one after the other, by reference."""
+        known = [
+            np.full(len(pool.images), -1, dtype=np.int64)
+            if pool.withheld_labels is None
+            else pool.withheld_labels
+            for pool in (first, second)
+        ]
+        return Pool(
+            ImageTable.concat([first.images, second.images]),
+            np.concatenate([first.subjects, second.subjects]),
+            np.concatenate([first.origin, second.origin]),
+            PoolIdentity.concat(first.identity, second.identity),
+            np.concatenate(known),
+        )
 
 
 def real_pool(archive: Archive, images: np.ndarray, split: Split, fold: int, fraction: float) -> Pool:
@@ -40,19 +58,31 @@ def real_pool(archive: Archive, images: np.ndarray, split: Split, fold: int, fra
     if not len(rows):
         raise StudyError(
             f"{archive.path}: expected unlabeled training images in fold {fold} at fraction {fraction:g}, "
-            "got none; leave this fraction out or drop the arm pseudo_real"
+            "got none; leave this fraction out, or the arms that need them"
         )
     return Pool(
         ImageTable(images, rows),
         archive.subjects[rows],
-        "real",
+        np.full(len(rows), "real"),
         PoolIdentity.of_rows(archive.manifest, rows, archive.sha256),
         archive.labels[rows],
     )
 
 
-def synthetic_pool(basis: Basis, key: str, real: Archive, split: Split, fold: int) -> Pool:
+def synthetic_pool(
+    basis: Basis,
+    key: str,
+    real: Archive,
+    split: Split,
+    fold: int,
+    *,
+    fraction: float | None = None,
+    conditional: bool = False,
+) -> Pool:
     """The synthetic images of `pools/<key>/`, checked: the very archive, from a generator fit for the fold.
+
+    Args:
+        fraction, conditional: what the generator may have seen, as in `read_fit_snapshot`.
 
     Raises:
         StudyError: if the archive is not the one that was generated, or of another image shape.
@@ -68,7 +98,7 @@ def synthetic_pool(basis: Basis, key: str, real: Archive, split: Split, fold: in
                 f"remove {folder} to generate it anew"
             )
         network = basis.study_dir / made["network"]  # an absolute path stays itself
-        snapshot = read_fit_snapshot(network, real, split, fold)
+        snapshot = read_fit_snapshot(network, real, split, fold, fraction=fraction, conditional=conditional)
         if snapshot.sha256 != made["snapshot_sha256"]:
             raise StudyError(
                 f"{snapshot.path}: expected the snapshot that the pool was drawn from "
@@ -78,9 +108,10 @@ def synthetic_pool(basis: Basis, key: str, real: Archive, split: Split, fold: in
         return Pool(
             ImageTable(open_images(archive), rows),
             np.full(len(archive), "", dtype=str),
-            "synthetic",
+            np.full(len(archive), "synthetic"),
             PoolIdentity.of_rows(archive.manifest, rows, archive.sha256),
             None,
+            np.asarray(archive.labels, dtype=np.int64) if conditional else None,
         )
 
 
@@ -89,16 +120,22 @@ def perform_gan(job: GanJob, basis: Basis, progress: Progress = no_progress) -> 
     from gan.training import train
 
     folder = basis.study_dir / job.folder / job.key
-    config = basis.config.gan_config(job.fold, job.seed, folder)
+    config = basis.config.gan_config(
+        job.fold, job.seed, folder, fraction=job.fraction, conditional=job.conditional
+    )
     network = train(config, progress)
     with open_data(basis) as (archive, split):
-        snapshot = read_fit_snapshot(network, archive, split, job.fold)
+        snapshot = read_fit_snapshot(
+            network, archive, split, job.fold, fraction=job.fraction, conditional=job.conditional
+        )
     write_json(
         folder / GAN_JSON,
         {
             "key": job.key,
             "fold": job.fold,
             "seed": job.seed,
+            "fraction": job.fraction,
+            "conditional": job.conditional,
             "snapshot": snapshot.path.relative_to(folder).as_posix(),
             "snapshot_sha256": snapshot.sha256,
             "kimg": snapshot.kimg,
@@ -118,7 +155,15 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
         assert job.network is not None
         network = job.network
     with open_data(basis) as (archive, split):
-        snapshot = read_fit_snapshot(basis.study_dir / network, archive, split, job.fold)
+        snapshot = read_fit_snapshot(
+            basis.study_dir / network,
+            archive,
+            split,
+            job.fold,
+            fraction=job.fraction,
+            conditional=job.conditional,
+        )
+        shares = _class_shares(archive, split, job) if job.conditional else None
     settings = basis.config.pool
     dest = folder / POOL_ARCHIVE
     generate_archive(
@@ -126,6 +171,7 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
         range(job.first_seed, job.first_seed + settings.num_images),
         dest,
         truncation_psi=settings.truncation_psi,
+        class_shares=shares,
         device=basis.config.gan.device,
         progress=progress,
         overwrite=True,  # of a pool that an interrupted command left without its record
@@ -138,6 +184,8 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
         {
             "key": job.key,
             "fold": job.fold,
+            "fraction": job.fraction,
+            "conditional": job.conditional,
             "network": network.as_posix(),
             "snapshot_sha256": snapshot.sha256,
             "archive_sha256": archive_sha256,
@@ -146,3 +194,10 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
             "first_seed": job.first_seed,
         },
     )
+
+
+def _class_shares(archive: Archive, split: Split, job: PoolJob) -> dict[str, float]:
+    """Share of each class among the labeled images, so that the synthetic ones have the same."""
+    rows = split.rows(archive, job.fold, "train", job.fraction or 1.0)
+    counts = np.bincount(archive.labels[rows], minlength=len(archive.classes))
+    return {name: float(count) for name, count in zip(archive.classes, counts, strict=True)}

@@ -30,6 +30,8 @@ class PseudoConfig(Section):
     align: bool = False  # shift predictions over the pool to the labeled images' shares of the classes first
     labels: Literal["hard", "soft", "weighted"] = "hard"  # what a student learns from a selected image
     weight_by: Literal["confidence", "entropy"] = "confidence"  # with weighted labels
+    stop_flip_rate: float | None = Field(default=None, ge=0, lt=1)  # end where no more labels would change
+    stop_without_gain: int | None = Field(default=None, ge=1)  # end after so many rounds without a better one
 
     @model_validator(mode="after")
     def _check_weights(self) -> "PseudoConfig":
@@ -42,7 +44,7 @@ class PseudoConfig(Section):
         content: dict[str, Any] = write(self)
         if content.get("rule") == "fixed":
             content.pop("rule")  # studies that began before there was a choice go on
-        for name in ("align", "labels", "weight_by"):
+        for name in ("align", "labels", "weight_by", "stop_flip_rate", "stop_without_gain"):
             if getattr(self, name) == type(self).model_fields[name].default:
                 content.pop(name, None)
         return content

@@ -45,6 +45,7 @@ COLUMN_MEANINGS: dict[str, dict[str, str]] = {
         "gate": "gate that held the image back before the rule saw it; empty or NULL where none did",
         "uncertainty": "how unsure the teacher was beyond its probabilities; NULL where it was not measured",
         "uncertainty_method": "how that was measured",
+        "pseudo_label": "of a control: number of the class that a selected image was given, -1 = none",
     },
     "predictions": {
         **_RUN,
@@ -76,6 +77,10 @@ COLUMN_MEANINGS: dict[str, dict[str, str]] = {
         "seconds": "how long it took",
         "teacher_key": "the supervised run whose model is round 0",
         "pool_key": "the folder of its synthetic images in pools/",
+        "reference_key": "of a control: the run whose rounds it repeats",
+        "agreement_num_views": "of FixMatch: weak views of unlabeled images in the course of the training",
+        "agreement_share_passed": "share of them that reached the threshold",
+        "agreement_per_class_passed": "how many did, by class, as a list",
     },
     "rounds": {
         **_RUN,

@@ -78,6 +78,44 @@ class RoundsResult(Generic[Model]):
     unused: PoolScores | None = None  # of the round that selected nothing
 
 
+@dataclass(frozen=True)
+class RealValidation(Generic[Model]):
+    """Judges every model of a run on the same real validation images."""
+
+    logits_of: Callable[[Model], np.ndarray]  # gives (V, C)
+    labels: np.ndarray  # (V,)
+    fit_temperature: FitTemperature | None
+    metrics: Metrics
+
+    def judge(self, round_index: int, model: Model, scores: PoolScores | None) -> Round[Model]:
+        """Calibrate a model and measure it; `scores` is what its additions were chosen by."""
+        logits = self.logits_of(model)
+        temperature = self.fit_temperature(logits, self.labels) if self.fit_temperature else 1.0
+        probs = softmax(logits / temperature, axis=1)
+        after, before = self.metrics(probs, self.labels), self.metrics(softmax(logits, axis=1), self.labels)
+        return Round(round_index, model, temperature, scores, after, before["ece"], after["ece"], probs)
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """When to end before the last round; None = never for that reason."""
+
+    flip_rate: float | None = None  # at most this share of the pseudo-labels would change; 0 = none would
+    without_gain: int | None = None  # rounds in a row that are no better than an earlier one
+
+
+NEVER = StopRules()
+
+
+def flip_rate(before: Selection, after: Selection, pool_size: int) -> float:
+    """Share of the images selected in either of two rounds that left, came, or changed their label."""
+    labels = np.full((2, pool_size), -1, dtype=np.int64)
+    for row, selection in zip(labels, (before, after), strict=True):
+        row[selection.indices] = selection.labels
+    chosen = (labels >= 0).any(axis=0)  # (N,)
+    return float((labels[0] != labels[1])[chosen].mean()) if chosen.any() else 0.0
+
+
 def run_rounds(
     teacher: Model,
     num_rounds: int,
@@ -89,6 +127,7 @@ def run_rounds(
     train_student: Callable[[Selection, int], Model],
     fit_temperature: FitTemperature | None,
     metrics: Metrics,
+    stop: StopRules = NEVER,
     progress: Callable[[int, str], None] = lambda done, message: None,
 ) -> RoundsResult[Model]:
     """Run the loop and keep the round that is best on the real validation part.
@@ -102,20 +141,14 @@ def run_rounds(
         train_student: trains a model from scratch on the labeled images and a selection; takes the round too.
         fit_temperature: calibration; None leaves the probabilities as they are.
         metrics: must give `balanced_accuracy`, `nll` and `ece`.
+        stop: when to end before `num_rounds`.
 
     Returns:
         Every round with its record. Where nothing is selected the loop ends early: a student
         trained on the labeled images alone would be the teacher again.
     """
-
-    def validated(round_index: int, model: Model, scores: PoolScores | None) -> Round[Model]:
-        logits = val_logits(model)
-        temperature = fit_temperature(logits, val_labels) if fit_temperature else 1.0
-        probs = softmax(logits / temperature, axis=1)
-        after, before = metrics(probs, val_labels), metrics(softmax(logits, axis=1), val_labels)
-        return Round(round_index, model, temperature, scores, after, before["ece"], after["ece"], probs)
-
-    rounds = [validated(0, teacher, None)]
+    judge = RealValidation(val_logits, val_labels, fit_temperature, metrics).judge
+    rounds = [judge(0, teacher, None)]
     stopped, unused = "all rounds done", None
     for round_index in range(1, num_rounds + 1):
         last = rounds[-1]
@@ -128,8 +161,21 @@ def run_rounds(
             reason = f": {selection.note}" if selection.note else ""
             stopped, unused = f"nothing selected in round {round_index}{reason}", scores
             break
+        if last.scores and stop.flip_rate is not None:
+            rate = flip_rate(last.scores.selection, selection, len(probs))
+            if rate <= stop.flip_rate:
+                stopped = f"{rate:.1%} of the pseudo-labels would change in round {round_index}"
+                break
         progress(round_index - 1, f"round {round_index}: training on {len(scores.selection)} pseudo-labels")
-        rounds.append(validated(round_index, train_student(scores.selection, round_index), scores))
+        rounds.append(judge(round_index, train_student(scores.selection, round_index), scores))
+        num_without_gain = round_index - best_round(rounds).round_index
+        if (
+            stop.without_gain is not None
+            and num_without_gain >= stop.without_gain
+            and round_index < num_rounds
+        ):
+            stopped = f"no gain on real validation in {num_without_gain} rounds"
+            break
     return RoundsResult(tuple(rounds), best_round(rounds), stopped, unused)
 
 

@@ -4,9 +4,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from classifier.calibration import fit_temperature
 from classifier.data import LabeledImages, real_part
 from classifier.encoder_file import check_weights_for_fold
 from classifier.evaluate import classification_metrics
+from classifier.fixmatch import Agreement, Unlabeled
 from classifier.models import choose_device
 from classifier.preparation import kept_settings
 from classifier.run import Classifier, Provenance, load_classifier
@@ -24,16 +26,37 @@ from extract.archive import Archive, file_sha256
 from extract.atomic import replace_file
 from extract.cache import open_images
 from extract.progress import Progress, no_progress
+from extract.seeds import derive_seed
 from extract.split import Split
 from semisup.arms import ARMS
+from semisup.controls import (
+    POOL_CONTROLS,
+    RecordedRound,
+    control_rows,
+    recorded_rounds,
+    repeat_labeled,
+    repeat_rounds,
+)
+from semisup.errors import StudyError
 from semisup.folders import MODEL_FOLDER, RUN_JSON, replace_folder, write_json
-from semisup.ledger import ledger_rows, write_ledger
+from semisup.ledger import LEDGER_FILE, ledger_rows, read_ledger, write_ledger
 from semisup.outcomes import describe_run
-from semisup.plan import Basis, RunJob, open_data
+from semisup.plan import Basis, RunJob, generator_data, open_data
 from semisup.pool import Pool, real_pool, synthetic_pool
-from semisup.rounds import Round, RoundsResult, mixing, run_rounds
+from semisup.rounds import (
+    PoolScores,
+    RealValidation,
+    Round,
+    RoundsResult,
+    StopRules,
+    best_round,
+    mixing,
+    run_rounds,
+)
 from semisup.rules import RunFacts, labeled_shares, make_rule
 from semisup.select import Selection
+
+BY_CONSTRUCTION = "by construction"  # a generator was told the class
 
 
 class SealedTest:
@@ -87,13 +110,21 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
 
 
 def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, split: Split) -> Pool | None:
-    match ARMS[job.arm].pool:
-        case "real":
-            return real_pool(archive, images, split, job.fold, job.fraction)
-        case "synthetic":
-            assert job.pool_key is not None
-            return synthetic_pool(basis, job.pool_key, archive, split, job.fold)
-    return None
+    arm = ARMS[job.arm]
+    if job.arm in POOL_CONTROLS:
+        arm = ARMS[str(basis.config.reference_arm)]
+    pools = []
+    if arm.pool in ("real", "both"):
+        pools.append(real_pool(archive, images, split, job.fold, job.fraction))
+    if arm.draws_images:
+        assert job.pool_key is not None
+        seen, conditional = generator_data(arm, job.fraction)
+        pools.append(
+            synthetic_pool(
+                basis, job.pool_key, archive, split, job.fold, fraction=seen, conditional=conditional
+            )
+        )
+    return reduce(Pool.concat, pools) if pools else None
 
 
 def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> None:
@@ -104,19 +135,8 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
         replace_folder(basis.study_dir / job.folder / job.key) as folder,
     ):
         models = _Models(folder, job, basis, data, progress)
-        result = run_rounds(
-            models.teacher(),
-            basis.config.pseudo.rounds if data.pool else 0,
-            val_logits=lambda model: model.predict_logits(data.val.images),
-            val_labels=data.val.labels,
-            pool_logits=lambda model: model.predict_logits(data.pool.images),  # type: ignore[union-attr]
-            select=make_rule(basis.config.pseudo, _facts(job, data)),
-            train_student=models.student,
-            fit_temperature=fit_temperature if basis.config.pseudo.calibrate else None,
-            metrics=partial(classification_metrics, num_classes=len(data.classes)),
-        )
-        if data.pool:
-            _write_ledger(result, data.pool, models, basis, folder)
+        perform_method = _METHODS[ARMS[job.arm].method]
+        result = perform_method(job, basis, data, models, folder)
         best = result.best.model
         best.temperature = result.best.temperature
         test_metrics = _predict_test(best, data, folder)
@@ -142,6 +162,7 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
                 "trainings_here": models.num_trained,
                 "seconds": round(time.monotonic() - started, 3),
                 "test_openings": data.test.openings,
+                **_describe_agreement(models.agreement),
                 "rounds": [_describe_round(done, data, models, basis) for done in result.rounds],
             },
         )
@@ -156,19 +177,153 @@ def _facts(job: RunJob, data: RunData) -> RunFacts:
     )
 
 
+def _run_rounds(
+    job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
+) -> RoundsResult[Classifier]:
+    """The pseudo-label rounds of an arm with a pool, or round 0 alone."""
+    result = run_rounds(
+        models.teacher(),
+        basis.config.pseudo.rounds if data.pool else 0,
+        val_logits=lambda model: model.predict_logits(data.val.images),
+        val_labels=data.val.labels,
+        pool_logits=lambda model: model.predict_logits(data.pool.images),  # type: ignore[union-attr]
+        select=make_rule(basis.config.pseudo, _facts(job, data)),
+        train_student=models.student,
+        fit_temperature=fit_temperature if basis.config.pseudo.calibrate else None,
+        metrics=partial(classification_metrics, num_classes=len(data.classes)),
+        stop=StopRules(basis.config.pseudo.stop_flip_rate, basis.config.pseudo.stop_without_gain),
+    )
+    if data.pool:
+        _write_ledger(result, data.pool, models, basis, folder)
+    return result
+
+
+def _repeat_reference(
+    job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
+) -> RoundsResult[Classifier]:
+    """The rounds of a control: those of its reference, with other additions."""
+    path = basis.study_dir / job.folder / str(job.reference_key) / LEDGER_FILE
+    recorded = recorded_rounds(read_ledger(path)) if path.exists() else []  # none with `rounds: 0`
+    tables = []
+
+    def change(done: RecordedRound) -> Selection:
+        rng = np.random.default_rng(derive_seed("control", job.arm, job.classifier_seed, done.round_index))
+        if data.pool is None:
+            return repeat_labeled(done, data.labeled.labels, rng)
+        if done.rows["image"].tolist() != data.pool.identity.images.tolist():
+            raise StudyError(
+                f"{path}: expected the images of this run's pool in round {done.round_index}, got others; "
+                f"remove {path.parent} to run it anew"
+            )
+        selection = POOL_CONTROLS[job.arm](done, rng)
+        weight = mixing(len(data.labeled), len(selection), basis.config.pseudo.pseudo_share)[1]
+        tables.append(control_rows(done, selection, job.arm, weight))
+        return selection
+
+    result = repeat_rounds(
+        models.teacher(),
+        recorded,
+        change,
+        models.student,
+        _validation(basis, data).judge,
+        len(data.classes),
+        is_of_pool=data.pool is not None,
+    )
+    if tables:
+        write_ledger(tables, folder / LEDGER_FILE)
+    return result
+
+
+def _validation(basis: Basis, data: RunData) -> RealValidation[Classifier]:
+    return RealValidation(
+        lambda model: model.predict_logits(data.val.images),
+        data.val.labels,
+        fit_temperature if basis.config.pseudo.calibrate else None,
+        partial(classification_metrics, num_classes=len(data.classes)),
+    )
+
+
+def _train_with_given(
+    job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
+) -> RoundsResult[Classifier]:
+    """One training with synthetic images whose class was asked for; the supervised model may still win."""
+    judge = _validation(basis, data).judge
+    assert data.pool is not None
+    selection = _all_given(data.pool, len(data.classes))
+    certain = np.eye(len(data.classes))[selection.labels]  # (N, C)
+    scores = PoolScores(certain, certain, selection)
+    rounds = [judge(0, models.teacher(), None), judge(1, models.student(selection, 1), scores)]
+    rows = ledger_rows(
+        data.pool.identity,
+        scores,
+        round_index=1,
+        teacher_sha256="",
+        rule=BY_CONSTRUCTION,
+        threshold=np.nan,
+        weight=models.mixing[1][1],
+    )
+    write_ledger([rows], folder / LEDGER_FILE)
+    return RoundsResult(tuple(rounds), best_round(rounds), "trained once, labels by construction")
+
+
+def _train_on_synthetic(
+    job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
+) -> RoundsResult[Classifier]:
+    """One training on synthetic images of known class alone: the classification accuracy score.
+
+    Source: Ravuri and Vinyals 2019, "Classification Accuracy Score for Conditional Generative Models",
+    arXiv:1905.10887.
+    """
+    assert data.pool is not None
+    alone = _validation(basis, data).judge(
+        0, models.from_synthetic(_all_given(data.pool, len(data.classes))), None
+    )
+    return RoundsResult((alone,), alone, "trained once, on synthetic images alone")
+
+
+def _train_fixmatch(
+    job: RunJob, basis: Basis, data: RunData, models: "_Models", folder: Path
+) -> RoundsResult[Classifier]:
+    """One training whose every batch holds views of the pool; no supervised model to fall back on."""
+    alone = _validation(basis, data).judge(0, models.fixmatch(), None)
+    return RoundsResult((alone,), alone, "trained once, with FixMatch")
+
+
+def _all_given(pool: Pool, num_classes: int) -> Selection:
+    assert pool.given_labels is not None
+    no_threshold = np.zeros(num_classes)
+    return Selection(np.arange(len(pool.images)), pool.given_labels, np.ones(len(pool.images)), no_threshold)
+
+
+PerformMethod = Callable[[RunJob, Basis, RunData, "_Models", Path], RoundsResult[Classifier]]
+_METHODS: Mapping[str, PerformMethod] = MappingProxyType({
+    "labels": _run_rounds,
+    "rounds": _run_rounds,
+    "control": _repeat_reference,
+    "fixmatch": _train_fixmatch,
+    "given": _train_with_given,
+    "synthetic": _train_on_synthetic,
+})  # fmt: skip
+
+
 class _Models:
     """Makes a run's models, keeps each on disk until the best is known, and knows their hashes."""
 
     def __init__(self, folder: Path, job: RunJob, basis: Basis, data: RunData, progress: Progress) -> None:
         self._folder, self._job, self._basis, self._data = folder, job, basis, data
         self._progress = progress
-        self._config = basis.config.classifier_config(job.classifier_seed)
-        self._total = self._config.steps * max(1, basis.config.pseudo.rounds if job.teacher_key else 1)
+        self._config = basis.config.classifier_config(job.classifier_seed, job.arm)
+        self._total = self._config.steps * max(1, ARMS[job.arm].num_trainings(basis.config.pseudo.rounds))
         self._provenance = Provenance(
             basis.archive_sha256, basis.split_sha256, job.fold, job.fraction, data.preparation
         )
+        self.has_threshold = ARMS[job.arm].method == "rounds"
+        self.rule = basis.config.pseudo.rule if self.has_threshold else job.arm
+        self.chooses = ARMS[job.arm].method != "given"  # of a pool, by what a teacher says
+        self.agreement: Agreement | None = None  # of FixMatch
         self.num_trained = 0
         self.sha256: dict[int, str] = {}
+        self.num_train_images: dict[int, int] = {0: len(data.labeled)}  # each counted once
         self.mixing: dict[int, tuple[int, float]] = {0: (1, 1.0)}
 
     def teacher(self) -> Classifier:
@@ -182,29 +337,51 @@ class _Models:
 
     def student(self, selection: Selection, round_index: int) -> Classifier:
         """From scratch on the labeled images and a selection, with the seed of the teacher."""
-        pool, labeled = self._data.pool, self._data.labeled
-        assert pool is not None
+        labeled = self._data.labeled
         repeats, weight = mixing(len(labeled), len(selection), self._basis.config.pseudo.pseudo_share)
         self.mixing[round_index] = repeats, weight
+        self.num_train_images[round_index] = len(labeled) + len(selection)
         repeated = labeled.subset(np.tile(np.arange(len(labeled)), repeats))  # rows by reference
-        pseudo = LabeledImages(
+        additions = self._additions(selection, np.full(len(selection), weight))
+        return self._trained(LabeledImages.concat([repeated, additions]), round_index)
+
+    def fixmatch(self) -> Classifier:
+        """On the labeled images, and on views of the pool."""
+        assert self._data.pool is not None
+        pool = self._data.pool
+        unlabeled = Unlabeled(pool.images, pool.subjects, self._basis.config.fixmatch_config)
+        self.num_train_images[0] = len(self._data.labeled) + len(pool.images)
+        self.agreement = unlabeled.agreement
+        return self._trained(self._data.labeled, 0, unlabeled)
+
+    def from_synthetic(self, selection: Selection) -> Classifier:
+        """On the images of the pool alone."""
+        self.num_train_images[0] = len(selection)
+        return self._trained(self._additions(selection, np.ones(len(selection))), 0)
+
+    def _additions(self, selection: Selection, weights: np.ndarray) -> LabeledImages:
+        pool = self._data.pool
+        if pool is None:  # labeled images again, with their own labels
+            return replace(self._data.labeled.subset(selection.indices), weights=weights)
+        return LabeledImages(
             images=pool.images.subset(selection.indices),
             labels=selection.labels.astype(np.int64)
             if selection.soft_labels is None
             else selection.soft_labels,
             subjects=pool.subjects[selection.indices],
-            origin=np.full(len(selection), pool.origin),
+            origin=pool.origin[selection.indices],
             is_pseudo=np.ones(len(selection), dtype=bool),
-            weights=weight * (np.ones(len(selection)) if selection.weights is None else selection.weights),
+            weights=weights if selection.weights is None else weights * selection.weights,
         )
-        return self._trained(LabeledImages.concat([repeated, pseudo]), round_index)
 
     def keep(self, best: Round[Classifier]) -> None:
         """Leave the best round's model (with its temperature) in the run folder, and no other."""
         shutil.rmtree(self._folder / "rounds")
         best.model.save(self._folder / MODEL_FOLDER)
 
-    def _trained(self, images: LabeledImages, round_index: int) -> Classifier:
+    def _trained(
+        self, images: LabeledImages, round_index: int, unlabeled: Unlabeled | None = None
+    ) -> Classifier:
         before = self.num_trained * self._config.steps
 
         def report(done: int, total: int, message: str) -> None:
@@ -217,6 +394,7 @@ class _Models:
             self._config,
             provenance=self._provenance,
             progress=report,
+            unlabeled=unlabeled,
         )
         self._placed(model)
         self.num_trained += 1
@@ -264,7 +442,20 @@ def _write_ledger(
         for round_index, scores in scored
     ]
     if tables:
-        write_ledger(tables, folder / "ledger.parquet")
+        write_ledger(tables, folder / LEDGER_FILE)
+
+
+def _describe_agreement(agreement: Agreement | None) -> dict[str, Any]:
+    """How many weak views reached FixMatch's threshold in the course of the training."""
+    if agreement is None:
+        return {}
+    return {
+        "agreement": {
+            "num_views": agreement.num_seen,
+            "share_passed": agreement.share,
+            "per_class_passed": agreement.per_class.tolist(),
+        }
+    }
 
 
 def _describe_round(done: Round[Classifier], data: RunData, models: _Models, basis: Basis) -> dict[str, Any]:
@@ -273,24 +464,26 @@ def _describe_round(done: Round[Classifier], data: RunData, models: _Models, bas
     repeats, weight = models.mixing[done.round_index]
     oracle = None
     if selection and data.pool and data.pool.withheld_labels is not None:
-        oracle = float((data.pool.withheld_labels[selection.indices] == labels).mean())
+        truth = data.pool.withheld_labels[selection.indices]
+        known = truth >= 0
+        oracle = float((truth[known] == labels[known]).mean()) if known.any() else None
     return {
         "round_index": done.round_index,
         "pool_size": done.pool_size,
         "num_selected": done.num_selected,
         "coverage": done.coverage,
         "per_class_selected": np.bincount(labels, minlength=len(data.classes)).tolist(),
-        "rule": basis.config.pseudo.rule if selection else None,
-        **_describe_thresholds(selection),
+        "rule": models.rule if selection else None,
+        **_describe_thresholds(selection if models.has_threshold else None),
         "val_balanced_accuracy": done.val_metrics["balanced_accuracy"],
         "val_nll": done.val_metrics["nll"],
         "ece_before": done.ece_before,
         "ece_after": done.ece_after,
         "temperature": done.temperature,
-        "num_train_images": len(data.labeled) + done.num_selected,
+        "num_train_images": models.num_train_images[done.round_index],
         "labeled_repeats": repeats,
         "pseudo_weight": weight if selection else None,
-        "alarm": done.is_alarming,
+        "alarm": done.is_alarming and models.chooses,
         "oracle_accuracy": oracle,
     }
 

@@ -15,7 +15,7 @@ from semisup.config import StudyConfig, load_study
 from semisup.errors import StudyError
 from semisup.execute import Outcome, execute, is_done
 from semisup.folders import STUDY_JSON, STUDY_YAML, read_json, remove_leftovers, write_json
-from semisup.plan import Plan, RunJob, make_plan
+from semisup.plan import Plan, PoolJob, RunJob, make_plan
 from semisup.versions import versions
 
 OTHER_JOBS = "another generator or release"
@@ -129,6 +129,10 @@ def plan_identity(plan: Plan) -> dict[str, Any]:
     """Everything that makes two plans different studies; where the files lie is not part of it."""
     content = plan.config.model_dump(mode="json", exclude={"data", "split", "folds"})
     content["gan"].pop("network")  # known by the pools' hashes below
+    if content["controls_of"] is None:
+        content.pop("controls_of")  # studies that began before there was this setting go on
+    if not any(ARMS[name].method == "fixmatch" for name in plan.config.arms):
+        content.pop("fixmatch")
     return {
         **content,
         "folds": list(plan.folds),
@@ -188,10 +192,12 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "folds": list(plan.folds),
         "seeds": list(config.seeds),
         "primary": config.primary.model_dump(),
+        "controls_of": config.reference_arm if any(ARMS[name].is_control for name in config.arms) else None,
         "classifier": config.classifier.model_dump(mode="json"),
         "gan": config.gan.model_dump(mode="json"),
         "pool": config.pool.model_dump(),
         "pseudo": config.pseudo.model_dump(),
+        "fixmatch": config.fixmatch.model_dump(),
         **({"audit": config.audit.model_dump()} if config.audit.required else {}),
         "threads": config.threads,
         "gan_threads": config.threads_of_gan,
@@ -205,7 +211,9 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
              "trainings": plan.trainings_of(job) if isinstance(job, RunJob) else 0}
             for job in plan.jobs
         ],
-        "pools": {str(job.fold): job.key for job in plan.jobs if job.kind == "pool"},
+        "pools": {
+            str(job.fold): job.key for job in plan.jobs if isinstance(job, PoolJob) and job.fraction is None
+        },
         "versions": versions(),
         "command": list(command),
         "plan": identity,

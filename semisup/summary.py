@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from semisup.arms import ARMS
 from semisup.audit import strictest_bound
 from semisup.further import FurtherTests, Probabilities, further_tests
 from semisup.records import FinishedRun, StudyRecords
@@ -41,6 +42,7 @@ from semisup.verdict import (
 
 BASELINE, CEILING, RIVAL = "supervised", "supervised_full", "pseudo_real"
 MEAN_METRICS = ("auroc", "mcc", "ece", "nll")  # of the runs' own records, the mean over runs
+CONTROLS = frozenset(name for name, arm in ARMS.items() if arm.is_control)
 Cell = tuple[str, float]  # arm, fraction
 
 
@@ -159,7 +161,7 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
     arms = tuple(
         _arm_result(runs, boot, draws[cell], probabilities.estimates(cell)) for cell, runs in groups.items()
     )
-    comparisons = _compare_all(draws, boot, primary, probabilities)
+    comparisons = _compare_all(draws, boot, primary, probabilities, records.study.get("controls_of"))
     equivalences = _equivalences(draws, boot, metric, comparisons)
     rounds = tuple(result for runs in groups.values() for result in _round_results(runs))
     budgets = tuple(_budget(runs) for runs in groups.values())
@@ -227,10 +229,15 @@ def _compare_all(
     boot: SubjectBootstrap,
     primary: dict[str, Any],
     probabilities: Probabilities,
+    reference: str | None,
 ) -> tuple[Comparison, ...]:
-    """Every arm with the baseline, the GAN with its rival, and the primary; Holm over all but the primary."""
+    """Every arm with the baseline, the GAN with its rival, the arm that controls repeat with each of them,
+    and the primary; Holm over all but the primary.
+    """
     wanted = [(arm, BASELINE, fraction) for arm, fraction in draws if arm not in (BASELINE, CEILING)]
     wanted += [(arm, RIVAL, fraction) for arm, fraction in draws if "gan" in arm]
+    if reference:
+        wanted += [(reference, arm, fraction) for arm, fraction in draws if arm in CONTROLS]
     chosen = (primary["arm"], primary["baseline"], float(primary["fraction"]))
     wanted = [chosen, *(names for names in wanted if names != chosen)]
     found = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from semisup.rounds import mixing, run_rounds
+from semisup.rounds import NEVER, StopRules, flip_rate, mixing, run_rounds
 from semisup.select import select_confident
 
 VAL_LABELS = np.array([0, 0, 1, 1])
@@ -43,7 +43,7 @@ def measures(probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def run(models, num_rounds=None, threshold=0.75, fit_temperature=None, order=None):
+def run(models, num_rounds=None, threshold=0.75, fit_temperature=None, order=None, stop=NEVER):
     """Run the loop over prepared models: the first teaches, the others are the students in turn."""
     teacher, *students = models
     order = np.arange(len(teacher.pool)) if order is None else order
@@ -63,6 +63,7 @@ def run(models, num_rounds=None, threshold=0.75, fit_temperature=None, order=Non
         train_student=train_student,
         fit_temperature=fit_temperature,
         metrics=measures,
+        stop=stop,
     )
     return result, seen
 
@@ -174,3 +175,41 @@ def test_pseudo_labels_count_no_more_than_their_share(num_labeled, num_pseudo, s
             assert counted >= 0.75 * share
     else:
         assert (repeats, weight) == (1, 1.0)
+
+
+def test_the_rounds_end_where_the_pseudo_labels_would_stay_as_they_are():
+    pool = logits_of([SURE, SURE, UNSURE])
+    models = [Fake(pool, validation(2)), Fake(pool, validation(3)), Fake(pool, validation(4))]
+    result, seen = run(models, stop=StopRules(flip_rate=0.0))
+    assert len(seen) == 1 and result.stopped == "0.0% of the pseudo-labels would change in round 2"
+    assert result.unused is None and len(result.rounds) == 2
+    assert len(run(models)[1]) == 2  # not unless asked for
+
+
+def test_labels_that_change_keep_the_rounds_going_up_to_the_rate():
+    models = [
+        Fake(logits_of([SURE, SURE, SURE, UNSURE]), validation(2)),
+        Fake(logits_of([SURE, SURE, [0.1, 0.9], SURE]), validation(2)),  # one changes, one comes: half
+        Fake(logits_of([SURE] * 4), validation(2)),
+    ]
+    assert len(run(models, stop=StopRules(flip_rate=0.49))[1]) == 2
+    assert len(run(models, stop=StopRules(flip_rate=0.5))[1]) == 1
+
+
+def test_a_flip_is_a_label_that_left_came_or_changed():
+    selected = {name: select_confident(np.array(probs), 0.75) for name, probs in {
+        "two": [SURE, SURE, UNSURE], "other": [SURE, [0.1, 0.9], SURE], "none": [UNSURE] * 3,
+    }.items()}  # fmt: skip
+    assert flip_rate(selected["two"], selected["two"], 3) == 0
+    assert flip_rate(selected["two"], selected["other"], 3) == pytest.approx(2 / 3)
+    assert flip_rate(selected["two"], selected["none"], 3) == 1
+    assert flip_rate(selected["none"], selected["none"], 3) == 0
+
+
+def test_the_rounds_end_after_so_many_without_gain_on_real_validation():
+    pool = logits_of([SURE])
+    models = [Fake(pool, validation(num_right)) for num_right in (2, 3, 2, 2, 4)]
+    result, seen = run(models, stop=StopRules(without_gain=2))
+    assert len(seen) == 3 and result.best.round_index == 1
+    assert result.stopped == "no gain on real validation in 2 rounds"
+    assert run(models)[0].best.round_index == 4
