@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+
+from semisup.statistics.corrections import clopper_pearson
 
 LEVEL = 0.95
 NONE_OF_THESE = -1  # a reader's answer: no class of the study, or no usable image
@@ -176,16 +177,6 @@ def stratified_error(
     errors = np.array([(read & wrong & (sample.stratum == h)).sum() for h in chosen], dtype=np.int64)
     value, low, high, method = stratified_interval(errors, num_read, sizes)
     return ErrorEstimate(value, low, high, int(errors.sum()), int(num_read.sum()), int(sizes.sum()), method)
-
-
-def clopper_pearson(num_errors: int, num: int, level: float = LEVEL) -> tuple[float, float]:
-    """The exact interval of a binomial share; (0, 1) where nothing was seen."""
-    if num == 0:
-        return 0.0, 1.0
-    tail = (1 - level) / 2
-    low = 0.0 if num_errors == 0 else float(beta.ppf(tail, num_errors, num - num_errors + 1))
-    high = 1.0 if num_errors == num else float(beta.ppf(1 - tail, num_errors + 1, num - num_errors))
-    return low, high
 
 
 def stratified_interval(
