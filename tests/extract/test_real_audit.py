@@ -51,18 +51,18 @@ def _pairs(archive) -> set[tuple[str, str]]:
 
 def _plant(folder: Path, files: list[Path], dest: Path) -> set[tuple[str, str]]:
     """An archive of these pictures and an altered copy of every few; returns what was planted."""
-    from extract.images import _fit
+    from extract.images import fit_picture
 
     planted = set()
     with ArchiveWriter(dest) as writer:
         for file in files:
             pixels, name = read_picture(file, rgb=False), file.relative_to(folder).as_posix()
             label = name.partition("/")[0]
-            writer.add(_fit(pixels, 128, "pad"), ImageRecord(label=label, subject=name, source=name))
+            writer.add(fit_picture(pixels, 128, "pad"), ImageRecord(label=label, subject=name, source=name))
         for number, kind in enumerate(ALTERATIONS):
             for file in files[3 + number :: len(files) // 3]:
                 name = file.relative_to(folder).as_posix()
-                altered = _fit(alter(read_picture(file, rgb=False), kind), 128, "pad")
+                altered = fit_picture(alter(read_picture(file, rgb=False), kind), 128, "pad")
                 record = ImageRecord(label="glioma", subject=f"{kind} {name}", source=f"{kind}/{name}")
                 writer.add(altered, record)
                 planted.add((name.rpartition(".")[0], f"{kind}/{name}".rpartition(".")[0]))
