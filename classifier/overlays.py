@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from extract.atomic import replace_file
+from extract.show import shorten_text
 
 TRUTH, FOUND = (86, 180, 233), (240, 140, 0)  # blue and orange, told apart by colour-blind eyes
 GAP, MARGIN, HEADING, CAPTION = 6, 8, 26, 32
@@ -79,7 +80,7 @@ def overlay_sheet(
             sheet.paste(Image.fromarray(draw_overlay(overlay, tile)), (left, top + HEADING - 4))
             for line, text in enumerate(overlay.caption.split("\n")[:2]):
                 place = (left, top + HEADING + tile - 3 + 13 * line)
-                draw.text(place, _shorten(draw, text, tile, small), FAINT, small)
+                draw.text(place, shorten_text(draw, text, tile, small), FAINT, small)
     return sheet
 
 
@@ -94,11 +95,3 @@ def _resize(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         return values
     shrinks = values.shape[0] >= shape[0]
     return cv2.resize(values, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def _shorten(
-    draw: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> str:
-    while text and draw.textlength(text, font) > width:
-        text = text[:-1]
-    return text

@@ -4,9 +4,7 @@ Each `..._figure` draws one that the evaluation page embeds as SVG, each `plot_.
 """
 
 import io
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from matplotlib.figure import Figure
 from classifier.curves import GRID, MACRO, Curve
 from classifier.evaluate import expected_calibration_error, reliability_bins
 from extract.atomic import replace_file
+from extract.page_parts import svg_element
 
 BLUE, ORANGE, GRAY = "#0072b2", "#d55e00", "#8c8c8c"  # told apart by colour-blind eyes (Okabe and Ito)
 CLASS_COLORS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -249,16 +248,7 @@ def svg_text(figure: Figure, description: str) -> str:
     buffer = io.StringIO()
     with matplotlib.rc_context({**RC, "svg.hashsalt": description}):  # ids differ between figures
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
-    opening, rest = text.split(">", 1)
-    opening = re.sub(r' (?:width|height)="[^"]*"', "", opening)  # the page decides; the viewBox stays
-    opening = opening.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
-    return f"{opening}>{rest}"
+    return svg_element(buffer.getvalue(), description)
 
 
 def _short(name: str) -> str:

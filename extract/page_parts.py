@@ -1,6 +1,8 @@
 """What every page of ours shares: how templates are filled in, and pictures that travel inside the page."""
 
 import base64
+import re
+from html import escape
 from pathlib import Path
 
 import cv2
@@ -32,3 +34,19 @@ def picture_address(archive: Archive, index: int, side: int) -> str:
     side = min(side, len(pixels))
     small = cv2.resize(np.ascontiguousarray(pixels), (side, side), interpolation=cv2.INTER_AREA)
     return "data:image/png;base64," + base64.b64encode(encode_png(small)).decode("ascii")
+
+
+def svg_element(text: str, description: str) -> str:
+    """A figure's SVG file as an element that shares a page with others.
+
+    It has no header, no ids but those in use, and no size of its own: the page decides, the viewBox stays.
+    """
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
+    opening, rest = text.split(">", 1)
+    opening = re.sub(r' (?:width|height)="[^"]*"', "", opening)
+    opening = opening.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
+    return f"{opening}>{rest}"

@@ -59,7 +59,7 @@ def contact_sheet(
             sheet.paste(_tile(archive, int(row), tile), (x, y))
             draw.text(
                 (x, y + tile + 1),
-                _shorten(draw, _caption(archive, int(row)), tile, small_font),
+                shorten_text(draw, _caption(archive, int(row)), tile, small_font),
                 FAINT,
                 small_font,
             )
@@ -108,9 +108,10 @@ def _caption(archive: Archive, row: int) -> str:
     return " ".join(part for part in (view, entry["subject"], made) if part)
 
 
-def _shorten(
+def shorten_text(
     draw: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> str:
+    """The beginning of a text that is at most `width` pixels wide."""
     while text and draw.textlength(text, font) > width:
         text = text[:-1]
     return text
