@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from extract.errors import SettingsError
-from semisup import runs
+from semisup import run_models, runs
 from semisup.arms import ARMS, DEFAULT_ARMS
 from semisup.config import load_study
 from semisup.ledger import read_ledger
@@ -37,7 +37,7 @@ def finished(data_dir, tmp_path_factory) -> tuple[Path, dict[str, list]]:
     )
     (folder / "study.yaml").write_text(yaml.safe_dump(settings))
     trained: dict[str, list] = {}
-    train, perform = runs.train_classifier, runs.perform_run
+    train, perform = run_models.train_classifier, runs.perform_run
 
     with pytest.MonkeyPatch.context() as patch:
 
@@ -51,7 +51,7 @@ def finished(data_dir, tmp_path_factory) -> tuple[Path, dict[str, list]]:
             perform(job, basis, progress)
 
         arms: list[str] = []
-        patch.setattr(runs, "train_classifier", spy)
+        patch.setattr(run_models, "train_classifier", spy)
         patch.setattr(runs, "perform_run", note)
         summary = run_study(folder / "study.yaml", folder / "out", jobs=1)
     assert summary.failures == ()

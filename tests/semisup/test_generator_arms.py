@@ -13,7 +13,7 @@ from extract.split import read_split
 from gan.config import TrainConfig
 from gan.data import open_training_images
 from gan.snapshot import read_snapshot
-from semisup import runs
+from semisup import run_models, runs
 from semisup.config import load_study
 from semisup.errors import StudyError
 from semisup.guards import read_fit_snapshot
@@ -39,7 +39,7 @@ def finished(data_dir, tmp_path_factory) -> tuple[Path, dict[str, list]]:
     folder = tmp_path_factory.mktemp("generators")
     (folder / "study.yaml").write_text(yaml.safe_dump(study_settings(data_dir, **SETTINGS)))
     trained: dict[str, list] = {name: [] for name in ARMS}
-    train, perform = runs.train_classifier, runs.perform_run
+    train, perform = run_models.train_classifier, runs.perform_run
     now: list[str] = []
 
     def spy(images, val, *rest, **more):
@@ -51,7 +51,7 @@ def finished(data_dir, tmp_path_factory) -> tuple[Path, dict[str, list]]:
         perform(job, basis, progress)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "train_classifier", spy)
+        patch.setattr(run_models, "train_classifier", spy)
         patch.setattr(runs, "perform_run", note)
         summary = run_study(folder / "study.yaml", folder / "out", jobs=1)
     assert summary.failures == ()

@@ -18,7 +18,7 @@ from classifier.errors import ClassifierError
 from classifier.pretrain_config import PretrainConfig
 from classifier.pretrain_job import pretrain_run
 from extract.errors import SettingsError
-from semisup import execute, runs
+from semisup import execute, run_models
 from semisup.config import load_study
 from semisup.errors import StudyError
 from semisup.heartbeat import read_heartbeat
@@ -126,13 +126,13 @@ def test_zero_rounds_equal_supervised_training_bit_by_bit(write_study, tmp_path)
 
 def test_labeled_images_keep_their_labels_in_every_round(write_study, tmp_path, monkeypatch):
     seen = []
-    train = runs.train_classifier
+    train = run_models.train_classifier
 
     def spy(images, val, classes, config, **more):
         seen.append((images, val, config))
         return train(images, val, classes, config, **more)
 
-    monkeypatch.setattr(runs, "train_classifier", spy)
+    monkeypatch.setattr(run_models, "train_classifier", spy)
     run_study(write_study(arms=["supervised", "pseudo_real"]), tmp_path / "out", jobs=1)
     (first, val, config), (second, val_again, config_again) = seen
     labeled = ~second.is_pseudo

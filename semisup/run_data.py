@@ -1,0 +1,88 @@
+"""What a run works on: labeled images of its fold, the validation part, the pool, the sealed test part."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+
+from classifier.data import LabeledImages, real_part
+from classifier.encoder_file import check_weights_for_fold
+from classifier.preparation import kept_settings
+from extract.archive import Archive
+from extract.cache import open_images
+from extract.split import Split
+from semisup.arms import ARMS
+from semisup.controls import POOL_CONTROLS
+from semisup.plan import Basis, RunJob, generator_data, open_data
+from semisup.pool import Pool, real_pool, synthetic_pool
+
+
+class SealedTest:
+    """The test part of a run: closed until the best round is chosen, and every opening counted."""
+
+    def __init__(self, load: Callable[[], LabeledImages]) -> None:
+        self._load = load
+        self.openings = 0
+
+    def open(self) -> LabeledImages:
+        self.openings += 1
+        return self._load()
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run works on; the rows of the archive that carry no label here are in `pool` alone."""
+
+    classes: tuple[str, ...]
+    labeled: LabeledImages
+    val: LabeledImages
+    test: SealedTest
+    test_files: np.ndarray  # (T,) str
+    pool: Pool | None
+    preparation: Mapping[str, Any]  # settings that made the archive's images
+
+
+@contextmanager
+def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
+    """Open a run's archives, checked against the plan and against each other.
+
+    Raises:
+        StudyError: if the data are not those of the plan.
+        GanError: if the pool's generator saw a validation or test subject.
+        ClassifierError: if the encoder that the classifiers start from saw one.
+    """
+    with open_data(basis) as (archive, split):
+        check_weights_for_fold(basis.config.classifier_config(job.seed).weights, archive, split, job.fold)
+        images = open_images(archive)
+        part = partial(real_part, archive, images, split, job.fold)
+        rows = split.rows(archive, job.fold, "test")
+        yield RunData(
+            archive.classes,
+            part("train", job.fraction),
+            part("val", job.fraction),
+            SealedTest(partial(part, "test")),
+            archive.manifest["file"].to_numpy(str)[rows],
+            _open_pool(job, basis, archive, images, split),
+            kept_settings(archive.preparation),
+        )
+
+
+def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, split: Split) -> Pool | None:
+    arm = ARMS[job.arm]
+    if job.arm in POOL_CONTROLS:
+        arm = ARMS[str(basis.config.reference_arm)]
+    pools = []
+    if arm.pool in ("real", "both"):
+        pools.append(real_pool(archive, images, split, job.fold, job.fraction))
+    if arm.draws_images:
+        assert job.pool_key is not None
+        seen, conditional = generator_data(arm, job.fraction)
+        pools.append(
+            synthetic_pool(
+                basis, job.pool_key, archive, split, job.fold, fraction=seen, conditional=conditional
+            )
+        )
+    return reduce(Pool.concat, pools) if pools else None

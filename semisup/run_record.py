@@ -1,0 +1,90 @@
+"""What a run leaves about its rounds: the rows of the ledger, and the entries of `run.json`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classifier.fixmatch import Agreement
+from classifier.run import Classifier
+from semisup.ledger import LEDGER_FILE, ledger_rows, write_ledger
+from semisup.plan import Basis
+from semisup.pool import Pool
+from semisup.rounds import Round, RoundsResult
+from semisup.run_data import RunData
+from semisup.run_models import RunModels
+from semisup.select import Selection
+
+
+def write_rounds(
+    result: RoundsResult[Classifier], pool: Pool, models: RunModels, basis: Basis, folder: Path
+) -> None:
+    scored = [(done.round_index, done.scores) for done in result.rounds if done.scores]
+    if result.unused:
+        scored.append((len(result.rounds), result.unused))
+    tables = [
+        ledger_rows(
+            pool.identity,
+            scores,
+            round_index=round_index,
+            teacher_sha256=models.sha256[round_index - 1],
+            rule=basis.config.pseudo.rule,
+            threshold=scores.selection.thresholds,
+            weight=models.mixing.get(round_index, (1, 0.0))[1],
+        )
+        for round_index, scores in scored
+    ]
+    if tables:
+        write_ledger(tables, folder / LEDGER_FILE)
+
+
+def describe_agreement(agreement: Agreement | None) -> dict[str, Any]:
+    """How many weak views reached FixMatch's threshold in the course of the training."""
+    if agreement is None:
+        return {}
+    return {
+        "agreement": {
+            "num_views": agreement.num_seen,
+            "share_passed": agreement.share,
+            "per_class_passed": agreement.per_class.tolist(),
+        }
+    }
+
+
+def describe_round(done: Round[Classifier], data: RunData, models: RunModels, basis: Basis) -> dict[str, Any]:
+    selection = done.scores.selection if done.scores else None
+    labels = selection.labels if selection else np.zeros(0, dtype=np.int64)
+    repeats, weight = models.mixing[done.round_index]
+    oracle = None
+    if selection and data.pool and data.pool.withheld_labels is not None:
+        truth = data.pool.withheld_labels[selection.indices]
+        known = truth >= 0
+        oracle = float((truth[known] == labels[known]).mean()) if known.any() else None
+    return {
+        "round_index": done.round_index,
+        "pool_size": done.pool_size,
+        "num_selected": done.num_selected,
+        "coverage": done.coverage,
+        "per_class_selected": np.bincount(labels, minlength=len(data.classes)).tolist(),
+        "rule": models.rule if selection else None,
+        **_describe_thresholds(selection if models.has_threshold else None),
+        "val_balanced_accuracy": done.val_metrics["balanced_accuracy"],
+        "val_nll": done.val_metrics["nll"],
+        "ece_before": done.ece_before,
+        "ece_after": done.ece_after,
+        "temperature": done.temperature,
+        "num_train_images": models.num_train_images[done.round_index],
+        "labeled_repeats": repeats,
+        "pseudo_weight": weight if selection else None,
+        "alarm": done.is_alarming and models.chooses,
+        "oracle_accuracy": oracle,
+    }
+
+
+def _describe_thresholds(selection: Selection | None) -> dict[str, Any]:
+    """One threshold where it is the same for all classes, one a class in any case; None where none holds."""
+    if selection is None:
+        return {"threshold": None, "thresholds": None, "selection_note": ""}
+    by_class = [float(value) if np.isfinite(value) else None for value in selection.thresholds]
+    common = by_class[0] if len(set(by_class)) == 1 else None
+    return {"threshold": common, "thresholds": by_class, "selection_note": selection.note}
