@@ -1,8 +1,7 @@
 """What a model says of itself, in words: the card that stands beside its predictions.
 
 Everything is read from the run's own files (`model.json`, `decision.json`, `metrics.json`) or from an
-exported file; nothing is measured, and no PyTorch is needed. Texts are English and constant, values apart, so
-that a page can show them in another language.
+exported file; nothing is measured, and no PyTorch is needed.
 """
 
 from __future__ import annotations
@@ -18,22 +17,23 @@ from classifier.description import DESCRIPTION, FORMAT, read_run_description
 from classifier.evaluation_files import read_metrics
 from classifier.onnx_model import OnnxModel
 from extract.errors import SynthlabelError
+from extract.language import Message
 from extract.preprocessing import PreprocessConfig
 
 PARTS = ("test", "val")
 MEASURES = (
-    ("balanced_accuracy", "balanced accuracy"),
-    ("auroc", "AUROC"),
-    ("ece", "calibration error (ECE)"),
+    ("balanced_accuracy", Message("balanced accuracy")),
+    ("auroc", Message("AUROC")),
+    ("ece", Message("calibration error (ECE)")),
 )
-MADE_FROM = {"volumes": "slices of volumes", "images": "pictures"}
+MADE_FROM = {"volumes": Message("slices of volumes"), "images": Message("pictures")}
 
 
 @dataclass(frozen=True)
 class Measured:
     """One figure of the card."""
 
-    name: str
+    name: Message
     value: float
     interval: tuple[float, float] | None  # 95 %
 
@@ -55,7 +55,7 @@ class ModelCard:
     name: str
     arch: str
     classes: tuple[str, ...]
-    made_from: str  # "slices of volumes", "pictures" or ""
+    made_from: Message | None  # None = not recorded
     input_size: tuple[int, int, int]  # channels, height, width, as archives hold images
     steps: str  # of the preprocessing, in words
     temperature: float
@@ -105,7 +105,7 @@ def _card(
         name=name,
         arch=str(description.get("arch", "")),
         classes=tuple(map(str, description["classes"])),
-        made_from=MADE_FROM.get(str(preparation.get("kind")), ""),
+        made_from=MADE_FROM.get(str(preparation.get("kind"))),
         input_size=(int(steps["channels"]), int(steps["height"]), int(steps["width"])),
         steps=_steps_in_words(steps.get("steps") or {}),
         temperature=float(description["temperature"]),

@@ -14,9 +14,10 @@ from classifier.inputs import InputImage, list_sources, read_source
 from classifier.predict import Judge, Predictions
 from classifier.predict_run import predict_run
 from classifier.preparation import InputSettings, input_settings
-from classifier.uploads import StoredUploads, Upload, UploadLimits, stored_uploads, without_folder
+from classifier.uploads import StoredUploads, Upload, UploadLimits, reason_of, stored_uploads, without_folder
 from extract.building import Unreadable
 from extract.errors import ExtractError, SynthlabelError
+from extract.language import Message
 from extract.picture_file import PICTURE_SUFFIXES, read_picture
 from extract.progress import Progress, no_progress
 
@@ -24,7 +25,9 @@ MAX_PIXEL_BYTES = 2**28  # of images kept to be looked at; the table goes on bey
 COLORED_BY = 24  # levels between the channels of a pixel that is colored for the eye
 COLORED_SHARE = 0.01  # of a picture's pixels, from which it counts as colored
 COLOR_SIDE = 128  # pixels: it takes no more to see that a picture is colored
-COLORED_NOTE = "in color, and the model was trained on gray images: turned to gray before it was judged"
+COLORED_NOTE = Message(
+    "The picture is in color, and the model was trained on gray images: it was turned to gray first."
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Judged:
     predictions: Predictions
     pixels: tuple[np.ndarray, ...]  # (C, H, W) uint8 of the table's first rows, as archives hold images
     refused: tuple[Unreadable, ...]  # files that say nothing, and why
-    remarks: Mapping[str, str]  # of single files, by name
+    remarks: Mapping[str, Message]  # of single files, by name
 
     @property
     def num_images(self) -> int:
@@ -112,7 +115,7 @@ def _apart(stored: StoredUploads, settings: InputSettings) -> tuple[list[Path], 
                 for _ in read_source(source, settings):
                     pass
         except SynthlabelError as error:
-            faults.append(Unreadable(name, without_folder(f"{error}", stored.folder)))
+            faults.append(Unreadable(name, reason_of(error, stored.folder)))
         else:
             good.append(path)
     return good, faults
@@ -149,7 +152,7 @@ def _name_of(file: str, stored: StoredUploads) -> str:
     return file
 
 
-def _colored(stored: StoredUploads) -> dict[str, str]:
+def _colored(stored: StoredUploads) -> dict[str, Message]:
     """A remark on each picture that shows colors."""
     remarks = {}
     for path, name in zip(stored.inputs, stored.names, strict=True):

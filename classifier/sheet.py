@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,21 +14,14 @@ from classifier.explain import explain_images, overlay, to_rgb
 from classifier.explain_pictures import enlarged
 from classifier.judging import Judged
 from classifier.predict import NOT_SURE, Judge
+from classifier.sheet_text import SheetText
+from extract.language import ENGLISH, Language
 from extract.page_parts import page_templates
 from extract.png import encode_png
 
 TEMPLATE = "predictions.html.j2"
 MAX_PICTURED = 60  # images with pictures; the table names them all
 PICTURE_SIDE = 192  # pixels, about
-
-
-@dataclass(frozen=True)
-class SheetText:
-    """What the page knows and the predictions do not."""
-
-    made_at: str  # date and time, as people write it
-    card: Sequence[tuple[str, str]]  # names and values, in the reader's language
-    language: str = "en"
 
 
 @dataclass(frozen=True)
@@ -43,36 +36,22 @@ class _Row:
     heat: str
 
 
-def render_sheet(
-    judged: Judged,
-    classifier: Judge,
-    text: SheetText,
-    *,
-    opacity: float = 0.5,
-    translate: Callable[[str], str] = str,
-) -> str:
-    """The sheet as text; Grad-CAM is drawn of the first images, for the class that each is given.
-
-    Args:
-        opacity: of the heat maps, in [0, 1].
-        translate: English to the reader's language, for the sheet's own words.
-    """
+def render_sheet(judged: Judged, classifier: Judge, text: SheetText) -> str:
+    """The sheet as text; Grad-CAM is drawn of the first images, for the class that each is given."""
+    language = text.language
     heats = _heat_maps(judged, classifier)
-    rows = [_row(judged, row, heats.get(row), opacity, translate) for row in range(judged.num_images)]
+    rows = [_row(judged, row, heats.get(row), text) for row in range(judged.num_images)]
     rule = judged.predictions.settings["decision"].get("reject_confidence")
-    environment = page_templates(Path(__file__).parent / "templates")
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    environment = page_templates(Path(__file__).parent / "templates", language)
+    environment.filters["share"] = lambda share: f"{language.number(100 * share, 1)}\u00a0%"
     return environment.get_template(TEMPLATE).render({
-        "t": translate,
         "text": text,
         "rows": rows,
         "volumes": judged.predictions.volumes.to_dict("records"),
         "classes": judged.predictions.classes,
-        "refused": [f"{item}" for item in judged.refused],
+        "refused": judged.refused,
         "notes": judged.predictions.notes,
         "reject_below": None if rule is None else float(rule),
-        "has_pictures": any(row.picture for row in rows),
-        "has_heat": bool(heats),
         "num_pictured": sum(bool(row.picture) for row in rows),
     })  # fmt: skip
 
@@ -91,50 +70,41 @@ def _heat_maps(judged: Judged, classifier: Judge) -> Mapping[int, tuple[np.ndarr
     return {row: (prepared[row], heats[row]) for row in range(len(pixels))}
 
 
-def _row(
-    judged: Judged,
-    row: int,
-    explained: tuple[np.ndarray, np.ndarray] | None,
-    opacity: float,
-    translate: Callable[[str], str],
-) -> _Row:
+def _row(judged: Judged, row: int, explained: tuple[np.ndarray, np.ndarray] | None, text: SheetText) -> _Row:
     entry = judged.predictions.images.iloc[row]
-    is_unsure = entry["decision"] == NOT_SURE
-    shares = sorted(judged.probabilities(row).items(), key=lambda item: -item[1])
+    say = text.language.text
+    is_unsure = bool(entry["decision"] == NOT_SURE)
     picture = heat = ""
     if explained is not None:
-        picture, heat = _address(to_rgb(explained[0])), _address(overlay(*explained, opacity))
+        picture, heat = _address(to_rgb(explained[0])), _address(overlay(*explained, text.opacity))
     elif row < min(len(judged.pixels), MAX_PICTURED):
         picture = _address(to_rgb(judged.pixels[row]))
-    remarks = [judged.remarks.get(str(entry["input"]), "")]
+    remark = judged.remarks.get(str(entry["input"]))
+    remarks = [] if remark is None else [say(remark)]
     strange = entry.get("unlike_training")
     if isinstance(strange, str) and strange:
-        remarks.append(translate("unlike the training images") + f" ({strange})")
+        remarks.append(say("It does not look like the training images: {what}.", what=strange))
     return _Row(
         name=str(entry["file"]),
-        place=place_of(entry, translate),
-        decision=translate(NOT_SURE) if is_unsure else str(entry["class"]),
+        place=place_of(entry, text.language),
+        decision=say("not sure") if is_unsure else str(entry["class"]),
         is_unsure=is_unsure,
-        shares=shares,
-        remark="; ".join(translate(remark) for remark in remarks if remark),
+        shares=sorted(judged.probabilities(row).items(), key=lambda item: -item[1]),
+        remark=" ".join(remarks),
         picture=picture,
         heat=heat,
     )
 
 
-def place_of(entry: pd.Series, translate: Callable[[str], str] = str) -> str:
+def place_of(entry: pd.Series, language: Language = ENGLISH) -> str:
     """Where a slice lies in its volume, in words; empty for a picture."""
     if not entry.get("volume"):
         return ""
-    parts = [f"{entry.get('plane')} {_number(entry.get('angle_deg'))}°"]
+    parts = [f"{entry['plane']} {entry['angle_deg']:g}°"]
     if entry.get("tilt_deg"):
-        parts.append(translate("tilt") + f" {_number(entry.get('tilt_deg'))}°")
-    parts.append(f"{_number(entry.get('position_mm'), '+.0f')} mm")
+        parts.append(language.text("tilted by {angle}°", angle=f"{entry['tilt_deg']:g}"))
+    parts.append(f"{entry['position_mm']:+.0f} mm")
     return ", ".join(parts)
-
-
-def _number(value: object, form: str = "g") -> str:
-    return format(float(value), form) if isinstance(value, int | float) else "?"
 
 
 def _address(pixels: np.ndarray) -> str:

@@ -18,6 +18,7 @@ from classifier.inputs import list_sources
 from classifier.preparation import InputSettings
 from extract.building import Unreadable
 from extract.errors import ExtractError, SynthlabelError
+from extract.language import Message
 from extract.nrrd_file import MAX_HEADER_BYTES
 from extract.picture_file import DICOM_SUFFIXES, PICTURE_SUFFIXES
 from extract.safe_names import file_names
@@ -28,7 +29,7 @@ UPLOAD_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, ".nrrd", *NIFTI_SUFFIXES)
 DICOM_MARK = slice(128, 132), b"DICM"  # after the preamble; scanners often leave the suffix out
 MEGABYTE = 2**20
 MAX_SHOWN_NAME = 120  # characters
-SERIES = "series"
+SERIES, SERIES_NAME = "series", "DICOM"
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,13 @@ def stored_uploads(
             try:
                 if number >= limits.num_files:
                     raise ExtractError(
-                        f"{shown}: expected at most {limits.num_files} files at once, got {len(uploads)}; "
-                        "give the others afterwards, or use `synthlabel classifier predict` for whole folders"
+                        Message(
+                            "{name}: expected at most {limit} files at once, got {num}; give the others "
+                            "afterwards, or use `synthlabel classifier predict` for whole folders",
+                            name=shown,
+                            limit=limits.num_files,
+                            num=len(uploads),
+                        )
                     )
                 _check_size(shown, len(upload.data), room, limits)
                 path, is_slice = _place(folder, number, upload, settings)
@@ -92,10 +98,10 @@ def stored_uploads(
                 room -= len(upload.data)
                 if is_slice:
                     continue
-                _check_volume(path, settings, limits)
+                _check_volume(path, shown, settings, limits)
                 list_sources([path], settings)
             except SynthlabelError as error:
-                refused.append(Unreadable(shown, without_folder(f"{error}", folder)))
+                refused.append(Unreadable(shown, reason_of(error, folder)))
             else:
                 inputs.append(path)
                 names.append(shown)
@@ -103,10 +109,10 @@ def stored_uploads(
             try:
                 _check_series(folder / SERIES, settings, limits)
             except SynthlabelError as error:
-                refused.append(Unreadable("DICOM", without_folder(f"{error}", folder)))
+                refused.append(Unreadable(SERIES_NAME, reason_of(error, folder)))
             else:
                 inputs.append(folder / SERIES)
-                names.append("DICOM")
+                names.append(SERIES_NAME)
         yield StoredUploads(folder, tuple(inputs), tuple(names), tuple(refused))
 
 
@@ -125,17 +131,31 @@ def without_folder(text: str, folder: Path) -> str:
 
 
 def _check_size(shown: str, num_bytes: int, room: int, limits: UploadLimits) -> None:
+    size = f"{num_bytes / MEGABYTE:,.0f}"
     if not num_bytes:
-        raise ExtractError(f"{shown}: expected a picture or a volume, got an empty file; copy it anew")
+        raise ExtractError(
+            Message("{name}: expected a picture or a volume, got an empty file; copy it anew", name=shown)
+        )
     if num_bytes > limits.file_megabytes * MEGABYTE:
         raise ExtractError(
-            f"{shown}: expected at most {limits.file_megabytes} MB a file, got {num_bytes / MEGABYTE:,.0f} "
-            "MB; crop the volume, or use `synthlabel classifier predict`, which has no such limit"
+            Message(
+                "{name}: expected at most {limit} MB a file, got {size} MB; crop the volume, or use "
+                "`synthlabel classifier predict`, which has no such limit",
+                name=shown,
+                limit=limits.file_megabytes,
+                size=size,
+            )
         )
     if num_bytes > room:
         raise ExtractError(
-            f"{shown}: expected at most {limits.total_megabytes} MB altogether, and the files before it "
-            f"leave {room / MEGABYTE:,.0f} MB for its {num_bytes / MEGABYTE:,.0f} MB; give it alone"
+            Message(
+                "{name}: expected at most {limit} MB altogether, and the files before it leave {room} MB for "
+                "its {size} MB; give it alone",
+                name=shown,
+                limit=limits.total_megabytes,
+                room=f"{room / MEGABYTE:,.0f}",
+                size=size,
+            )
         )
 
 
@@ -146,13 +166,15 @@ def _place(folder: Path, number: int, upload: Upload, settings: InputSettings) -
     place, mark = DICOM_MARK
     is_dicom = lower.endswith(DICOM_SUFFIXES) or bytes(upload.data[place]) == mark
     if lower.endswith(".nhdr"):
-        raise ExtractError(
-            f"{shown}: expected a volume in one file, got a header whose voxels lie in another; store it as "
-            ".nrrd"
-        )
+        raise ExtractError(_detached(shown))
     if not is_dicom and not lower.endswith(UPLOAD_SUFFIXES):
-        known = ", ".join(UPLOAD_SUFFIXES)
-        raise ExtractError(f"{shown}: expected a picture or a volume ({known}), got a file of another kind")
+        raise ExtractError(
+            Message(
+                "{name}: expected a picture or a volume ({known}), got a file of another kind",
+                name=shown,
+                known=", ".join(UPLOAD_SUFFIXES),
+            )
+        )
     safe = file_names([shown])[shown]
     if is_dicom and settings.made_from == "volumes":
         return folder / SERIES / f"{number:04d}-{safe}", True
@@ -163,7 +185,15 @@ def _place(folder: Path, number: int, upload: Upload, settings: InputSettings) -
     return folder / f"{number:04d}" / safe, False
 
 
-def _check_volume(path: Path, settings: InputSettings, limits: UploadLimits) -> None:
+def _detached(shown: str) -> Message:
+    return Message(
+        "{name}: expected a volume in one file, got a header whose voxels lie in another; store both in one "
+        ".nrrd",
+        name=shown,
+    )
+
+
+def _check_volume(path: Path, shown: str, settings: InputSettings, limits: UploadLimits) -> None:
     """Refuse a volume whose header points at other files, or promises more voxels than fit."""
     if not path.name.lower().endswith(VOLUME_SUFFIXES) or settings.slices is None:
         return
@@ -171,11 +201,8 @@ def _check_volume(path: Path, settings: InputSettings, limits: UploadLimits) -> 
         with open(path, "rb") as handle:
             head = handle.read(MAX_HEADER_BYTES)
         if re.search(rb"^\s*data ?file\s*:", head.split(b"\n\n")[0], re.IGNORECASE | re.MULTILINE):
-            raise ExtractError(
-                f"{path}: expected a volume in one file, got a header whose voxels lie in another; store "
-                "both in one .nrrd"
-            )
-    _check_voxels(f"{path}", open_volume(path, settings.slices.orientation).shape, limits)
+            raise ExtractError(_detached(shown))
+    _check_voxels(shown, open_volume(path, settings.slices.orientation).shape, limits)
 
 
 def _check_series(folder: Path, settings: InputSettings, limits: UploadLimits) -> None:
@@ -183,13 +210,24 @@ def _check_series(folder: Path, settings: InputSettings, limits: UploadLimits) -
     assert settings.slices is not None
     for item in list_volumes(folder)[0]:
         if not item.fault:  # which is told when it is read
-            shape = item.open(folder, settings.slices.orientation).shape
-            _check_voxels(f"{folder / item.name}", shape, limits)
+            _check_voxels(SERIES_NAME, item.open(folder, settings.slices.orientation).shape, limits)
 
 
-def _check_voxels(name: str, shape: tuple[int, int, int], limits: UploadLimits) -> None:
+def _check_voxels(shown: str, shape: tuple[int, int, int], limits: UploadLimits) -> None:
     if prod(shape) > limits.num_voxels:
         raise ExtractError(
-            f"{name}: expected at most {limits.num_voxels:,} voxels, got {prod(shape):,} "
-            f"({' x '.join(map(str, shape))}); crop the volume, or use `synthlabel classifier predict`"
+            Message(
+                "{name}: expected at most {limit} voxels, got {num} ({shape}); crop the volume, or use "
+                "`synthlabel classifier predict`",
+                name=shown,
+                limit=limits.num_voxels,
+                num=prod(shape),
+                shape=" x ".join(map(str, shape)),
+            )
         )
+
+
+def reason_of(error: SynthlabelError, folder: Path) -> str:
+    """The sentence of an error, without the temporary folder; a `Message` where it was one."""
+    said = error.args[0] if error.args else ""
+    return said if isinstance(said, Message) else without_folder(f"{error}", folder)

@@ -7,17 +7,13 @@ from pathlib import Path
 import streamlit as st
 
 from classifier.card import MeasuredPart, ModelCard, model_card
-from scripts.app.parts import percent
-from scripts.app.words import say
+from scripts.app.words import percent, say, spoken
 
 HASH_DIGITS = 12
 
 
-def card_rows(model: Path, spoken: str) -> list[tuple[str, str]]:
+def card_rows(model: Path) -> list[tuple[str, str]]:
     """Names and values, as a page or sheet lists them.
-
-    Args:
-        spoken: the language; the texts themselves are the visitor's.
 
     Raises:
         ClassifierError: if the model is damaged.
@@ -43,7 +39,7 @@ def words_of(card: ModelCard) -> list[tuple[str, str]]:
         (say("Classes"), ", ".join(card.classes)),
         (say("Images"), images),
         (say("Preprocessing"), say(card.steps)),
-        (say("Calibration"), say("temperature {value}", value=f"{card.temperature:.2f}")),
+        (say("Calibration"), say("temperature {value}", value=spoken().number(card.temperature))),
         (say("Not sure"), _rule_in_words(card)),
         (say("Trained on"), _training_in_words(card)),
     ]
@@ -73,14 +69,14 @@ def _training_in_words(card: ModelCard) -> str:
     if card.num_train_subjects is None:
         return say("not recorded in this file")
     text = say(
-        "{train} people, and {val} others for choosing and calibrating it",
+        "people: {train} to learn from, {val} to choose and calibrate by",
         train=card.num_train_subjects,
         val=card.num_val_subjects,
     )
     if card.fold is not None:
         text += ", " + say("fold {fold}", fold=card.fold)
     if card.fraction is not None:
-        text += ", " + say("{share} of the labels", share=f"{100 * card.fraction:g} %")
+        text += ", " + say("{share} of the labels", share=percent(card.fraction))
     return text
 
 
@@ -89,10 +85,11 @@ def _part_name(part: MeasuredPart) -> str:
 
 
 def _part_in_words(part: MeasuredPart) -> str:
+    number = spoken().number
     figures = [
-        f"{say(figure.name)} {figure.value:.3f}"
-        + (f" [{figure.interval[0]:.3f}, {figure.interval[1]:.3f}]" if figure.interval else "")
+        f"{say(figure.name)} {number(figure.value, 3)}"
+        + (" " + spoken().interval(*(number(end, 3) for end in figure.interval)) if figure.interval else "")
         for figure in part.figures
     ]
-    of = say("{images} images of {subjects} people", images=part.num_images, subjects=part.num_subjects)
+    of = say("images: {images}, people: {subjects}", images=part.num_images, subjects=part.num_subjects)
     return f"{', '.join(figures)} ({of})"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from scripts.app.words import percent
+
 
 def probability_bars(
     probabilities: Mapping[str, float], mark: float | None = None, mark_text: str = ""
@@ -31,15 +33,6 @@ def definition_list(rows: Sequence[tuple[str, str]]) -> str:
     """Names and values, side by side."""
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     return f'<dl class="sl-card">{listed}</dl>'
-
-
-def percent(share: float) -> str:
-    """A share with one decimal; never 100 % or 0 % where it is not quite."""
-    if 0.9995 <= share < 1:
-        return "> 99.9 %"
-    if 0 < share < 0.0005:
-        return "< 0.1 %"
-    return f"{100 * share:.1f} %"
 
 
 def plain(text: str) -> str:

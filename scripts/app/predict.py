@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +15,29 @@ import streamlit as st
 
 from classifier.judging import Judged, judge_uploads
 from classifier.predict import NOT_SURE, Judge
+from classifier.sheet_text import SheetText
 from classifier.uploads import Upload, UploadLimits
+from extract.building import Unreadable
 from extract.errors import SynthlabelError
+from extract.language import Message
 from scripts.app.model_card import card_rows
 from scripts.app.models import begin_features, begin_loading
-from scripts.app.parts import definition_list, percent, plain, probability_bars
+from scripts.app.parts import definition_list, plain, probability_bars
 from scripts.app.settings import AppSettings
-from scripts.app.words import language, say
+from scripts.app.words import language_name, percent, say, spoken
 
 if TYPE_CHECKING:
     from classifier.nearest import Neighbor
 
-JUDGED, ROUND = "predict.judged", "predict.round"
-EXPLAINED, NEIGHBORS, SHEETS = "predict.explained", "predict.neighbors", "predict.sheets"
+JUDGED, ROUND, OPACITY = "predict.judged", "predict.round", "predict.opacity"
+EXPLAINED, NEIGHBORS = "predict.explained", "predict.neighbors"
 MAX_REFUSED_SHOWN = 12
 NUM_NEIGHBORS = 6
+PLANE_NAMES = {
+    "sagittal": Message("sagittal"),
+    "coronal": Message("coronal"),
+    "axial": Message("axial"),
+}
 OPACITY_PERCENT = 50
 
 
@@ -77,8 +86,7 @@ def _show_judgement(settings: AppSettings, model: Path, files: Sequence[Any]) ->
         return
     _show_refused(judged)
     if judged.num_images:
-        _show_result(settings, classifier, judged)
-        _offer_downloads(model, classifier, judged)
+        _show_result(settings, model, classifier, judged)
 
 
 def _judge(classifier: Judge, model: Path, files: Sequence[Any]) -> Judged:
@@ -89,7 +97,7 @@ def _judge(classifier: Judge, model: Path, files: Sequence[Any]) -> Judged:
         uploads = [Upload(file.name, file.getbuffer()) for file in files]
         known = (key, judge_uploads(classifier, model, uploads))
         st.session_state[JUDGED] = known
-        for cache in (EXPLAINED, NEIGHBORS, SHEETS):
+        for cache in (EXPLAINED, NEIGHBORS):
             st.session_state[cache] = {}
     return known[1]
 
@@ -98,7 +106,7 @@ def _show_refused(judged: Judged) -> None:
     refused = judged.refused
     if not refused:
         return
-    listed = [f"- {plain(f'{item}')}" for item in refused[:MAX_REFUSED_SHOWN]]
+    listed = [f"- {plain(_fault(item))}" for item in refused[:MAX_REFUSED_SHOWN]]
     if len(refused) > MAX_REFUSED_SHOWN:
         listed.append("- " + say("and {num} more", num=len(refused) - MAX_REFUSED_SHOWN))
     head = (
@@ -109,8 +117,15 @@ def _show_refused(judged: Judged) -> None:
     st.error("\n".join([head, "", *listed]), icon=":material/error:")
 
 
+def _fault(item: Unreadable) -> str:
+    """Why a file was refused; what the readers say of damaged files is English."""
+    if isinstance(item.reason, Message) or language_name() == "en":
+        return say(item.reason) if isinstance(item.reason, Message) else f"{item}"
+    return say("{name}: this file cannot be read. In English: {reason}", name=item.file, reason=item.reason)
+
+
 @st.fragment
-def _show_result(settings: AppSettings, classifier: Judge, judged: Judged) -> None:
+def _show_result(settings: AppSettings, model: Path, classifier: Judge, judged: Judged) -> None:
     """Everything about one image; choosing another draws this part alone."""
     row = _choose_row(judged)
     pictures, words = st.columns([3, 2], gap="large")
@@ -118,8 +133,9 @@ def _show_result(settings: AppSettings, classifier: Judge, judged: Judged) -> No
         _show_pictures(classifier, judged, row)
     with words:
         _show_decision(judged, row)
-    if settings.archive is not None and settings.model is not None:
-        _show_neighbors(settings.model, settings.archive, classifier, judged, row)
+    if settings.archive is not None:
+        _show_neighbors(model, settings.archive, classifier, judged, row)
+    _offer_downloads(model, classifier, judged)
 
 
 def _choose_row(judged: Judged) -> int:
@@ -127,34 +143,36 @@ def _choose_row(judged: Judged) -> int:
     table = judged.predictions.images
     starts = group_starts(table)
     ends = [*starts[1:], len(table)]
+    if len(table) == 1:
+        return 0
+    of_file, of_plane, of_slice = st.columns([2, 1, 2], gap="medium")
     group = 0
     if len(starts) > 1:
         names = [
             f"{number + 1}/{len(starts)}  {table['file'].iloc[start]}" for number, start in enumerate(starts)
         ]
-        group = st.selectbox(say("File"), range(len(starts)), format_func=names.__getitem__)
+        group = of_file.selectbox(say("File"), range(len(starts)), format_func=names.__getitem__)
     rows = np.arange(starts[group], ends[group])
     if len(rows) == 1:
         return int(rows[0])
-    _show_volume(judged, str(table["input"].iloc[rows[0]]), str(table["volume"].iloc[rows[0]]))
-    planes = [
-        (str(plane), float(angle), float(tilt))
-        for plane, angle, tilt in table.iloc[rows][["plane", "angle_deg", "tilt_deg"]].to_numpy()
-    ]
+    planes = plane_of(table.iloc[rows])
     kinds = list(dict.fromkeys(planes))
     kind = kinds[0]
-    left, right = st.columns([1, 2], gap="large")
     if len(kinds) > 1:
-        with left:
-            kind = st.selectbox(say("Plane"), kinds, format_func=_plane_name, key=f"predict.plane.{group}")
+        kind = of_plane.selectbox(say("Plane"), kinds, format_func=_plane_name, key=f"predict.plane.{group}")
     rows = rows[[plane == kind for plane in planes]]
     if len(rows) == 1:
         return int(rows[0])
-    with right:
-        number = st.slider(
-            say("Slice"), 1, len(rows), (len(rows) + 1) // 2, key=f"predict.slice.{group}.{kind}"
-        )
+    key = f"predict.slice.{group}.{kind}"
+    number = of_slice.slider(say("Slice"), 1, len(rows), (len(rows) + 1) // 2, key=key)
     return int(rows[number - 1])
+
+
+def plane_of(table: pd.DataFrame) -> list[tuple[str, float, float]]:
+    """Plane, angle and tilt of each slice."""
+    tilts = table["tilt_deg"] if "tilt_deg" in table else pd.Series(0.0, table.index)
+    cells = zip(table["plane"], table["angle_deg"].fillna(0), tilts.fillna(0), strict=True)
+    return [(str(plane), float(angle), float(tilt)) for plane, angle, tilt in cells]
 
 
 def group_starts(table: pd.DataFrame) -> list[int]:
@@ -167,24 +185,27 @@ def group_starts(table: pd.DataFrame) -> list[int]:
 def _plane_name(kind: tuple[str, float, float]) -> str:
     plane, angle, tilt = kind
     tilted = f", {say('tilt')} {tilt:g}°" if tilt else ""
-    return f"{say(plane)} {angle:g}°{tilted}"
+    return f"{say(PLANE_NAMES.get(plane, plane))} {angle:g}°{tilted}"
 
 
-def _show_volume(judged: Judged, given: str, volume: str) -> None:
+def _show_volume(judged: Judged, entry: pd.Series) -> None:
+    """What the slices of a volume say together."""
     table = judged.predictions.volumes
-    found = table[(table["input"] == given) & (table["volume"] == volume)]
+    if not len(table) or not entry.get("volume"):
+        return
+    found = table[(table["input"] == entry["input"]) & (table["volume"] == entry["volume"])]
     if not len(found):
         return
-    entry = found.iloc[0]
-    counts = ", ".join(f"{plain(name)} {entry[f'num_{name}']}" for name in judged.predictions.classes)
-    st.markdown(
+    volume = found.iloc[0]
+    counts = ", ".join(f"{name} {volume[f'num_{name}']}" for name in judged.predictions.classes)
+    st.caption(
         say(
-            "The whole volume, {num} slices: on average most probable is **{name}** with {share}; slices by "
+            "The whole volume, {num} slices: most probable on average is {name}, with {share}. Slices by "
             "class: {counts}.",
-            num=entry["num_slices"],
-            name=plain(str(entry["class"])),
-            share=percent(float(entry["confidence"])),
-            counts=counts,
+            num=int(volume["num_slices"]),
+            name=plain(str(volume["class"])),
+            share=percent(float(volume["confidence"])),
+            counts=plain(counts),
         )
     )
 
@@ -203,6 +224,7 @@ def _show_decision(judged: Judged, row: int) -> None:
         why += " " + say("Below {limit} this model leaves an image to a person.", limit=percent(limit))
     st.html(f'<p class="{kind}">{escape(title)}</p><p class="sl-why">{escape(why)}</p>')
     st.html(probability_bars(judged.probabilities(row), limit, say("not sure below this line")))
+    _show_volume(judged, entry)
     strange = entry.get("unlike_training")
     if isinstance(strange, str) and strange:
         st.warning(
@@ -213,7 +235,7 @@ def _show_decision(judged: Judged, row: int) -> None:
         )
     remark = judged.remarks.get(str(entry["input"]))
     if remark:
-        st.info(say("The picture is {remark}.", remark=say(remark)))
+        st.info(say(remark))
 
 
 def _show_pictures(classifier: Judge, judged: Judged, row: int) -> None:
@@ -236,7 +258,7 @@ def _show_pictures(classifier: Judge, judged: Judged, row: int) -> None:
         target = st.selectbox(say("What speaks for"), names, index=given, key=f"predict.target.{row}")
     with right:
         opacity = st.slider(
-            say("Opacity of the heat map"), 0, 100, OPACITY_PERCENT, format="%d %%", key="predict.opacity"
+            say("Opacity of the heat map"), 0, 100, OPACITY_PERCENT, format="%d %%", key=OPACITY
         )
     picture, heat = _explain(classifier, pixels, row, names.index(target))
     with spot:
@@ -285,7 +307,8 @@ def _show_neighbors(model: Path, archive: Path, classifier: Judge, judged: Judge
         column.markdown(f"**{plain(neighbor.label)}**  \n{plain(neighbor.subject)}")
     st.caption(
         say(
-            "From the model's training part alone, one image a person; the most alike, by its last layer, first."
+            "From the model's training part alone, one image a person; the most alike, by its last layer, "
+            "first."
         )
     )
 
@@ -308,6 +331,12 @@ def _neighbors(model: Path, archive: Path, classifier: Any, pixels: np.ndarray) 
 
 def _offer_downloads(model: Path, classifier: Judge, judged: Judged) -> None:
     predictions = judged.predictions
+    sheet = SheetText(
+        datetime.now().strftime("%Y-%m-%d %H:%M"),
+        card_rows(model),
+        st.session_state.get(OPACITY, OPACITY_PERCENT) / 100,
+        spoken(),
+    )
     with st.expander(say("All results as a table ({num})", num=judged.num_images)):
         st.dataframe(_short_table(predictions.images), hide_index=True, width="stretch")
     buttons = st.container(horizontal=True)
@@ -330,7 +359,7 @@ def _offer_downloads(model: Path, classifier: Judge, judged: Judged) -> None:
         )
     buttons.download_button(
         say("Sheet with pictures (HTML)"),
-        lambda: _sheet(model, classifier, judged, language()),
+        partial(_sheet, judged, classifier, sheet),  # drawn when it is asked for
         "predictions.html",
         "text/html",
         on_click="ignore",
@@ -338,9 +367,9 @@ def _offer_downloads(model: Path, classifier: Judge, judged: Judged) -> None:
     )
     if buttons.button(say("Remove all files"), icon=":material/delete:"):
         st.session_state[ROUND] = st.session_state.get(ROUND, 0) + 1
-        for key in (JUDGED, EXPLAINED, NEIGHBORS, SHEETS):
+        for key in (JUDGED, EXPLAINED, NEIGHBORS):
             st.session_state.pop(key, None)
-        st.rerun()
+        st.rerun(scope="app")
 
 
 def _short_table(images: pd.DataFrame) -> pd.DataFrame:
@@ -351,18 +380,16 @@ def _short_table(images: pd.DataFrame) -> pd.DataFrame:
     return images[[*first, *places, *shares]]
 
 
-def _sheet(model: Path, classifier: Judge, judged: Judged, spoken: str) -> bytes:
-    from classifier.sheet import SheetText, render_sheet
+def _sheet(judged: Judged, classifier: Judge, text: SheetText) -> bytes:
+    from classifier.sheet import render_sheet
 
-    text = SheetText(datetime.now().strftime("%Y-%m-%d %H:%M"), card_rows(model, spoken), spoken)
-    opacity = st.session_state.get("predict.opacity", OPACITY_PERCENT) / 100
-    return render_sheet(judged, classifier, text, opacity=opacity, translate=say).encode()
+    return render_sheet(judged, classifier, text).encode()
 
 
 def _show_card(model: Path, is_open: bool) -> None:
     with st.expander(say("About this model"), expanded=is_open, icon=":material/info:"):
         try:
-            rows = card_rows(model, language())
+            rows = card_rows(model)
         except SynthlabelError as error:
             st.error(plain(f"{error}"))
             return

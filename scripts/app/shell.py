@@ -69,9 +69,8 @@ def show_app() -> None:
         ],
         position="top",
     )
-    title, right = st.columns([4, 1], vertical_alignment="center")
-    title.html(f'<h1 class="sl-title">{escape(say(_title_of(chosen.url_path)))}</h1>')
-    with right.container(horizontal=True, horizontal_alignment="right"):
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.html(f'<h1 class="sl-title">{escape(say(_title_of(chosen.url_path)))}</h1>', width="content")
         st.segmented_control(
             say("Language"),
             tuple(LANGUAGES),

@@ -1,19 +1,51 @@
-"""The page's texts in the visitor's language; English is the key."""
+"""The page's texts in the visitor's language; the English texts in the code are their own keys."""
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+from typing import Any
+
 import streamlit as st
 
+import classifier
+from extract.language import Language, read_language
 from scripts.app.settings import current_settings
 
 LANGUAGE_KEY = "language"
+CATALOGUES = (Path(classifier.__file__).parent / "languages", Path(__file__).parent / "languages")
 
 
-def language() -> str:
+def language_name() -> str:
     """Of this visitor."""
     return str(st.session_state.get(LANGUAGE_KEY) or current_settings().language)
 
 
-def say(text: str, **values: object) -> str:
-    """A text with its values filled in."""
-    return text.format(**values) if values else text
+def spoken() -> Language:
+    """This visitor's language."""
+    return app_language(language_name())
+
+
+@cache
+def app_language(name: str) -> Language:
+    """A language with the texts of the page and of the sheets.
+
+    Raises:
+        SettingsError: if there is no such language.
+    """
+    return read_language(name, *CATALOGUES)
+
+
+def say(english: str, /, **values: Any) -> str:
+    """A text in the visitor's language, its values put in; see `Language.text`."""
+    return spoken().text(english, **values)
+
+
+def percent(share: float) -> str:
+    """A share with one decimal; never 100 % or 0 % where it is not quite."""
+    number = spoken().number
+    if 0.9995 <= share < 1:
+        return f"> {number(99.9, 1)}\u00a0%"
+    if 0 < share < 0.0005:
+        return f"< {number(0.1, 1)}\u00a0%"
+    return f"{number(100 * share, 1)}\u00a0%"
