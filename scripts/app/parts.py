@@ -35,6 +35,18 @@ def definition_list(rows: Sequence[tuple[str, str]]) -> str:
     return f'<dl class="sl-card">{listed}</dl>'
 
 
+def uploader_words(button: str, hint: str) -> str:
+    """A style that puts other words on Streamlit's field for files; they must have no quotes."""
+    field = '[data-testid="stFileUploaderDropzone"]'
+    told = f"{field} [data-testid=stFileUploaderDropzoneInstructions] span"
+    rules = (
+        f"{field} button p, {told} {{ font-size: 0; }}",
+        f'{field} button p::after {{ content: "{button}"; font-size: 1rem; }}',
+        f'{told}::after {{ content: "{hint}"; font-size: .95rem; }}',
+    )
+    return f"<style>{' '.join(rules)}</style>"
+
+
 def plain(text: str) -> str:
     """Text in which Markdown finds nothing to do."""
     return "".join(f"\\{character}" if character in "\\`*_[]<>#$:~|" else character for character in text)

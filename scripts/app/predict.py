@@ -22,7 +22,7 @@ from extract.errors import SynthlabelError
 from extract.language import Message
 from scripts.app.model_card import card_rows
 from scripts.app.models import begin_features, begin_loading
-from scripts.app.parts import definition_list, plain, probability_bars
+from scripts.app.parts import definition_list, plain, probability_bars, uploader_words
 from scripts.app.settings import AppSettings
 from scripts.app.words import language_name, percent, say, spoken
 
@@ -62,6 +62,8 @@ def show(settings: AppSettings) -> None:
 
 def _ask_for_files() -> Sequence[Any]:
     limits = UploadLimits()
+    # Streamlit's own words are English, and "Upload" sounds as if files left the computer.
+    st.html(uploader_words(say("Choose files"), say("or drop them here")))
     return st.file_uploader(
         say("Images (PNG, JPEG, TIFF, DICOM) or a volume (NRRD, NIfTI)"),
         accept_multiple_files=True,

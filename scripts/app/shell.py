@@ -32,8 +32,8 @@ h1.sl-title { font-size: 1.9rem; padding: 0; margin: 0; line-height: 1.2; }
 .sl-bars .fill.best { background: #0072b2; }
 .sl-bars .mark { position: absolute; top: -4px; bottom: -4px; width: 2px; background: #b34f00; }
 .sl-bars .share { text-align: right; }
-.sl-card { display: grid; grid-template-columns: minmax(9rem, max-content) 1fr; gap: .35rem 1.2rem;
-  margin: 0; }
+.sl-card { display: grid; grid-template-columns: minmax(9rem, max-content) 1fr; gap: .35rem 1.2rem; }
+.stHtml dl.sl-card { margin: 0; padding: 0; }
 .sl-card dt { color: #5a6775; } .sl-card dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 900px) { .block-container { padding: 3.4rem 1.2rem 2rem; } }
 </style>
