@@ -88,7 +88,7 @@ def further_tests(arm: Sequence[FinishedRun], baseline: Sequence[FinishedRun], m
     try:
         cases, single_models = _single_models(pairs)
     except ValueError as error:
-        left_out.append(Message("McNemar and DeLong: {reason}", reason=str(error)))
+        left_out.append(Message("McNemar and DeLong: {reason}", reason=error.args[0]))
     return FurtherTests(win_share(differences), over_folds, cases, single_models, tuple(left_out))
 
 

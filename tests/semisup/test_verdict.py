@@ -126,7 +126,12 @@ def test_unequal_training_is_a_warning():
 
 
 def test_what_rounds_to_zero_has_no_sign():
-    assert [ENGLISH.points(value) for value in (0.0004, -0.0004, 0.0312, -0.008)] == ["0.0", "0.0", "+3.1", "-0.8"]
+    assert [ENGLISH.points(value) for value in (0.0004, -0.0004, 0.0312, -0.008)] == [
+        "0.0",
+        "0.0",
+        "+3.1",
+        "-0.8",
+    ]
 
 
 def test_a_plan_that_requires_an_audit_has_no_headline_before_it():
