@@ -204,13 +204,14 @@ def _check_against(config: StudyConfig, split: Split) -> tuple[int, ...]:
             raise SettingsError(
                 f"folds: {fold} does not exist, {config.split} has folds 0 to {len(split.folds) - 1}"
             )
-    for fraction in config.fractions:
-        if fraction not in split.fractions:
-            raise SettingsError(
-                f"fractions: {fraction:g} does not exist, {config.split} has "
-                f"{', '.join(f'{known:g}' for known in split.fractions)}; choose among them, or make a split "
-                "with this fraction"
-            )
+    for key, fractions in (("fractions", config.fractions), ("curve_fractions", config.curve_fractions)):
+        for fraction in fractions:
+            if fraction not in split.fractions:
+                raise SettingsError(
+                    f"{key}: {fraction:g} does not exist, {config.split} has "
+                    f"{', '.join(f'{known:g}' for known in split.fractions)}; choose among them, or make a "
+                    "split with this fraction"
+                )
     return folds
 
 
@@ -238,12 +239,11 @@ def _list_jobs(
     for arm in sorted(stages, key=lambda arm: (arm.starts_from_supervised, arm.is_control)):
         for seed in config.seeds:  # a first seed of everything is done before a second of anything
             for fold in folds:
-                for fraction in sorted(config.fractions) if arm.uses_fraction else (1.0,):
-                    if config.fits(arm.name, fraction):
-                        pool = pool_of(arm, fold, fraction)
-                        run = _run_job(config, arm, fold, seed, fraction, pool, data)
-                        _check_calibration(config, run, archive, split)
-                        runs[run.key] = run
+                for fraction in config.fractions_of(arm.name):
+                    pool = pool_of(arm, fold, fraction)
+                    run = _run_job(config, arm, fold, seed, fraction, pool, data)
+                    _check_calibration(config, run, archive, split)
+                    runs[run.key] = run
     return (
         *sorted(gans.values(), key=lambda job: job.fold),
         *sorted(pools.values(), key=lambda job: job.fold),
