@@ -76,7 +76,7 @@ def test_catalogues_travel_with_the_package():
 
 
 def test_an_unknown_language_is_refused_in_one_sentence():
-    with pytest.raises(SettingsError, match="^--lang: expected one of en, es, got 'fr'$"):
+    with pytest.raises(SettingsError, match=r"^--lang: expected one of en, es, got 'fr'$"):
         read_language("fr")
 
 
