@@ -1,10 +1,10 @@
 """Which images of a pool are copies of what its generator saw: measured once a pool, and kept beside it.
 
 The measure is that of `gan audit` (gan/copies.py), which finds copies that are shifted by a few pixels,
-mirrored, or of another brightness: a plain correlation of pixels misses two thirds of the chest X-rays that are
-moved by one pixel, since it must let pass people who are more alike than that. The limits come from the
-generator's own training images alone: a fifth of the subjects at a time stands for people who were never seen.
-The validation images only tell how often the limits are wrong.
+mirrored, or of another brightness: a plain correlation of pixels misses two thirds of the chest X-rays that
+are moved by one pixel, since it must let pass people who are more alike than that. The limits come from the
+generator's own training images alone: a fifth of the subjects at a time stands for people who were never
+seen. The validation images only tell how often the limits are wrong.
 """
 
 import json

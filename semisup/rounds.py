@@ -1,10 +1,10 @@
 """The pseudo-label rounds: a loop over functions that are passed in, so that fakes can test its laws.
 
 Teacher trained on the labeled images -> temperature fitted on the real validation part -> pool scored ->
-selection among the images that passed the gates -> student trained from scratch on labeled + selected -> real
-validation; the student is the next teacher. Every round selects anew from the whole pool, so labels may change
-or leave. The best round by real validation is kept, round 0 (no pseudo-labels at all) included: synthetic data
-may lose.
+selection among the images that passed the gates -> student trained from scratch on labeled + selected ->
+real validation; the student is the next teacher. Every round selects anew from the whole pool, so labels
+may change or leave. The best round by real validation is kept, round 0 (no pseudo-labels at all) included:
+synthetic data may lose.
 
 Source: self-training as in Lee 2013, "Pseudo-Label"; students from scratch as in Xie et al. 2020,
 "Self-training with Noisy Student", arXiv:1911.04252; calibration of Guo et al. 2017, arXiv:1706.04599.
