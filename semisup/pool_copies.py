@@ -32,6 +32,9 @@ METADATA_KEY = b"synthlabel_copies"  # in the file's metadata: the limits, and w
 MOST_STAND_INS = 200  # images of each fifth of the subjects that the limits are drawn from
 MOST_JUDGED = 1000  # validation images that tell how often the limits are wrong
 READ_BATCH = 64
+# Of the limits that real images of other people set, towards the same picture: such images are few, the next
+# one may be more alike, and true copies lie far beyond (scores to 0.5 where people begin at 0.75).
+MARGIN = 0.9
 # No pair of pictures below this correlation is called a duplicate, however little people are alike otherwise.
 LEAST_CORRELATION = 0.9
 UNCALIBRATED_CORRELATION = 0.99  # the limit where there are too few subjects to compare
@@ -147,14 +150,22 @@ def measure_copies(
 
 
 def _look(read: Callable[[np.ndarray], np.ndarray], count: int) -> tuple[np.ndarray, ...]:
+    """By what the most alike training images are looked up, each (count, D)."""
     from gan.features import PixelExtractor, SpectrumExtractor, extract_features
 
-    ways = (PixelExtractor(), SpectrumExtractor())
-    return tuple(extract_features(way.features, count, read, READ_BATCH) for way in ways)
+    def contrast(images: np.ndarray) -> np.ndarray:
+        # Plain intensities would look among equally bright pictures, and miss a copy that was brightened.
+        rows = PixelExtractor().features(images)
+        rows = rows - rows.mean(axis=1, keepdims=True)
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+
+    return tuple(
+        extract_features(way, count, read, READ_BATCH) for way in (contrast, SpectrumExtractor().features)
+    )
 
 
 def _limits(unseen: "StandIns | None") -> CopyLimits:
-    """Limits that all but one in a thousand real images of other people stay on the right side of."""
+    """Limits a little beyond those that one in a thousand real images of other people oversteps."""
     from gan.copies import QUANTILE, calibrate
 
     if unseen is None:
@@ -163,8 +174,8 @@ def _limits(unseen: "StandIns | None") -> CopyLimits:
     kept = unseen.correlations[~unseen.is_lookalike]
     highest = float(np.quantile(kept, 1 - QUANTILE, method="higher"))
     return CopyLimits(
-        calibration.threshold,
-        min(max(highest, LEAST_CORRELATION), 1.0),
+        MARGIN * calibration.threshold,
+        min(max(1 - MARGIN * (1 - highest), LEAST_CORRELATION), 1.0),
         calibration.num_images,
         calibration.num_groups,
         0,
