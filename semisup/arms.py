@@ -44,6 +44,11 @@ class Arm:
         return self.pool in ("synthetic", "both")
 
     @property
+    def is_gated(self) -> bool:
+        """Whether its synthetic images must pass the gates; not where they show what a generator does."""
+        return self.draws_images and self.method in ("rounds", "given")
+
+    @property
     def pseudo_labels(self) -> bool:
         """Whether a model gives labels that an expert could judge."""
         return self.method == "rounds"
