@@ -1,4 +1,4 @@
-"""New subjects from the very process that an archive of phantoms was made by: nothing passes through a file."""
+"""New subjects from the very process that an archive of phantoms was made by, without a file between."""
 
 from collections.abc import Iterator
 

@@ -53,10 +53,10 @@ def read_phantom_origin(preparation: Mapping[str, Any], what: str) -> PhantomOri
     changed = sorted(set(preparation) - KNOWN_KEYS)
     if changed:
         raise ExtractError(
-            f"{what}: expected slices of phantoms as `extract volumes` makes them, got images that were changed "
-            f"afterwards ({', '.join(changed)})"
+            f"{what}: expected slices of phantoms as `extract volumes` makes them, got images that were "
+            f"changed afterwards ({', '.join(changed)})"
         )
-    settings = {
+    settings: dict[str, Any] = {
         field.name: tuple(value) if isinstance(value, list) else value
         for field in fields(SliceConfig)
         if (value := preparation.get(field.name)) is not None

@@ -140,7 +140,9 @@ def build_volume_archive(
         refuse_unreadable(unreadable, len(volumes), "volumes", skip_unreadable)
         origin = phantom_origin(recipes)  # only where there is one: other archives' bytes stay as they were
         writer.describe(
-            fov_mm=fov_mm, left_out=[item.file for item in unreadable], **({"phantom": origin} if origin else {})
+            fov_mm=fov_mm,
+            left_out=[item.file for item in unreadable],
+            **({"phantom": origin} if origin else {}),
         )
     return BuildSummary(
         dest,

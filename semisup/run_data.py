@@ -8,26 +8,39 @@ from typing import Any
 
 import numpy as np
 
-from classifier.data import LabeledImages, real_part
+from classifier.data import LabeledImages, real_part, rows_with_labels
 from classifier.encoder_file import check_weights_for_fold
 from classifier.preparation import kept_settings
 from extract.archive import Archive
 from extract.cache import open_images
 from extract.split import Split
 from semisup.arms import ARMS
+from semisup.by_image import split_by_image
 from semisup.controls import POOL_CONTROLS
+from semisup.errors import StudyError
+from semisup.oracle import oracle_pool
 from semisup.plan import Basis, RunJob, generator_data, open_data
 from semisup.pool import Pool, real_pool, synthetic_pool
 
 
 class SealedTest:
-    """The test part of a run: closed until the best round is chosen, and every opening counted."""
+    """The test part of a run: closed until the best round is chosen, and opened once."""
 
     def __init__(self, load: Callable[[], LabeledImages]) -> None:
         self._load = load
         self.openings = 0
 
-    def open(self) -> LabeledImages:
+    def open(self, *, deliberate_leak: bool = False) -> LabeledImages:
+        """Its images; the run that asks a second time would choose by them.
+
+        Args:
+            deliberate_leak: open it as often as asked for: for `leak_test_selection`, which chooses so.
+
+        Raises:
+            StudyError: at a second opening.
+        """
+        if self.openings and not deliberate_leak:
+            raise StudyError("the test part was opened already in this run; a second look could choose by it")
         self.openings += 1
         return self._load()
 
@@ -43,6 +56,7 @@ class RunData:
     test_files: np.ndarray  # (T,) str
     pool: Pool | None
     preparation: Mapping[str, Any]  # settings that made the archive's images
+    honest_labeled: LabeledImages | None = None  # of `leak_slices`: the same, without the tested subjects
 
 
 @contextmanager
@@ -58,6 +72,9 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
         check_weights_for_fold(basis.config.classifier_config(job.seed).weights, archive, split, job.fold)
         images = open_images(archive)
         part = partial(real_part, archive, images, split, job.fold)
+        if ARMS[job.arm].method == "by image":
+            yield _by_image(job, archive, images, split)
+            return
         rows = split.rows(archive, job.fold, "test")
         yield RunData(
             archive.classes,
@@ -70,11 +87,29 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
         )
 
 
+def _by_image(job: RunJob, archive: Archive, images: np.ndarray, split: Split) -> RunData:
+    """What a split by image would give: half of the test part is tested, some of the rest trained on."""
+    drawn = split_by_image(archive, split, job.fold, job.fraction)
+    return RunData(
+        archive.classes,
+        rows_with_labels(archive, images, drawn.leaky),
+        real_part(archive, images, split, job.fold, "val", job.fraction),
+        SealedTest(partial(rows_with_labels, archive, images, drawn.tested)),
+        archive.manifest["file"].to_numpy(str)[drawn.tested],
+        None,
+        kept_settings(archive.preparation),
+        rows_with_labels(archive, images, drawn.honest),
+    )
+
+
 def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, split: Split) -> Pool | None:
     arm = ARMS[job.arm]
-    if job.arm in POOL_CONTROLS:
-        arm = ARMS[str(basis.config.reference_arm)]
+    if job.arm in POOL_CONTROLS or arm.is_leak:
+        arm = ARMS[basis.config.pool_arm(job.arm)]
     pools = []
+    if arm.pool == "oracle":
+        assert job.pool_key is not None
+        pools.append(oracle_pool(basis, job.pool_key, archive))
     if arm.pool in ("real", "both"):
         pools.append(real_pool(archive, images, split, job.fold, job.fraction))
     if arm.draws_images:
@@ -82,7 +117,14 @@ def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, 
         seen, conditional = generator_data(arm, job.fraction)
         pools.append(
             synthetic_pool(
-                basis, job.pool_key, archive, split, job.fold, fraction=seen, conditional=conditional
+                basis,
+                job.pool_key,
+                archive,
+                split,
+                job.fold,
+                fraction=seen,
+                conditional=conditional,
+                deliberate_leak=arm.generator == "everyone",
             )
         )
     return reduce(Pool.concat, pools) if pools else None
