@@ -107,7 +107,7 @@ def _of_slices(runs: Sequence[FinishedRun], supervised: Estimate) -> list[str]:
     exposed = np.mean([claim["num_tested_images_exposed"] for claim in claims])
     num_tested = np.mean([len(run.files) for run in runs])
     return [
-        f"{drawn:.0f} of the {runs[0].info['num_labeled_images']:,} labeled images are of tested subjects; of "
+        f"{drawn:.0f} of {runs[0].info['num_labeled_images']:,} labeled images are of tested subjects; of "
         f"{num_tested:,.0f} tested images {exposed:,.0f} are of a subject that was trained on.",
         "The honest model has the same images but for those, in whose place stand others of the same class "
         "from the training part. Both draw their images from more subjects than the labeled fraction has: "
