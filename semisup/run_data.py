@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 
@@ -16,6 +16,7 @@ from extract.cache import open_images
 from extract.split import Split
 from semisup.arms import ARMS
 from semisup.by_image import split_by_image
+from semisup.calibrating import draw_held_out
 from semisup.controls import POOL_CONTROLS
 from semisup.errors import StudyError
 from semisup.oracle import oracle_pool
@@ -52,6 +53,7 @@ class RunData:
     classes: tuple[str, ...]
     labeled: LabeledImages
     val: LabeledImages
+    calibration: LabeledImages | None  # validation subjects held out for the temperature alone
     test: SealedTest
     test_files: np.ndarray  # (T,) str
     pool: Pool | None
@@ -72,34 +74,41 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
         check_weights_for_fold(basis.config.classifier_config(job.seed).weights, archive, split, job.fold)
         images = open_images(archive)
         part = partial(real_part, archive, images, split, job.fold)
-        if ARMS[job.arm].method == "by image":
-            yield _by_image(job, archive, images, split)
-            return
+        val, calibration = _divide(part("val", job.fraction), basis.config.pseudo.calibration_share, job)
         rows = split.rows(archive, job.fold, "test")
-        yield RunData(
+        data = RunData(
             archive.classes,
             part("train", job.fraction),
-            part("val", job.fraction),
+            val,
+            calibration,
             SealedTest(partial(part, "test")),
             archive.manifest["file"].to_numpy(str)[rows],
             _open_pool(job, basis, archive, images, split),
             kept_settings(archive.preparation),
         )
+        if ARMS[job.arm].method == "by image":
+            data = _by_image(data, job, archive, images, split)
+        yield data
 
 
-def _by_image(job: RunJob, archive: Archive, images: np.ndarray, split: Split) -> RunData:
+def _by_image(data: RunData, job: RunJob, archive: Archive, images: np.ndarray, split: Split) -> RunData:
     """What a split by image would give: half of the test part is tested, some of the rest trained on."""
     drawn = split_by_image(archive, split, job.fold, job.fraction)
-    return RunData(
-        archive.classes,
-        rows_with_labels(archive, images, drawn.leaky),
-        real_part(archive, images, split, job.fold, "val", job.fraction),
-        SealedTest(partial(rows_with_labels, archive, images, drawn.tested)),
-        archive.manifest["file"].to_numpy(str)[drawn.tested],
-        None,
-        kept_settings(archive.preparation),
-        rows_with_labels(archive, images, drawn.honest),
+    return replace(
+        data,
+        labeled=rows_with_labels(archive, images, drawn.leaky),
+        test=SealedTest(partial(rows_with_labels, archive, images, drawn.tested)),
+        test_files=archive.manifest["file"].to_numpy(str)[drawn.tested],
+        honest_labeled=rows_with_labels(archive, images, drawn.honest),
     )
+
+
+def _divide(val: LabeledImages, share: float, job: RunJob) -> tuple[LabeledImages, LabeledImages | None]:
+    """The validation images to choose by, and those held out for calibration; the same for all arms."""
+    if not share:
+        return val, None
+    is_held_out = draw_held_out(val.subjects, val.labels, share, job.classifier_seed)
+    return val.subset(~is_held_out), val.subset(is_held_out)
 
 
 def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, split: Split) -> Pool | None:

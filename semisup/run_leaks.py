@@ -152,7 +152,8 @@ def _train_honest_twin(basis: Basis, data: RunData, models: RunModels, folder: P
     assert data.honest_labeled is not None
     twin = models.trained_on(data.honest_labeled, HONEST_TWIN)
     if basis.config.pseudo.calibrate:
-        twin.temperature = fit_temperature(twin.predict_logits(data.val.images), data.val.labels)
+        real = data.val if data.calibration is None else data.calibration
+        twin.temperature = fit_temperature(twin.predict_logits(real.images), real.labels)
     test = data.test.open(deliberate_leak=True)
     honest = write_predictions(twin, test, data, folder / HONEST_PREDICTIONS)
     seen = np.isin(data.labeled.subjects, test.subjects)

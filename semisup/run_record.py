@@ -11,8 +11,9 @@ from classifier.evaluate import classification_metrics
 from classifier.fixmatch import Agreement
 from classifier.run import Classifier
 from extract.atomic import replace_file
+from semisup.calibrating import deal_parts
 from semisup.ledger import LEDGER_FILE, ledger_rows, write_ledger
-from semisup.plan import Basis
+from semisup.plan import Basis, RunJob
 from semisup.pool import Pool
 from semisup.rounds import Round, RoundsResult
 from semisup.run_data import RunData
@@ -53,6 +54,27 @@ def write_predictions(model: Classifier, test: LabeledImages, data: RunData, pat
     return classification_metrics(probs, test.labels, len(data.classes))
 
 
+def describe_calibration(job: RunJob, data: RunData, basis: Basis) -> dict[str, Any]:
+    """Whose images gave the temperatures, and how the calibration error after them was measured."""
+    if not basis.config.pseudo.calibrate:
+        return {}
+    parts = deal_parts(data.val.subjects, data.val.labels, data.classes, job.classifier_seed)
+    if data.calibration is not None:
+        fitted, how = data.calibration, "on the other validation subjects, who chose checkpoint and round"
+    elif parts.number is not None:
+        fitted, how = data.val, "cross-fitted: each subject at a temperature of others"
+    else:
+        fitted, how = data.val, f"on the images that gave the temperature: {parts.why_not}"
+    return {
+        "calibration": {
+            "is_held_out": data.calibration is not None,
+            "num_images": len(fitted),
+            "num_subjects": len(np.unique(fitted.subjects)),
+            "ece_after_measured": how,
+        }
+    }
+
+
 def describe_agreement(agreement: Agreement | None) -> dict[str, Any]:
     """How many weak views reached FixMatch's threshold in the course of the training."""
     if agreement is None:
@@ -87,6 +109,7 @@ def describe_round(done: Round[Classifier], data: RunData, models: RunModels, ba
         "val_nll": done.val_metrics["nll"],
         "ece_before": done.ece_before,
         "ece_after": done.ece_after,
+        "ece_after_is_cross_fitted": done.is_cross_fitted,
         "temperature": done.temperature,
         "num_train_images": models.num_train_images[done.round_index],
         "labeled_repeats": repeats,
