@@ -1,9 +1,10 @@
 """The pseudo-label rounds: a loop over functions that are passed in, so that fakes can test its laws.
 
-Teacher trained on the labeled images -> temperature fitted on the real validation part -> pool scored ->
-selection -> student trained from scratch on labeled + selected -> real validation; the student is the next
-teacher. Every round selects anew from the whole pool, so labels may change or leave. The best round by real
-validation is kept, round 0 (no pseudo-labels at all) included: synthetic data may lose.
+Teacher trained on the labeled images -> temperature fitted on real held-out subjects -> pool scored ->
+selection among the images that passed the gates -> student trained from scratch on labeled + selected ->
+real validation; the student is the next teacher. Every round selects anew from the whole pool, so labels
+may change or leave. The best round by real validation is kept, round 0 (no pseudo-labels at all) included:
+synthetic data may lose.
 
 Source: self-training as in Lee 2013, "Pseudo-Label"; students from scratch as in Xie et al. 2020,
 "Self-training with Noisy Student", arXiv:1911.04252; calibration of Guo et al. 2017, arXiv:1706.04599.
@@ -16,11 +17,12 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy.special import softmax
 
-from semisup.select import Evidence, Rule, Selection, coverage, is_alarming
+from semisup.calibrating import UNDIVIDED, FitTemperature, Parts, calibrate
+from semisup.gates import Gated
+from semisup.select import Evidence, Rule, Selection, coverage, is_alarming, rule_among
 
 Model = TypeVar("Model")
 Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]  # probs (N, C), labels (N,)
-FitTemperature = Callable[[np.ndarray, np.ndarray], float]  # logits (N, C), labels (N,)
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,18 @@ class PoolScores:
     raw_probs: np.ndarray  # (N, C)
     probs: np.ndarray  # (N, C), after calibration
     selection: Selection
+    gated: Gated | None = None  # which of them the rule could see; None = all
 
     @property
     def judged_probs(self) -> np.ndarray:
         """(N, C), what the rule looked at: aligned where it asked for that."""
         aligned = self.selection.aligned_probs
         return self.probs if aligned is None else aligned
+
+    @property
+    def num_passed(self) -> int:
+        """Images that the rule could see."""
+        return len(self.probs) if self.gated is None else int(self.gated.passes.sum())
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,9 @@ class Round(Generic[Model]):
     scores: PoolScores | None  # by the model of the round before; none in round 0
     val_metrics: dict[str, float]  # calibrated
     ece_before: float
-    ece_after: float
+    ece_after: float  # at temperatures of other subjects, see calibrating.py
     val_probs: np.ndarray  # (V, C), calibrated
+    is_cross_fitted: bool | None = None  # `ece_after`; None: nothing was calibrated
 
     @property
     def num_selected(self) -> int:
@@ -57,7 +66,8 @@ class Round(Generic[Model]):
 
     @property
     def pool_size(self) -> int:
-        return len(self.scores.probs) if self.scores else 0
+        """Images that could be selected: those that a gate turned away do not count."""
+        return self.scores.num_passed if self.scores else 0
 
     @property
     def coverage(self) -> float:
@@ -79,6 +89,14 @@ class RoundsResult(Generic[Model]):
 
 
 @dataclass(frozen=True)
+class HeldOut(Generic[Model]):
+    """Real images held out for calibration alone: nothing is chosen by them."""
+
+    logits_of: Callable[[Model], np.ndarray]  # gives (H, C)
+    labels: np.ndarray  # (H,)
+
+
+@dataclass(frozen=True)
 class RealValidation(Generic[Model]):
     """Judges every model of a run on the same real validation images."""
 
@@ -86,14 +104,23 @@ class RealValidation(Generic[Model]):
     labels: np.ndarray  # (V,)
     fit_temperature: FitTemperature | None
     metrics: Metrics
+    parts: Parts = UNDIVIDED  # of the validation images, to measure a temperature on other subjects
+    held_out: HeldOut[Model] | None = None  # to fit it on instead
 
     def judge(self, round_index: int, model: Model, scores: PoolScores | None) -> Round[Model]:
         """Calibrate a model and measure it; `scores` is what its additions were chosen by."""
         logits = self.logits_of(model)
-        temperature = self.fit_temperature(logits, self.labels) if self.fit_temperature else 1.0
-        probs = softmax(logits / temperature, axis=1)
-        after, before = self.metrics(probs, self.labels), self.metrics(softmax(logits, axis=1), self.labels)
-        return Round(round_index, model, temperature, scores, after, before["ece"], after["ece"], probs)
+        held_out = (self.held_out.logits_of(model), self.held_out.labels) if self.held_out else None
+        found = calibrate(self.fit_temperature, logits, self.labels, self.parts, held_out)
+        after, before = (
+            self.metrics(found.probs, self.labels),
+            self.metrics(softmax(logits, axis=1), self.labels),
+        )
+        ece_after = self.metrics(found.judged_probs, self.labels)["ece"]
+        return Round(
+            round_index, model, found.temperature, scores, after, before["ece"], ece_after, found.probs,
+            found.is_cross_fitted,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,6 +155,9 @@ def run_rounds(
     fit_temperature: FitTemperature | None,
     metrics: Metrics,
     stop: StopRules = NEVER,
+    parts: Parts = UNDIVIDED,
+    held_out: HeldOut[Model] | None = None,
+    gated: Gated | None = None,
     progress: Callable[[int, str], None] = lambda done, message: None,
 ) -> RoundsResult[Model]:
     """Run the loop and keep the round that is best on the real validation part.
@@ -142,13 +172,18 @@ def run_rounds(
         fit_temperature: calibration; None leaves the probabilities as they are.
         metrics: must give `balanced_accuracy`, `nll` and `ece`.
         stop: when to end before `num_rounds`.
+        parts: of the validation images by subject, for a calibration error that was not fitted away.
+        held_out: images to fit the temperature on; None = the validation images.
+        gated: which images of the pool the rule may see; None = all.
 
     Returns:
         Every round with its record. Where nothing is selected the loop ends early: a student
         trained on the labeled images alone would be the teacher again.
     """
-    judge = RealValidation(val_logits, val_labels, fit_temperature, metrics).judge
+    judge = RealValidation(val_logits, val_labels, fit_temperature, metrics, parts, held_out).judge
     rounds = [judge(0, teacher, None)]
+    if gated is not None:
+        select = rule_among(gated.passes, select)
     stopped, unused = "all rounds done", None
     for round_index in range(1, num_rounds + 1):
         last = rounds[-1]
@@ -156,7 +191,7 @@ def run_rounds(
         logits = pool_logits(last.model).astype(np.float64)  # (N, C)
         probs = softmax(logits / last.temperature, axis=1)
         selection = select(Evidence(round_index, probs, last.val_probs, val_labels))
-        scores = PoolScores(softmax(logits, axis=1), probs, selection)
+        scores = PoolScores(softmax(logits, axis=1), probs, selection, gated)
         if not len(selection):
             reason = f": {selection.note}" if selection.note else ""
             stopped, unused = f"nothing selected in round {round_index}{reason}", scores
