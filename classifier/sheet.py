@@ -72,7 +72,7 @@ def _heat_maps(judged: Judged, classifier: Judge) -> Mapping[int, tuple[np.ndarr
 
 def _row(judged: Judged, row: int, explained: tuple[np.ndarray, np.ndarray] | None, text: SheetText) -> _Row:
     entry = judged.predictions.images.iloc[row]
-    say = text.language.text
+    language = text.language
     is_unsure = bool(entry["decision"] == NOT_SURE)
     picture = heat = ""
     if explained is not None:
@@ -80,14 +80,14 @@ def _row(judged: Judged, row: int, explained: tuple[np.ndarray, np.ndarray] | No
     elif row < min(len(judged.pixels), MAX_PICTURED):
         picture = _address(to_rgb(judged.pixels[row]))
     remark = judged.remarks.get(str(entry["input"]))
-    remarks = [] if remark is None else [say(remark)]
+    remarks = [] if remark is None else [language.text(remark)]
     strange = entry.get("unlike_training")
     if isinstance(strange, str) and strange:
-        remarks.append(say("It does not look like the training images: {what}.", what=strange))
+        remarks.append(language.text("It does not look like the training images: {what}.", what=strange))
     return _Row(
         name=str(entry["file"]),
-        place=place_of(entry, text.language),
-        decision=say("not sure") if is_unsure else str(entry["class"]),
+        place=place_of(entry, language),
+        decision=language.text("not sure") if is_unsure else str(entry["class"]),
         is_unsure=is_unsure,
         shares=sorted(judged.probabilities(row).items(), key=lambda item: -item[1]),
         remark=" ".join(remarks),

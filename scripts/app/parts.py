@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from scripts.app.words import percent
+from scripts.app.words import probability
 
 
 def probability_bars(
@@ -24,7 +24,7 @@ def probability_bars(
             f'<span class="track" role="meter" aria-valuemin="0" aria-valuemax="100" '
             f'aria-valuenow="{100 * share:.1f}" aria-label="{escape(name)}">'
             f'<span class="fill{best}" style="width:{100 * share:.2f}%;display:block"></span>{line}</span>'
-            f'<span class="share{best}">{percent(share)}</span>'
+            f'<span class="share{best}">{probability(share)}</span>'
         )
     return f'<div class="sl-bars">{"".join(rows)}</div>'
 

@@ -24,7 +24,7 @@ from scripts.app.model_card import card_rows
 from scripts.app.models import begin_features, begin_loading
 from scripts.app.parts import definition_list, plain, probability_bars, uploader_words
 from scripts.app.settings import AppSettings
-from scripts.app.words import language_name, percent, say, spoken
+from scripts.app.words import language_name, percent, probability, say, spoken
 
 if TYPE_CHECKING:
     from classifier.nearest import Neighbor
@@ -147,13 +147,15 @@ def _choose_row(judged: Judged) -> int:
     ends = [*starts[1:], len(table)]
     if len(table) == 1:
         return 0
-    of_file, of_plane, of_slice = st.columns([2, 1, 2], gap="medium")
+    kinds = list(dict.fromkeys(plane_of(table))) if "plane" in table else []
+    widths = ([2] if len(starts) > 1 else []) + ([1, 2] if len(kinds) > 1 else [2] if kinds else [])
+    columns = iter(st.columns(widths, gap="medium"))
     group = 0
     if len(starts) > 1:
         names = [
             f"{number + 1}/{len(starts)}  {table['file'].iloc[start]}" for number, start in enumerate(starts)
         ]
-        group = of_file.selectbox(say("File"), range(len(starts)), format_func=names.__getitem__)
+        group = next(columns).selectbox(say("File"), range(len(starts)), format_func=names.__getitem__)
     rows = np.arange(starts[group], ends[group])
     if len(rows) == 1:
         return int(rows[0])
@@ -161,12 +163,13 @@ def _choose_row(judged: Judged) -> int:
     kinds = list(dict.fromkeys(planes))
     kind = kinds[0]
     if len(kinds) > 1:
-        kind = of_plane.selectbox(say("Plane"), kinds, format_func=_plane_name, key=f"predict.plane.{group}")
+        key = f"predict.plane.{group}"
+        kind = next(columns).selectbox(say("Plane"), kinds, format_func=_plane_name, key=key)
     rows = rows[[plane == kind for plane in planes]]
     if len(rows) == 1:
         return int(rows[0])
     key = f"predict.slice.{group}.{kind}"
-    number = of_slice.slider(say("Slice"), 1, len(rows), (len(rows) + 1) // 2, key=key)
+    number = next(columns).slider(say("Slice"), 1, len(rows), (len(rows) + 1) // 2, key=key)
     return int(rows[number - 1])
 
 
@@ -206,7 +209,7 @@ def _show_volume(judged: Judged, entry: pd.Series) -> None:
             "class: {counts}.",
             num=int(volume["num_slices"]),
             name=plain(str(volume["class"])),
-            share=percent(float(volume["confidence"])),
+            share=probability(float(volume["confidence"])),
             counts=plain(counts),
         )
     )
@@ -218,10 +221,10 @@ def _show_decision(judged: Judged, row: int) -> None:
     best, share = str(entry["class"]), float(entry["confidence"])
     if entry["decision"] == NOT_SURE:
         title, kind = say("not sure"), "sl-decision unsure"
-        why = say("Most probable is {name}, with {share}.", name=best, share=percent(share))
+        why = say("Most probable is {name}, with {share}.", name=best, share=probability(share))
     else:
         title, kind = best, "sl-decision"
-        why = say("Calibrated probability {share}.", share=percent(share))
+        why = say("Calibrated probability {share}.", share=probability(share))
     if limit is not None:
         why += " " + say("Below {limit} this model leaves an image to a person.", limit=percent(limit))
     st.html(f'<p class="{kind}">{escape(title)}</p><p class="sl-why">{escape(why)}</p>')

@@ -42,10 +42,12 @@ def say(english: str, /, **values: Any) -> str:
 
 
 def percent(share: float) -> str:
-    """A share with one decimal; never 100 % or 0 % where it is not quite."""
-    number = spoken().number
-    if 0.9995 <= share < 1:
-        return f"> {number(99.9, 1)}\u00a0%"
-    if 0 < share < 0.0005:
-        return f"< {number(0.1, 1)}\u00a0%"
-    return f"{number(100 * share, 1)}\u00a0%"
+    """A share with one decimal."""
+    return f"{spoken().number(100 * share, 1)}\u00a0%"
+
+
+def probability(share: float) -> str:
+    """A model's probability with one decimal; never 100 % or 0 %, which no model may claim."""
+    if share >= 0.9995:
+        return f"> {percent(0.999)}"
+    return f"< {percent(0.001)}" if share < 0.0005 else percent(share)
