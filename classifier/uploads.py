@@ -27,7 +27,8 @@ from extract.volume_files import list_volumes
 
 UPLOAD_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, ".nrrd", *NIFTI_SUFFIXES)
 DICOM_MARK = slice(128, 132), b"DICM"  # after the preamble; scanners often leave the suffix out
-MEGABYTE = 2**20
+MEGABYTE = 10**6  # as Streamlit counts them
+NO_ROOM = b"synthlabel: no room in memory for this file"  # the server's, in the place of a file
 MAX_SHOWN_NAME = 120  # characters
 SERIES, SERIES_NAME = "series", "DICOM"
 
@@ -38,7 +39,7 @@ class UploadLimits:
 
     num_files: int = 200
     file_megabytes: int = 256
-    total_megabytes: int = 512
+    total_megabytes: int = 384
     num_voxels: int = 2**27  # 512 x 512 x 512; half a gigabyte as float32
 
 
@@ -91,6 +92,8 @@ def stored_uploads(
                             num=len(uploads),
                         )
                     )
+                if upload.data == NO_ROOM:
+                    raise ExtractError(_crowded(shown))
                 _check_size(shown, len(upload.data), room, limits)
                 path, is_slice = _place(folder, number, upload, settings)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,6 +186,14 @@ def _place(folder: Path, number: int, upload: Upload, settings: InputSettings) -
     elif not safe.lower().endswith(UPLOAD_SUFFIXES):  # a long name was cut
         safe += "".join(PurePosixPath(shown).suffixes[-2:] if lower.endswith(".gz") else [Path(shown).suffix])
     return folder / f"{number:04d}" / safe, False
+
+
+def _crowded(shown: str) -> Message:
+    return Message(
+        "{name}: expected room in memory beside the files that are open, got none; remove some, or close "
+        "other windows of this page, and give it again",
+        name=shown,
+    )
 
 
 def _detached(shown: str) -> Message:

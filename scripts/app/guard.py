@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from streamlit.runtime import get_instance
 from streamlit.runtime.stats import CacheStat
 
-from classifier.uploads import MEGABYTE, UploadLimits
+from classifier.uploads import MEGABYTE, NO_ROOM
 from extract.errors import SynthlabelError
 from scripts.app.words import say
 
@@ -23,7 +23,8 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 UPLOAD_PATH = "/_stcore/upload_file/"
-HELD_LIMITS = 2  # times the limit of one person: for all sessions together
+MAX_PART_HEADER = 2**16  # bytes; a browser's is some hundred
+MAX_HELD_BYTES = 512 * MEGABYTE  # of all open pages together, more than one person may give at once
 # Streamlit's own scripts evaluate and build styles; all comes from this server or from the page itself.
 POLICY = "; ".join((
     "default-src 'self'", "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
@@ -65,7 +66,7 @@ class Guard:
 
     def __init__(self, app: Application, max_bytes: int | None = None) -> None:
         self.app = app
-        self.max_bytes = max_bytes or HELD_LIMITS * UploadLimits().total_megabytes * MEGABYTE
+        self.max_bytes = max_bytes or MAX_HELD_BYTES
         self.coming = 0  # bytes of uploads on their way; held ones are counted by Streamlit
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -86,13 +87,43 @@ class Guard:
             await _refuse(send_guarded, 411, "the length of the file must be told")
             return
         if held_bytes() + self.coming + int(length) > self.max_bytes:
-            await _refuse(send_guarded, 413, "too many files are open: remove some, or close other windows")
-            return
+            scope, receive = await _without_content(scope, receive)
+            length = b"0"
         self.coming += int(length)
         try:
             await self.app(scope, receive, send_guarded)
         finally:
             self.coming -= int(length)
+
+
+async def _without_content(
+    scope: MutableMapping[str, Any], receive: Receive
+) -> tuple[MutableMapping[str, Any], Receive]:
+    """The same upload with a mark in the place of the file, so that the page can tell why it is not there.
+
+    What is sent is read to its end and thrown away; a refusal would be shown as a number by the browser.
+    """
+    head, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":  # the browser has left
+            break
+        if len(head) < MAX_PART_HEADER:
+            head += message.get("body", b"")[:MAX_PART_HEADER]
+        more = message.get("more_body", False)
+    header, _, _ = head.partition(b"\r\n\r\n")
+    boundary = header.partition(b"\r\n")[0]
+    body = header + b"\r\n\r\n" + NO_ROOM + b"\r\n" + boundary + b"--\r\n"
+    headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+    changed = {**scope, "headers": [*headers, (b"content-length", b"%d" % len(body))]}
+    waiting = [body]
+
+    async def receive_mark() -> Message:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
+
+    return changed, receive_mark
 
 
 def held_bytes() -> int:

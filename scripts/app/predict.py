@@ -96,7 +96,7 @@ def _judge(classifier: Judge, model: Path, files: Sequence[Any]) -> Judged:
     key = (f"{model}", *(file.file_id for file in files))
     known = st.session_state.get(JUDGED)
     if known is None or known[0] != key:
-        uploads = [Upload(file.name, file.getbuffer()) for file in files]
+        uploads = [Upload(file.name, file.getvalue()) for file in files]
         known = (key, judge_uploads(classifier, model, uploads))
         st.session_state[JUDGED] = known
         for cache in (EXPLAINED, NEIGHBORS):

@@ -61,7 +61,7 @@ def test_no_name_leads_out_of_the_folder():
 
 def test_what_is_too_large_or_too_much_is_refused_and_the_rest_goes_on():
     limits = UploadLimits(num_files=3, file_megabytes=1, total_megabytes=2)
-    big, bigger = bytes(2**20 - 100), bytes(2**20 + 1)
+    big, bigger = bytes(10**6 - 100), bytes(10**6 + 1)
     stored = store(
         Upload("a.png", bigger), Upload("b.png", big), Upload("c.png", big), Upload("d.png", big),
         limits=limits,
