@@ -217,7 +217,8 @@ def _example_round(
         )
         for k, name in enumerate(classes)
     )
-    return ExampleRound(index, rows, int((~is_selected).sum()), pictures(~is_selected, NUM_REJECTED))
+    is_rejected = ~is_selected & (ledger["gate"].fillna("") == "").to_numpy()  # the gates have their own page
+    return ExampleRound(index, rows, int(is_rejected.sum()), pictures(is_rejected, NUM_REJECTED))
 
 
 def _ledger_picture(
