@@ -267,9 +267,5 @@ def test_mirroring_classes_that_name_a_side_is_warned_of(tmp_path: Path):
         data=tmp_path / "knees.zip", mirror=True
     )
     assert warnings_of(data=write_shapes(tmp_path / "shapes.zip"), mirror=True) == ""
-    assert (
-        names_a_side("knee_R")
-        and names_a_side("rodilla izquierda")
-        and not names_a_side("pleural effusion")
-        and not names_a_side("axial")
-    )
+    assert names_a_side("knee_R") and names_a_side("rodilla izquierda")
+    assert not names_a_side("pleural effusion") and not names_a_side("axial")
