@@ -1,13 +1,17 @@
 """Teachers and students of any scikit-learn classifier: how additions and their weights reach its `fit`."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
+from semisup.calibrating import UNDIVIDED, Parts, check_held_out, deal_parts, draw_held_out
 from semisup.fit_data import FitData
-from semisup.rounds import mixing
+from semisup.pseudo_config import PseudoConfig
+from semisup.rounds import HeldOut, mixing
 from semisup.select import Selection
 
 SMALLEST = np.finfo(np.float64).eps  # of a probability before its logarithm is taken: forests say 0
@@ -88,3 +92,40 @@ def log_probs(model: Any, examples: np.ndarray) -> np.ndarray:
     """(N, C) float64 logarithms of a fitted model's probabilities: logits as good as any for a softmax."""
     probs = np.asarray(model.predict_proba(examples), dtype=np.float64)
     return np.log(np.maximum(probs, SMALLEST))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The held-out rows as the rounds look at them."""
+
+    logits_of: Callable[[Any], np.ndarray]  # gives (V, C) for a fitted model
+    labels: np.ndarray  # (V,) int, empty without held-out rows
+    groups: np.ndarray  # (V,) str
+    parts: Parts
+    for_calibration: HeldOut[Any] | None  # rows that serve for the temperature alone
+
+
+def validation_of(data: FitData, pseudo: PseudoConfig, seed: int) -> Validation:
+    """Divide the held-out rows into those that choose the round and, where asked for, those that calibrate.
+
+    Raises:
+        SettingsError: if either would lack a class.
+    """
+    examples, labels, groups = data.val_examples, data.val_labels, data.val_groups
+    names = tuple(str(name) for name in data.classes)
+    if not len(labels):
+        return Validation(lambda model: np.empty((0, len(names))), labels, groups, UNDIVIDED, None)
+    calibrates = np.zeros(len(labels), dtype=bool)
+    if pseudo.calibration_share:
+        calibrates = draw_held_out(groups, labels, pseudo.calibration_share, seed)
+        check_held_out(calibrates, labels, names, pseudo.calibration_share, "of this data")
+    chooses = ~calibrates
+    return Validation(
+        lambda model: log_probs(model, examples[chooses]),
+        labels[chooses],
+        groups[chooses],
+        deal_parts(groups[chooses], labels[chooses], names, seed),
+        HeldOut(lambda model: log_probs(model, examples[calibrates]), labels[calibrates])
+        if calibrates.any()
+        else None,
+    )

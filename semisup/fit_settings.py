@@ -8,6 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 from extract.errors import SettingsError
 from semisup.pseudo_config import RULES, ErrorControlledRule, PseudoConfig, PseudoSection, settings_of
 
+WITH_EVERY_RULE = frozenset(
+    {"align", "labels", "weight_by"}
+)  # of the section, beside what the classifier sets
 RuleSettings = str | Mapping[str, Any] | PseudoConfig
 _SECTION: TypeAdapter[PseudoConfig] = TypeAdapter(PseudoSection)
 
@@ -33,6 +36,9 @@ def resolve_settings(rule: RuleSettings, own: Mapping[str, Any], has_validation:
                 f"rule: {twice[0]} is a setting of the classifier itself; give it as {twice[0]}=... and not "
                 "among the settings of the rule"
             )
+        not_here = sorted(content.keys() & PseudoConfig.model_fields.keys() - WITH_EVERY_RULE)
+        if not_here:
+            raise SettingsError(f"rule: {not_here[0]} is a setting of studies alone; leave it out here")
         resolved = type(chosen).model_validate({**content, **own})
     except ValidationError as error:
         raise SettingsError(_in_words(error, own)) from error
@@ -59,6 +65,8 @@ def _in_words(error: ValidationError, own: Mapping[str, Any]) -> str:
         return f"rule: {named[0]} has no setting {name!r}; it has {', '.join(allowed)}"
     if first["type"] == "missing":
         return f"rule: its setting {name} is required and missing"
+    if first["type"] == "value_error":
+        return f"rule: {first['ctx']['error']}"
     if not name:
         return f"rule: expected a rule's name or its settings, got {first['input']!r} ({first['msg']})"
     return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"

@@ -17,13 +17,15 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from classifier.calibration import fit_temperature, scale_logits
 from classifier.evaluate import classification_metrics
 from extract.errors import SettingsError
-from semisup.base_fits import BaseFits, log_probs
+from semisup.base_fits import BaseFits, log_probs, validation_of
 from semisup.fit_data import UNKNOWN, UNLABELED, FitData, arrange, name_people
 from semisup.fit_settings import RuleSettings, resolve_settings
 from semisup.rounds import Round, RoundsResult, StopRules, run_rounds
 from semisup.rules import RunFacts, check_classes, labeled_shares, make_rule
 
-SET_HERE = ("rounds", "calibrate", "pseudo_share", "stop_flip_rate", "stop_without_gain")
+SET_HERE = (
+    "rounds", "calibrate", "calibration_share", "pseudo_share", "stop_flip_rate", "stop_without_gain"
+)  # fmt: skip
 
 
 class PseudoLabelClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -43,6 +45,8 @@ class PseudoLabelClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             the section `pseudo` in a study file, less the settings that stand here.
         rounds: students after the supervised model, at most.
         calibrate: fit a temperature on the held-out rows, in each round.
+        calibration_share: share of the people held out who serve for that alone, and do not choose the
+            round; 0 = all serve for both.
         pseudo_share: most that pseudo-labels may count in the loss, as a share of all; 1 = as the labeled do.
         validation: share of the labeled people to hold out, or (X, y) or (X, y, groups) of your own; None =
             hold out nothing: the last round is then kept, unseen, and `calibrate` must be False.
@@ -79,6 +83,7 @@ class PseudoLabelClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         rule: RuleSettings = "fixed",
         rounds: int = 2,
         calibrate: bool = True,
+        calibration_share: float = 0.0,
         pseudo_share: float = 0.5,
         validation: float | tuple[Any, ...] | None = 0.2,
         stop_flip_rate: float | None = None,
@@ -89,6 +94,7 @@ class PseudoLabelClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.rule = rule
         self.rounds = rounds
         self.calibrate = calibrate
+        self.calibration_share = calibration_share
         self.pseudo_share = pseudo_share
         self.validation = validation
         self.stop_flip_rate = stop_flip_rate
@@ -127,24 +133,25 @@ class PseudoLabelClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 f"{type(self.estimator).__name__} takes none; use labels: hard, or an estimator that does (a "
                 "pipeline belongs around this classifier rather than inside)"
             )
-        has_validation = len(data.val_labels) > 0
+        validation = validation_of(data, pseudo, seed)
+        has_validation = len(validation.labels) > 0
         num_rounds = pseudo.rounds if len(data.pool) else 0
-        facts = RunFacts(names, labeled_shares(data.labels[data.train], len(names)), data.val_groups, seed)
+        shares = labeled_shares(data.labels[data.train], len(names))
         result = run_rounds(
             fits.teacher(),
             num_rounds,
-            val_logits=lambda model: (
-                log_probs(model, data.val_examples) if has_validation else np.empty((0, len(names)))
-            ),
-            val_labels=data.val_labels,
+            val_logits=validation.logits_of,
+            val_labels=validation.labels,
             pool_logits=lambda model: log_probs(model, data.examples[data.pool]),
-            select=make_rule(pseudo, facts),
+            select=make_rule(pseudo, RunFacts(names, shares, validation.groups, seed)),
             train_student=fits.student,
             fit_temperature=fit_temperature if pseudo.calibrate else None,
             metrics=partial(classification_metrics, num_classes=len(names))
             if has_validation
             else _unmeasured,
             stop=StopRules(pseudo.stop_flip_rate, pseudo.stop_without_gain),
+            parts=validation.parts,
+            held_out=validation.for_calibration,
         )
         self._keep(result, result.best if has_validation else result.rounds[-1], data, fits)
         self.stopped_ = result.stopped if len(data.pool) else "there was nothing to label"
@@ -274,6 +281,7 @@ def _describe(done: Round[Any], fits: BaseFits, data: FitData) -> dict[str, Any]
         "val_nll": done.val_metrics["nll"],
         "ece_before": done.ece_before,
         "ece_after": done.ece_after,
+        "ece_after_is_cross_fitted": done.is_cross_fitted,
         "temperature": done.temperature,
         "num_train_images": len(data.train) + done.num_selected,
         "labeled_repeats": repeats,

@@ -378,3 +378,18 @@ def test_the_packages_stay_light_until_the_classes_are_asked_for():
     code = "import sys; from semisup import PseudoLabelClassifier; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_rows_held_out_for_calibration_alone_do_not_choose_the_round(digits):
+    x, y, pool, *_ = digits
+    both = PseudoLabelClassifier(logistic(), validation=0.5, rounds=0, random_state=0)
+    apart = clone(both).set_params(calibration_share=0.5)
+    both.fit(x, y, range(120), X_unlabeled=pool)
+    apart.fit(x, y, range(120), X_unlabeled=pool)
+    assert (both.held_out_ == apart.held_out_).all()
+    assert (both.estimator_.coef_ == apart.estimator_.coef_).all()
+    assert both.temperature_ != apart.temperature_
+    assert both.rounds_[0]["val_nll"] != apart.rounds_[0]["val_nll"]
+    assert both.rounds_[0]["ece_after_is_cross_fitted"] and apart.rounds_[0]["ece_after_is_cross_fitted"]
+    with pytest.raises(SettingsError, match=r"held out of this data.*show no"):
+        clone(apart).set_params(validation=0.1).fit(x, y, range(120), X_unlabeled=pool)
