@@ -33,6 +33,7 @@ JUDGED, ROUND, OPACITY = "predict.judged", "predict.round", "predict.opacity"
 EXPLAINED, NEIGHBORS = "predict.explained", "predict.neighbors"
 MAX_REFUSED_SHOWN = 12
 NUM_NEIGHBORS = 6
+SAME_IMAGE = 1e-4  # of the usual distance between two training images
 PLANE_NAMES = {
     "sagittal": Message("sagittal"),
     "coronal": Message("coronal"),
@@ -310,6 +311,13 @@ def _show_neighbors(model: Path, archive: Path, classifier: Judge, judged: Judge
     for column, neighbor in zip(st.columns(NUM_NEIGHBORS), known[row], strict=False):
         column.image(to_rgb(neighbor.pixels), width="stretch")
         column.markdown(f"**{plain(neighbor.label)}**  \n{plain(neighbor.subject)}")
+    if any(neighbor.distance < SAME_IMAGE for neighbor in known[row]):
+        st.warning(
+            say(
+                "This very image was among the training images: the model does better on it than it would "
+                "on a new one."
+            )
+        )
     st.caption(
         say(
             "From the model's training part alone, one image a person; the most alike, by its last layer, "

@@ -9,6 +9,7 @@ pytest.importorskip("streamlit", reason='needs the extra: pip install "synthlabe
 
 from streamlit.testing.v1 import AppTest
 
+from extract.archive import open_archive
 from scripts.app import server
 from scripts.app.models import begin_features, begin_loading
 from scripts.app.parts import plain, probability_bars
@@ -139,6 +140,18 @@ def test_the_nearest_training_images_are_named(open_page, phantom_model):
     assert any("Nearest training images" in text.value for text in page.markdown)
     shown = [text.value for text in page.markdown if "phantom" in text.value]
     assert len(shown) >= 2 and len(set(shown)) == len(shown)
+
+
+def test_an_image_of_the_training_part_is_told_as_such(open_page, phantom_model, tmp_path):
+    job = begin_features(phantom_model.run, phantom_model.archive)
+    row = int(job.result.result(timeout=60).rows[0])
+    with open_archive(phantom_model.archive) as archive:
+        picture = as_png(archive.read_image(row)[0])
+    page = open_page(model=phantom_model.run, archive=phantom_model.archive)
+    page = give(page, extra=[("known.png", picture, "image/png")])
+    assert any("among the training images" in warning.value for warning in page.warning)
+    page = give(page, phantom_model.pictures[0])
+    assert not any("among the training images" in warning.value for warning in page.warning)
 
 
 def test_another_archive_is_told_and_nothing_is_shown(open_page, phantom_model, tmp_path):
