@@ -262,7 +262,7 @@ def find_samples(records: StudyRecords, shelf: Shelf) -> Samples | None:
                 count=count,
                 num_real=len(rows),
                 num_synthetic=len(pool),
-                psi=psi,
+                psi=float(str(psi)),  # 0.8 in the 32 bits of a manifest
                 fold=str(run.fold),
             ),
         )

@@ -13,6 +13,7 @@ from semisup.arms import ARMS
 from semisup.audit import strictest_bound
 from semisup.further import FurtherTests, Probabilities, further_tests
 from semisup.gate_counts import GateCount, count_gates, gate_warning
+from semisup.leak_summary import LeakResult, summarize_leaks
 from semisup.records import FinishedRun, StudyRecords
 from semisup.statistics import (
     METRICS,
@@ -138,6 +139,7 @@ class Summary:
     num_subjects: int
     num_draws: int
     study: dict[str, Any] = field(repr=False)
+    leaks: tuple[LeakResult, ...] = ()  # what deliberate faults would have claimed: never a result
 
     @property
     def curve(self) -> tuple[float, ...]:
@@ -190,6 +192,7 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
         num_subjects=len(strata),
         num_draws=num_draws,
         study=records.study,
+        leaks=summarize_leaks(records, metric, num_draws),
     )
     return reworded(summary, records, ENGLISH)
 
