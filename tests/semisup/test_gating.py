@@ -252,9 +252,8 @@ def test_a_deliberate_fault_has_the_gates_of_the_arm_that_it_is_held_against(peo
     path = write_study(people, tmp_path, arms=arms, allow_leaks=True)
     run_study(path, tmp_path / "out", jobs=1)
     found = by_arm(tmp_path / "out")
-    honest, leaky = (
-        ledger_of(tmp_path / "out", found[arm]) for arm in ("pseudo_gan_full", "leak_validation")
-    )
+    honest = ledger_of(tmp_path / "out", found["pseudo_gan_full"])
+    leaky = ledger_of(tmp_path / "out", found["leak_validation"])
     assert (honest["gate"] == leaky["gate"]).all() and (honest["gate"] != "").any()
     plan = make_plan(load_study(path))
     (control,) = (run for run in plan.runs if run.arm == "random_selection")
