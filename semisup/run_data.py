@@ -146,6 +146,8 @@ def _open_gate_basis(
     job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, split: Split
 ) -> GateBasis | None:
     arm, names = ARMS[job.arm], basis.config.pseudo.gates
+    if arm.is_leak:  # as the arm that it spoils
+        arm = ARMS[basis.config.pool_arm(job.arm)]
     if not names or not arm.is_gated:
         return None
     assert job.pool_key is not None
