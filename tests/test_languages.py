@@ -52,7 +52,8 @@ def test_translations_keep_the_values_and_the_markup_of_their_texts(path):
 @pytest.mark.parametrize("path", CATALOGUES, ids=NAMES)
 def test_translations_name_the_same_numbers(path):
     def numbers(text: str) -> list[str]:
-        return sorted(re.findall(r"\d+(?:[.,]\d+)?", text.replace(",", ".")))
+        without_grouping = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+        return sorted(re.findall(r"\d+(?:[.,]\d+)?", without_grouping.replace(",", ".")))
 
     for english, other in read_catalogue(path).items():
         for ours, theirs in zip(forms(english), forms(other), strict=True):
