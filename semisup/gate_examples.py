@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from extract.archive import Archive
-from extract.language import Message
+from extract.language import Message, Number
 from extract.seeds import derive_seed
 from semisup.examples import Picture, Shelf, to_uri
 from semisup.gate_counts import GateCount
@@ -112,7 +112,8 @@ class _Reader:
 
 def _pair(row: dict[Any, Any], readers: dict[str, _Reader], real: _Reader | None) -> Pair:
     value = row.get("gate_value")
-    caption = f"{value:.2f}" if isinstance(value, float) and np.isfinite(value) else ""
+    is_known = isinstance(value, float) and np.isfinite(value)
+    caption = Message("{value}", value=Number(value, 2)) if is_known else ""
     synthetic = readers[str(row["archive_sha256"])].picture(str(row["image"]), caption)
     assert synthetic is not None, "a ledger names images of the archive whose hash it gives"
     near = str(row.get("gate_nearest") or "")

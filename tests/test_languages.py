@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from extract.errors import SettingsError
-from extract.language import ENGLISH, LANGUAGES, Message, Percent, Text, read_catalogue, read_language
+from extract.language import ENGLISH, LANGUAGES, Message, Number, Percent, Text, read_catalogue, read_language
 from extract.page_parts import from_template, page_templates, to_template
 from tests.language_texts import texts_of
 
@@ -146,6 +146,11 @@ def test_a_message_is_a_text_to_everything_else():
     assert json.dumps([message]) == '["x (ceiling)"]'
     again = copy.deepcopy(message)
     assert (again, again.english, again.values) == (message, message.english, message.values)
+
+
+def test_numbers_in_a_message_have_the_decimals_that_it_names():
+    message = copy.deepcopy(Message("p = {value}", value=Number(0.5, 3)))
+    assert message == "p = 0.500" and spanish.text(message) == "p = 0,500"
 
 
 def test_braces_and_percent_signs_in_values_are_left_alone():
