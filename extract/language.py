@@ -79,7 +79,7 @@ class Language:
         Args:
             english: the wording in the code, or a `Message`, which may bring values of its own.
             values: by the name that stands in braces. Whole numbers are written as counts, `Percent` as a
-                percentage, `Number` with its decimals, a `Message` in this language, everything else as it is.
+                percentage, `Number` with its decimals, a `Message` in this language, all else as it is.
         """
         if isinstance(english, Message):
             return self.fill(self.wording(english.english), {**english.values, **values})

@@ -112,8 +112,9 @@ class _Reader:
 
 def _pair(row: dict[Any, Any], readers: dict[str, _Reader], real: _Reader | None) -> Pair:
     value = row.get("gate_value")
-    is_known = isinstance(value, float) and np.isfinite(value)
-    caption = Message("{value}", value=Number(value, 2)) if is_known else ""
+    caption = ""
+    if isinstance(value, float) and np.isfinite(value):
+        caption = Message("{value}", value=Number(value, 2))
     synthetic = readers[str(row["archive_sha256"])].picture(str(row["image"]), caption)
     assert synthetic is not None, "a ledger names images of the archive whose hash it gives"
     near = str(row.get("gate_nearest") or "")
