@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from extract.atomic import replace_file
 from semisup.errors import StudyError
 from semisup.rounds import PoolScores
-from semisup.select import decisions
+from semisup.select import TOO_UNCERTAIN, decisions
 
 LEDGER_FILE = "ledger.parquet"
 VERSION_KEY = b"synthlabel_ledger_version"  # in the file's metadata; a ledger without it has version 1
@@ -73,8 +73,6 @@ def ledger_rows(
     threshold: float | np.ndarray,
     weight: float,
     gates: np.ndarray | None = None,
-    uncertainty: np.ndarray | None = None,
-    uncertainty_method: str = "",
 ) -> pd.DataFrame:
     """The (N,) rows of one round, in pool order.
 
@@ -82,7 +80,6 @@ def ledger_rows(
         threshold: the one in force, or (C,) by predicted class; inf (NaN in the ledger) where none qualified.
         weight: of a selected image in the loss, before its own relative weight.
         gates: (N,) str, the gate that held an image back before the rule saw it, empty where none did.
-        uncertainty: (N,) float, by `uncertainty_method`; None = not measured.
     """
     selection, judged = scores.selection, scores.judged_probs
     n, c = scores.probs.shape
@@ -90,6 +87,9 @@ def ledger_rows(
     to_reach = np.broadcast_to(np.asarray(threshold, dtype=np.float64), c)[predicted]  # (N,)
     weights = np.zeros(n, dtype=np.float32)
     weights[selection.indices] = weight if selection.weights is None else weight * selection.weights
+    words = decisions(judged, threshold, selection)
+    if scores.is_certain is not None:
+        words[~scores.is_certain] = TOO_UNCERTAIN
     aligned = {} if selection.aligned_probs is None else {f"aligned_p_{k}": judged[:, k] for k in range(c)}
     return pd.DataFrame(
         {
@@ -108,11 +108,11 @@ def ledger_rows(
             "predicted": predicted.astype(np.int32),
             "rule": rule,
             "threshold": np.where(np.isfinite(to_reach), to_reach, np.nan),
-            "decision": decisions(judged, threshold, selection),
+            "decision": words,
             "weight": weights,
             "gate": np.full(n, "") if gates is None else gates.astype(str),
-            "uncertainty": np.full(n, np.nan) if uncertainty is None else uncertainty.astype(np.float64),
-            "uncertainty_method": uncertainty_method,
+            "uncertainty": np.full(n, np.nan) if scores.uncertainty is None else scores.uncertainty,
+            "uncertainty_method": scores.uncertainty_method,
         }
     )
 

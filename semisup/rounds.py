@@ -10,16 +10,17 @@ Source: self-training as in Lee 2013, "Pseudo-Label"; students from scratch as i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic
 
 import numpy as np
 from scipy.special import softmax
 
 from semisup.calibrating import UNDIVIDED, FitTemperature, Parts, calibrate
-from semisup.select import Evidence, Rule, Selection, coverage, is_alarming
+from semisup.label_forms import with_weights
+from semisup.select import Evidence, Rule, Selection, coverage, is_alarming, select_among
+from semisup.uncertainty import Asking, Model
 
-Model = TypeVar("Model")
 Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]  # probs (N, C), labels (N,)
 
 
@@ -30,6 +31,9 @@ class PoolScores:
     raw_probs: np.ndarray  # (N, C)
     probs: np.ndarray  # (N, C), after calibration
     selection: Selection
+    uncertainty: np.ndarray | None = None  # (N,); None: not measured
+    uncertainty_method: str = ""
+    is_certain: np.ndarray | None = None  # (N,) bool, who was not held back for it; None: all
 
     @property
     def judged_probs(self) -> np.ndarray:
@@ -115,6 +119,56 @@ class RealValidation(Generic[Model]):
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The pool and the validation images as a teacher sees them, before anything is chosen."""
+
+    raw_probs: np.ndarray  # (N, C) of the pool
+    probs: np.ndarray  # (N, C), after calibration
+    val_probs: np.ndarray  # (V, C), after calibration
+    uncertainty: np.ndarray | None = None  # (N,)
+    is_certain: np.ndarray | None = None  # (N,) bool, who may be selected; None = all
+    val_is_certain: np.ndarray | None = None  # (V,) bool, the same of the validation images
+
+
+def ask_once(teacher: Round[Model], pool_logits: Callable[[Model], np.ndarray]) -> Seen:
+    """The teacher's one prediction, at the temperature that its round was judged with."""
+    logits = pool_logits(teacher.model).astype(np.float64)  # (N, C)
+    probs = softmax(logits / teacher.temperature, axis=1)
+    return Seen(softmax(logits, axis=1), probs, teacher.val_probs)
+
+
+def ask_often(teacher: Round[Model], asking: Asking[Model], validation: RealValidation[Model]) -> Seen:
+    """The mean of several predictions, at a temperature fitted on such means of real images."""
+    model, made_in = teacher.model, teacher.round_index
+    val = asking.ask(model, made_in, "val")
+    held_out = None
+    if validation.held_out is not None:
+        held_out = asking.ask(model, made_in, "calibration").logits, validation.held_out.labels
+    found = calibrate(validation.fit_temperature, val.logits, validation.labels, UNDIVIDED, held_out)
+    pool = asking.ask(model, made_in, "pool")
+    logits = pool.logits.astype(np.float64)
+    return Seen(
+        softmax(logits, axis=1),
+        softmax(logits / found.temperature, axis=1),
+        found.probs,
+        pool.uncertainty,
+        asking.is_certain(pool),
+        asking.is_certain(val),
+    )
+
+
+def select_certain(evidence: Evidence, is_certain: np.ndarray | None, select: Rule) -> Selection:
+    """What a rule selects where those that the teacher is unsure of do not exist for it."""
+    if is_certain is None or is_certain.all():
+        return select(evidence)
+    if not is_certain.any():
+        nobody, nowhere = np.zeros(0, dtype=np.int64), np.full(evidence.probs.shape[1], np.inf)
+        note = "the teacher is too unsure of every image of the pool"
+        return Selection(nobody, nobody, np.zeros(0), nowhere, note=note)
+    return select_among(evidence.probs, is_certain, lambda probs: select(replace(evidence, probs=probs)))
+
+
+@dataclass(frozen=True)
 class StopRules:
     """When to end before the last round; None = never for that reason."""
 
@@ -148,6 +202,7 @@ def run_rounds(
     stop: StopRules = NEVER,
     parts: Parts = UNDIVIDED,
     held_out: HeldOut[Model] | None = None,
+    asking: Asking[Model] | None = None,
     progress: Callable[[int, str], None] = lambda done, message: None,
 ) -> RoundsResult[Model]:
     """Run the loop and keep the round that is best on the real validation part.
@@ -164,27 +219,35 @@ def run_rounds(
         stop: when to end before `num_rounds`.
         parts: of the validation images by subject, for a calibration error that was not fitted away.
         held_out: images to fit the temperature on; None = the validation images.
+        asking: how a teacher is asked several times about an image; None = once, by `pool_logits`. Rounds are
+            judged by one prediction either way, as the test part will be.
 
     Returns:
         Every round with its record. Where nothing is selected the loop ends early: a student
         trained on the labeled images alone would be the teacher again.
     """
-    judge = RealValidation(val_logits, val_labels, fit_temperature, metrics, parts, held_out).judge
+    validation = RealValidation(val_logits, val_labels, fit_temperature, metrics, parts, held_out)
+    judge = validation.judge
     rounds = [judge(0, teacher, None)]
     stopped, unused = "all rounds done", None
     for round_index in range(1, num_rounds + 1):
         last = rounds[-1]
         progress(round_index - 1, f"round {round_index}: scoring the pool")
-        logits = pool_logits(last.model).astype(np.float64)  # (N, C)
-        probs = softmax(logits / last.temperature, axis=1)
-        selection = select(Evidence(round_index, probs, last.val_probs, val_labels))
-        scores = PoolScores(softmax(logits, axis=1), probs, selection)
+        seen = ask_once(last, pool_logits) if asking is None else ask_often(last, asking, validation)
+        evidence = Evidence(round_index, seen.probs, seen.val_probs, val_labels, seen.val_is_certain)
+        selection = select_certain(evidence, seen.is_certain, select)
+        if asking is not None and asking.weigh is not None and seen.uncertainty is not None:
+            selection = with_weights(selection, asking.weigh(seen.uncertainty))
+        scores = PoolScores(
+            seen.raw_probs, seen.probs, selection, seen.uncertainty, asking.method if asking else "",
+            seen.is_certain,
+        )  # fmt: skip
         if not len(selection):
             reason = f": {selection.note}" if selection.note else ""
             stopped, unused = f"nothing selected in round {round_index}{reason}", scores
             break
         if last.scores and stop.flip_rate is not None:
-            rate = flip_rate(last.scores.selection, selection, len(probs))
+            rate = flip_rate(last.scores.selection, selection, len(seen.probs))
             if rate <= stop.flip_rate:
                 stopped = f"{rate:.1%} of the pseudo-labels would change in round {round_index}"
                 break

@@ -10,6 +10,7 @@ import numpy as np
 from classifier.calibration import fit_temperature
 from classifier.evaluate import classification_metrics
 from classifier.run import Classifier
+from classifier.uncertainty import predict_dropout, predict_views
 from extract.seeds import derive_seed
 from semisup.calibrating import deal_parts
 from semisup.controls import (
@@ -39,6 +40,7 @@ from semisup.run_data import RunData
 from semisup.run_models import RunModels
 from semisup.run_record import write_rounds
 from semisup.select import Selection
+from semisup.uncertainty import Asking, Part, make_asking
 
 BY_CONSTRUCTION = "by construction"  # a generator was told the class
 
@@ -67,6 +69,7 @@ def _run_rounds(
         train_student=models.student,
         fit_temperature=validation.fit_temperature,
         metrics=validation.metrics,
+        asking=_asking(basis, data, models),
         parts=validation.parts,
         held_out=validation.held_out,
         stop=StopRules(basis.config.pseudo.stop_flip_rate, basis.config.pseudo.stop_without_gain),
@@ -74,6 +77,30 @@ def _run_rounds(
     if data.pool:
         write_rounds(result, data.pool, models, basis, folder)
     return result
+
+
+def _asking(basis: Basis, data: RunData, models: RunModels) -> Asking[Classifier] | None:
+    """How teachers are asked several times, where the study says so."""
+    pseudo = basis.config.pseudo
+    config = pseudo.uncertainty
+    if config is None:
+        return None
+    images = {"val": data.val.images}
+    if data.pool is not None:
+        images["pool"] = data.pool.images
+    if data.calibration is not None:
+        images["calibration"] = data.calibration.images
+
+    def ask(model: Classifier, round_index: int, part: Part) -> np.ndarray:
+        match config.method:
+            case "tta":
+                return predict_views(model, images[part], config.samples, model.config.seed)
+            case "mc_dropout":
+                return predict_dropout(model, images[part], config.samples, model.config.seed)
+        everybody = [model, *models.members(round_index, pseudo.num_members)]
+        return np.stack([member.predict_logits(images[part]) for member in everybody])
+
+    return make_asking(config, pseudo.weight_by == "uncertainty", ask)
 
 
 def _repeat_reference(

@@ -13,9 +13,10 @@ from classifier.run import Classifier, Provenance, load_classifier
 from classifier.training import train_classifier
 from extract.archive import file_sha256
 from extract.progress import Progress
+from extract.seeds import derive_seed
 from semisup.arms import ARMS
 from semisup.folders import MODEL_FOLDER
-from semisup.plan import Basis, RunJob
+from semisup.plan import Basis, RunJob, trainings_of
 from semisup.rounds import Round, mixing
 from semisup.run_data import RunData
 from semisup.select import Selection
@@ -28,7 +29,7 @@ class RunModels:
         self._folder, self._job, self._basis, self._data = folder, job, basis, data
         self._progress = progress
         self._config = basis.config.classifier_config(job.classifier_seed, job.arm)
-        self._total = self._config.steps * max(1, ARMS[job.arm].num_trainings(basis.config.pseudo.rounds))
+        self._total = self._config.steps * max(1, trainings_of(ARMS[job.arm], basis.config.pseudo))
         self._provenance = Provenance(
             basis.archive_sha256, basis.split_sha256, job.fold, job.fraction, data.preparation
         )
@@ -37,6 +38,9 @@ class RunModels:
         self.chooses = ARMS[job.arm].method != "given"  # of a pool, by what a teacher says
         self.agreement: Agreement | None = None  # of FixMatch
         self.num_trained = 0
+        self.num_members = 0  # trainings among them that only helped a teacher
+        self._train_sets: dict[int, LabeledImages] = {0: data.labeled}
+        self._members: tuple[int, list[Classifier]] = (-1, [])  # of the last round that was asked
         self.sha256: dict[int, str] = {}
         self.num_train_images: dict[int, int] = {0: len(data.labeled)}  # each counted once
         self.mixing: dict[int, tuple[int, float]] = {0: (1, 1.0)}
@@ -58,7 +62,20 @@ class RunModels:
         self.num_train_images[round_index] = len(labeled) + len(selection)
         repeated = labeled.subset(np.tile(np.arange(len(labeled)), repeats))  # rows by reference
         additions = self._additions(selection, np.full(len(selection), weight))
-        return self._trained(LabeledImages.concat([repeated, additions]), round_index)
+        self._train_sets[round_index] = LabeledImages.concat([repeated, additions])
+        return self._trained(self._train_sets[round_index], round_index)
+
+    def members(self, round_index: int, num_members: int) -> list[Classifier]:
+        """Further models of a round, trained on the same images with seeds of their own."""
+        if self._members[0] != round_index:
+            images = self._train_sets[round_index]
+            trained = [
+                self._train(images, derive_seed("ensemble", self._job.classifier_seed, member))
+                for member in range(1, num_members + 1)
+            ]
+            self.num_members += num_members
+            self._members = round_index, trained
+        return self._members[1]
 
     def fixmatch(self) -> Classifier:
         """On the labeled images, and on views of the pool."""
@@ -97,6 +114,11 @@ class RunModels:
     def _trained(
         self, images: LabeledImages, round_index: int, unlabeled: Unlabeled | None = None
     ) -> Classifier:
+        model = self._train(images, self._config.seed, unlabeled)
+        self._save(model, round_index)
+        return model
+
+    def _train(self, images: LabeledImages, seed: int, unlabeled: Unlabeled | None = None) -> Classifier:
         before = self.num_trained * self._config.steps
 
         def report(done: int, total: int, message: str) -> None:
@@ -106,7 +128,7 @@ class RunModels:
             images,
             self._data.val,
             self._data.classes,
-            self._config,
+            replace(self._config, seed=seed),
             provenance=self._provenance,
             progress=report,
             unlabeled=unlabeled,
@@ -116,7 +138,6 @@ class RunModels:
             model.val_subjects = tuple(sorted({*model.val_subjects, *held_out}))
         self._placed(model)
         self.num_trained += 1
-        self._save(model, round_index)
         return model
 
     def _placed(self, model: Classifier) -> Classifier:

@@ -14,6 +14,7 @@ ALARM_COVERAGE = 0.9  # where nearly everything passes, it is no selection any m
 SELECTED = "selected"
 BELOW_THRESHOLD = "below threshold"
 OVER_CAP = "over cap"
+TOO_UNCERTAIN = "too uncertain"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Evidence:
     probs: np.ndarray  # (N, C) of the unlabeled pool
     val_probs: np.ndarray  # (V, C) of the held-out real images
     val_labels: np.ndarray  # (V,) int, their expert labels
+    # (V,) bool: real images that would be held back as uncertain, if they were of the pool, are False
+    val_is_certain: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -82,16 +82,17 @@ def test_gates_and_uncertainty_are_empty_until_there_are_some():
     assert table["gate"].tolist() == ["", "", ""]
     assert table["uncertainty"].isna().all() and (table["uncertainty_method"] == "").all()
     scores = PoolScores(
-        np.full((3, 2), 0.5), np.full((3, 2), 0.5), select_confident(np.full((3, 2), 0.5), 0.75)
-    )
+        np.full((3, 2), 0.5), np.full((3, 2), 0.5), select_confident(np.full((3, 2), 0.5), 0.75),
+        np.array([0.1, 0.2, 0.3]), "tta", np.array([True, True, False]),
+    )  # fmt: skip
     measured = ledger_rows(
         PoolIdentity.of_rows(MANIFEST, np.arange(3), "archive"), scores, round_index=1, teacher_sha256="t",
         rule="confident", threshold=0.75, weight=1.0, gates=np.array(["", "duplicate", ""]),
-        uncertainty=np.array([0.1, 0.2, 0.3]), uncertainty_method="tta",
     )  # fmt: skip
     assert measured["gate"].tolist() == ["", "duplicate", ""]
     assert measured["uncertainty"].tolist() == [0.1, 0.2, 0.3]
     assert set(measured["uncertainty_method"]) == {"tta"}
+    assert measured["decision"].tolist() == ["below threshold", "below threshold", "too uncertain"]
 
 
 def test_a_ledger_names_its_version_and_an_older_one_reads_with_empty_columns(tmp_path):
