@@ -52,6 +52,7 @@ def train_classifier(
     unlabeled: Unlabeled | None = None,
     mix: PseudoMix | None = None,
     start: Classifier | None = None,
+    deliberate_leak: bool = False,
 ) -> Classifier:
     """Train on `train` for `config.steps` steps; choose checkpoint and temperature on `val`.
 
@@ -72,6 +73,7 @@ def train_classifier(
         mix: how pseudo-labeled images enter the batches; not with `unlabeled`.
         start: a classifier of the same network whose weights the training begins with; the optimiser and its
             rates begin anew.
+        deliberate_leak: accept pseudo-labeled images in `val`, to show what that fault would have claimed.
 
     Raises:
         ClassifierError: if the validation part holds anything else, or a class has no training image.
@@ -84,7 +86,7 @@ def train_classifier(
     _refuse_missing_classes(targets[~train.is_negative], classes)
     if train.excluded is not None:
         targets = np.concatenate([targets, train.excluded.astype(np.float32)], axis=1)  # (N, 2 C)
-    _refuse_unfit_validation(train, val, classes)
+    _refuse_unfit_validation(train, val, classes, deliberate_leak)
     if unlabeled is not None:
         _refuse_unfit_unlabeled(unlabeled, train, val)
         config = replace(config, ema=config.ema or unlabeled.config.ema)
@@ -264,11 +266,13 @@ def _refuse_missing_classes(targets: np.ndarray, classes: Sequence[str]) -> None
         )
 
 
-def _refuse_unfit_validation(train: LabeledImages, val: LabeledImages, classes: Sequence[str]) -> None:
+def _refuse_unfit_validation(
+    train: LabeledImages, val: LabeledImages, classes: Sequence[str], deliberate_leak: bool
+) -> None:
     if len(val) == 0:
         raise ClassifierError("the validation part has no image: make a split with a larger --val-share")
     num_synthetic, num_pseudo = int((val.origin != "real").sum()), int(val.is_pseudo.sum())
-    if num_synthetic or num_pseudo or val.has_soft_labels:
+    if (num_synthetic or num_pseudo or val.has_soft_labels) and not deliberate_leak:
         raise ClassifierError(
             "validation accepts only real images with expert labels, got "
             f"{num_synthetic} synthetic and {num_pseudo} pseudo-labeled images"
@@ -280,7 +284,8 @@ def _refuse_unfit_validation(train: LabeledImages, val: LabeledImages, classes: 
             f"validation images have shape {val.images.image_shape}, training images "
             f"{train.images.image_shape}: both must come from archives of one size"
         )
-    shared = sorted(set(_named(train.subjects)) & set(_named(val.subjects)))
+    # Pseudo-labeled images got here by a deliberate leak alone, and may show subjects that are trained on.
+    shared = sorted(set(_named(train.subjects)) & set(_named(val.subjects[~val.is_pseudo])))
     if shared:
         raise ClassifierError(
             f"{len(shared)} subjects are in training and in validation ({', '.join(shared[:8])}): "

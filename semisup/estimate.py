@@ -191,7 +191,9 @@ def job_bytes(job: Job, plan: Plan, sizes: Sizes, model_bytes: int, generator: G
 
 def rounds_of(run: RunJob, plan: Plan) -> int:
     """How often a run scores a pool, at most."""
-    return ARMS[run.arm].num_trainings(plan.config.pseudo.rounds) if pool_kind(run) != "none" else 0
+    if pool_kind(run) == "none":
+        return 0
+    return plan.config.pseudo.rounds if ARMS[run.arm].method == "rounds" else 1
 
 
 def further_predictions(run: RunJob, plan: Plan) -> int:

@@ -13,10 +13,12 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
+from extract.language import ENGLISH, Language
 from extract.page_parts import svg_element
 from semisup.summary import BASELINE, CEILING, ArmResult, Summary
-from semisup.verdict import METRIC_PHRASES
+from semisup.verdict import metric_phrase
 
 INK, GRID, PALE = "#1d2733", "#dfe4ea", "#8793a1"
 STYLES = {  # colour, marker
@@ -60,30 +62,34 @@ class Reliability:
     ece: float
 
 
-def label_curve(summary: Summary) -> str:
+def label_curve(summary: Summary, language: Language = ENGLISH) -> str:
     """The metric of every arm against the share of labels, with 95 % intervals and the ceiling."""
     with matplotlib.rc_context({**RC, "svg.hashsalt": "curve"}):
         figure = Figure(figsize=(WIDTH_IN, 3.9), layout="constrained")
         ax = figure.add_subplot()
         ceiling = next((result for result in summary.arms if result.arm == CEILING), None)
         if ceiling:
-            _draw_ceiling(ax, ceiling, summary)
+            _draw_ceiling(ax, ceiling, summary, language)
         arms = list(dict.fromkeys(result.arm for result in summary.arms if result.arm != CEILING))
         for index, arm in enumerate(arms):
             results = [result for result in summary.arms if result.arm == arm]
             _draw_curve(ax, results, summary.metric, 1.2 * (index - (len(arms) - 1) / 2))
         fractions = sorted({100 * result.fraction for result in summary.arms})
-        ax.set_xticks(fractions, [f"{value:.3g} %" for value in fractions])
+        ax.set_xticks(fractions, [language.percent(value / 100) for value in fractions])
         ax.set_xlim(min(fractions) - 8, max(fractions) + 6)
-        ax.set_xlabel("labels used in training (share of the training subjects)")
-        ax.set_ylabel(f"{METRIC_PHRASES.get(summary.metric, summary.metric)} on the test part (%)")
+        ax.set_xlabel(language.text("labels used in training (share of the training subjects)"))
+        ax.set_ylabel(
+            language.text("{metric} on the test part (%)", metric=metric_phrase(summary.metric, language))
+        )
         ax.grid(axis="y", color=GRID, linewidth=0.8)
         ax.set_axisbelow(True)
         ax.legend(loc="lower right", ncols=1, handlelength=1.6)
-        return _to_svg(figure, "Accuracy against the share of labels, with 95 % intervals")
+        return _to_svg(
+            figure, language.text("Accuracy against the share of labels, with 95 % intervals"), language
+        )
 
 
-def _draw_ceiling(ax: Axes, ceiling: ArmResult, summary: Summary) -> None:
+def _draw_ceiling(ax: Axes, ceiling: ArmResult, summary: Summary, language: Language) -> None:
     """A line and band across, and the last stretch of the supervised curve that ends there."""
     estimate = ceiling.estimates[summary.metric]
     below = [r for r in summary.arms if r.arm == BASELINE and r.fraction < 1]
@@ -97,7 +103,7 @@ def _draw_ceiling(ax: Axes, ceiling: ArmResult, summary: Summary) -> None:
         color=PALE,
         linestyle=(0, (5, 3)),
         linewidth=1.2,
-        label=f"{CEILING} (ceiling)",
+        label=language.text("{arm} (ceiling)", arm=CEILING),
         zorder=1,
     )
 
@@ -114,7 +120,7 @@ def _draw_curve(ax: Axes, results: Sequence[ArmResult], metric: str, shift: floa
     )  # fmt: skip
 
 
-def difference_forest(summary: Summary) -> str:
+def difference_forest(summary: Summary, language: Language = ENGLISH) -> str:
     """Every paired difference as a point with its interval about the line "no difference"."""
     comparisons = summary.comparisons
     with matplotlib.rc_context({**RC, "svg.hashsalt": "forest"}):
@@ -129,7 +135,8 @@ def difference_forest(summary: Summary) -> str:
             ax.plot(ends, [row, row], color=color, linewidth=width, solid_capstyle="butt")
             ax.plot([100 * difference.value], [row], color=color, marker=marker, markersize=6)
         names = [
-            f"{c.arm} - {c.baseline}, {100 * c.fraction:.3g} %" + ("  (primary)" if c.is_primary else "")
+            f"{c.arm} - {c.baseline}, {language.percent(c.fraction)}"
+            + (f"  ({language.text('primary')})" if c.is_primary else "")
             for c in comparisons
         ]
         ax.set_yticks(range(len(names)), names)
@@ -140,16 +147,22 @@ def difference_forest(summary: Summary) -> str:
             [0.5] + [100 * abs(end) for c in comparisons for end in (c.difference.low, c.difference.high)]
         )
         ax.set_xlim(-1.08 * reach, 1.08 * reach)
-        words = METRIC_PHRASES.get(summary.metric, summary.metric)
-        ax.set_xlabel(f"difference in {words} (points, 95 % interval): left of 0 worse, right of 0 better")
+        ax.set_xlabel(
+            language.text(
+                "difference in {metric} (points, 95 % interval): left of 0 worse, right of 0 better",
+                metric=metric_phrase(summary.metric, language),
+            )
+        )
         ax.grid(axis="x", color=GRID, linewidth=0.8)
         ax.set_axisbelow(True)
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
-        return _to_svg(figure, "Paired differences between arms with 95 % intervals")
+        return _to_svg(figure, language.text("Paired differences between arms with 95 % intervals"), language)
 
 
-def confusion_matrices(results: Sequence[ArmResult], classes: Sequence[str]) -> str:
+def confusion_matrices(
+    results: Sequence[ArmResult], classes: Sequence[str], language: Language = ENGLISH
+) -> str:
     """Row-normalised confusion matrices side by side; each row is a true class and sums to 100 %."""
     names = [_shorten(name) for name in classes]
     with matplotlib.rc_context({**RC, "svg.hashsalt": "confusion"}):
@@ -169,11 +182,11 @@ def confusion_matrices(results: Sequence[ArmResult], classes: Sequence[str]) -> 
             _draw_confusion(
                 ax, result.confusion, names if place % columns == 0 else [""] * len(names), names, turned
             )
-            ax.set_title(f"{result.arm}, {100 * result.fraction:.3g} %")
+            ax.set_title(f"{result.arm}, {language.percent(result.fraction)}")
             if place % columns == 0:
-                ax.set_ylabel("true class")
-            ax.set_xlabel("predicted class")
-        return _to_svg(figure, "Confusion matrices, in percent of each true class")
+                ax.set_ylabel(language.text("true class"))
+            ax.set_xlabel(language.text("predicted class"))
+        return _to_svg(figure, language.text("Confusion matrices, in percent of each true class"), language)
 
 
 def _draw_confusion(
@@ -195,7 +208,7 @@ def _draw_confusion(
     ax.spines[:].set_visible(False)
 
 
-def reliability_diagrams(items: Sequence[Reliability]) -> str:
+def reliability_diagrams(items: Sequence[Reliability], language: Language = ENGLISH) -> str:
     """Accuracy against confidence; on the diagonal a model is as often right as it says."""
     with matplotlib.rc_context({**RC, "svg.hashsalt": "reliability"}):
         columns = min(4, len(items))
@@ -214,7 +227,7 @@ def reliability_diagrams(items: Sequence[Reliability]) -> str:
             ax.plot(x, y, color="#0072b2", linewidth=1.2)
             ax.scatter(x, y, s=area, color="#0072b2", alpha=0.75, linewidths=0, clip_on=False, zorder=3)
             ax.set_title(item.title)
-            ax.text(4, 92, f"ECE {100 * item.ece:.1f} %", fontsize=9)
+            ax.text(4, 92, f"ECE {language.share(item.ece)} %", fontsize=9)
             ax.set_xlim(0, 103)
             ax.set_ylim(0, 103)
             ax.set_aspect("equal")
@@ -222,10 +235,14 @@ def reliability_diagrams(items: Sequence[Reliability]) -> str:
             ax.set_axisbelow(True)
             ax.set_xticks([0, 25, 50, 75, 100])
             ax.set_yticks([0, 25, 50, 75, 100])
-            ax.set_xlabel("confidence (%)")
+            ax.set_xlabel(language.text("confidence (%)"))
             if place % columns == 0:
-                ax.set_ylabel("right (%)")
-        return _to_svg(figure, "Reliability diagrams: share of right predictions against confidence")
+                ax.set_ylabel(language.text("right (%)"))
+        return _to_svg(
+            figure,
+            language.text("Reliability diagrams: share of right predictions against confidence"),
+            language,
+        )
 
 
 def arm_style(arm: str) -> tuple[str, str]:
@@ -239,8 +256,23 @@ def _shorten(name: str, length: int = 16) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
-def _to_svg(figure: Figure, description: str) -> str:
+class _Ticks(ScalarFormatter):
+    """Numbers along an axis as a language writes them."""
+
+    def __init__(self, language: Language) -> None:
+        super().__init__()
+        self._language = language
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return super().__call__(x, pos).replace(".", self._language.decimal)
+
+
+def _to_svg(figure: Figure, description: str, language: Language) -> str:
     """The figure as an <svg> element fit for a page with several: no header, no ids but those in use."""
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            if isinstance(axis.get_major_formatter(), ScalarFormatter):
+                axis.set_major_formatter(_Ticks(language))
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return svg_element(buffer.getvalue(), description)

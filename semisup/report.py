@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from extract.atomic import write_text
+from extract.language import ENGLISH, Language, read_language
 from extract.page_parts import page_templates
 from semisup.arms import ARMS
 from semisup.examples import Examples, Shelf, describe_data, find_examples, find_samples
@@ -25,9 +26,10 @@ from semisup.summary import (
     ArmResult,
     RoundResult,
     Summary,
+    reworded,
     summarize,
 )
-from semisup.verdict import METRIC_PHRASES, percent, points
+from semisup.verdict import metric_phrase
 
 REPORT_HTML = "report.html"
 NUM_BINS = 10  # of the reliability diagrams
@@ -41,34 +43,55 @@ class ReportSummary:
     verdict: str
 
 
-def write_report(study_dir: Path) -> ReportSummary:
+def write_report(study_dir: Path, lang: str = "en") -> ReportSummary:
     """Write `report.html`, `results.json` and `results.csv` into a study folder.
 
     Every finished run is used; what failed or is missing is listed. Archives are needed for the example
     pictures and the data sheet alone: without them the report says so.
 
+    Args:
+        lang: language of the page, one of `LANGUAGES`. In another one than English it is `report.LANG.html`;
+            the result files do not depend on it.
+
     Raises:
         StudyError: if the folder is no study, or a file in it is damaged.
+        SettingsError: if the language is unknown.
     """
+    language = report_language(lang)
     study_dir = Path(study_dir)
     records = read_records(study_dir)
     summary = summarize(records)
     write_results(summary, study_dir)
-    path = study_dir / REPORT_HTML
-    write_text(path, render(records, summary))
+    summary = reworded(summary, records, language)
+    path = study_dir / report_name(lang)
+    write_text(path, render(records, summary, language))
     return ReportSummary(path, summary.verdict.headline)
 
 
-def render(records: StudyRecords, summary: Summary) -> str:
-    """The whole page as text."""
+def report_name(lang: str) -> str:
+    """The file of a report: `report.html`, `report.es.html`."""
+    return REPORT_HTML if lang == "en" else f"{Path(REPORT_HTML).stem}.{lang}.html"
+
+
+def report_language(lang: str) -> Language:
+    """A language with the texts of reports.
+
+    Raises:
+        SettingsError: if it is unknown.
+    """
+    return read_language(lang, Path(__file__).parent / "languages")
+
+
+def render(records: StudyRecords, summary: Summary, language: Language = ENGLISH) -> str:
+    """The whole page as text; the summary must be worded in the same language."""
     with Shelf(records) as shelf:
         context = {
             "s": summary,
             "study": records.study,
-            "metric": METRIC_PHRASES.get(summary.metric, summary.metric),
-            "texts": {**{name: arm.text for name, arm in ARMS.items()}, **records.study.get("arm_texts", {})},
+            "metric": metric_phrase(summary.metric, language),
+            "texts": _arm_texts(records.study, language),
             "fraction": primary_fraction(summary),
-            "figures": _figures(records, summary),
+            "figures": _figures(records, summary, language),
             "rounds": _rounds_by_arm(summary),
             "examples": _all_examples(records, summary, shelf),
             "samples": find_samples(records, shelf),
@@ -79,7 +102,7 @@ def render(records: StudyRecords, summary: Summary) -> str:
             "limits": {"seeds": MIN_SEEDS, "subjects": MIN_TEST_SUBJECTS},
             "names": {"baseline": BASELINE, "ceiling": CEILING, "rival": RIVAL},
         }
-    return _environment().get_template("report.html.j2").render(context)
+    return _environment(language).get_template("report.html.j2").render(context)
 
 
 def primary_fraction(summary: Summary) -> float:
@@ -91,39 +114,20 @@ def primary_fraction(summary: Summary) -> float:
     return float(planned if planned is not None else min(known, default=1.0))
 
 
-def _environment() -> jinja2.Environment:
-    environment = page_templates(Path(__file__).parent / "templates")
+def _environment(language: Language) -> jinja2.Environment:
+    environment = page_templates(Path(__file__).parent / "templates", language)
     environment.filters.update(
-        points=points,
-        percent=percent,
-        share=_share,
-        count=_count,
-        duration=_duration,
-        p=_p_value,
-        number=_number,
+        points=language.points,
+        percent=language.percent,
+        share=language.share,
+        count=language.count,
+        duration=language.duration,
+        p=language.p_value,
+        number=language.number,
         nb=_unbroken,
         file_name=_file_name,
     )
     return environment
-
-
-# Numbers as people read them ----------------------------------------------------------------------
-
-
-def _share(value: float | None) -> str:
-    """0.7825 -> "78.2": percent without the sign, a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _count(value: float | None) -> str:
-    """Counts that may be means over runs: "1,204" or "38.3"."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:,.1f}"
 
 
 def _unbroken(text: str) -> str:
@@ -136,18 +140,6 @@ def _file_name(path: str) -> str:
     return path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _command_text(command: Any) -> str:
     if isinstance(command, str):
         return command
@@ -157,13 +149,20 @@ def _command_text(command: Any) -> str:
 # Parts of the page --------------------------------------------------------------------------------
 
 
+def _arm_texts(study: dict[str, Any], language: Language) -> dict[str, str]:
+    """What each arm is, as the study says it; its English may be older than another language's catalogue."""
+    known: dict[str, str] = {name: arm.text for name, arm in ARMS.items()}
+    recorded: dict[str, str] = study.get("arm_texts", {})
+    return {**known, **recorded} if language is ENGLISH else {**recorded, **known}
+
+
 def _at_primary(summary: Summary) -> list[ArmResult]:
     """The arms at the fraction of the headline, and the ceiling."""
     fraction = primary_fraction(summary)
     return [r for r in summary.arms if r.arm == CEILING or math.isclose(r.fraction, fraction)]
 
 
-def _figures(records: StudyRecords, summary: Summary) -> dict[str, Markup]:
+def _figures(records: StudyRecords, summary: Summary, language: Language) -> dict[str, Markup]:
     """The figures by name; matplotlib has escaped what came from the study, so they are marked as safe."""
     from semisup import figures  # matplotlib takes a while to load
 
@@ -172,16 +171,18 @@ def _figures(records: StudyRecords, summary: Summary) -> dict[str, Markup]:
         return {name: Markup(text) for name, text in made.items()}
     chosen = _at_primary(summary) or list(summary.arms)
     made |= {
-        "curve": figures.label_curve(summary),
-        "confusion": figures.confusion_matrices(chosen, summary.classes),
-        "reliability": figures.reliability_diagrams([_reliability(records, result) for result in chosen]),
+        "curve": figures.label_curve(summary, language),
+        "confusion": figures.confusion_matrices(chosen, summary.classes, language),
+        "reliability": figures.reliability_diagrams(
+            [_reliability(records, result, language) for result in chosen], language
+        ),
     }
     if summary.comparisons:
-        made["forest"] = figures.difference_forest(summary)
+        made["forest"] = figures.difference_forest(summary, language)
     return {name: Markup(text) for name, text in made.items()}
 
 
-def _reliability(records: StudyRecords, result: ArmResult) -> Any:
+def _reliability(records: StudyRecords, result: ArmResult, language: Language) -> Any:
     from classifier.evaluate import expected_calibration_error, reliability_bins
     from semisup.figures import Reliability
 
@@ -190,7 +191,7 @@ def _reliability(records: StudyRecords, result: ArmResult) -> Any:
     labels = np.concatenate([run.labels for run in runs])
     bins = reliability_bins(probs, labels, NUM_BINS)
     ece = expected_calibration_error(probs, labels, NUM_BINS)
-    return Reliability(f"{result.arm}, {100 * result.fraction:.3g} %", *bins, ece)
+    return Reliability(f"{result.arm}, {language.percent(result.fraction)}", *bins, ece)
 
 
 def _rounds_by_arm(summary: Summary) -> list[tuple[str, float, list[RoundResult]]]:

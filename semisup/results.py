@@ -27,7 +27,7 @@ def _json_content(summary: Summary) -> dict[str, Any]:
     return {
         "name": summary.name,
         "metric": summary.metric,
-        "verdict": asdict(summary.verdict),
+        "verdict": _fields(summary.verdict, leave_out=("hint",)),
         "num_test_subjects": summary.num_subjects,
         "num_draws": summary.num_draws,
         "arms": [
@@ -51,6 +51,10 @@ def _json_content(summary: Summary) -> dict[str, Any]:
         ],
         "rounds": [asdict(result) for result in summary.rounds],
         "budget": [asdict(result) for result in summary.budgets],
+        "leaks": [
+            {**_fields(leak, leave_out=("honest",)), "honest": _estimate(leak.honest)}
+            for leak in summary.leaks
+        ],
         "warnings": summary.warnings,
         "failures": [{"what": what, "cause": cause} for what, cause in summary.failures],
         "missing": summary.missing,

@@ -1,9 +1,10 @@
 """The pseudo-label rounds: a loop over functions that are passed in, so that fakes can test its laws.
 
 Teacher trained on the labeled images -> temperature fitted on real held-out subjects -> pool scored ->
-selection -> student trained from scratch on labeled + selected -> real validation; the student is the next
-teacher. Every round selects anew from the whole pool, so labels may change or leave. The best round by real
-validation is kept, round 0 (no pseudo-labels at all) included: synthetic data may lose.
+selection among the images that passed the gates -> student trained from scratch on labeled + selected ->
+real validation; the student is the next teacher. Every round selects anew from the whole pool, so labels
+may change or leave. The best round by real validation is kept, round 0 (no pseudo-labels at all) included:
+synthetic data may lose.
 
 Source: self-training as in Lee 2013, "Pseudo-Label"; students from scratch as in Xie et al. 2020,
 "Self-training with Noisy Student", arXiv:1911.04252; calibration of Guo et al. 2017, arXiv:1706.04599.
@@ -17,9 +18,10 @@ import numpy as np
 from scipy.special import softmax
 
 from semisup.calibrating import UNDIVIDED, FitTemperature, Parts, calibrate
+from semisup.gates import Gated
 from semisup.label_forms import with_weights
-from semisup.select import Evidence, Rule, Selection, coverage, is_alarming, select_among
-from semisup.uncertainty import Asking, Model
+from semisup.select import Evidence, Rule, Selection, coverage, is_alarming, rule_among
+from semisup.uncertainty import Asking, Doubt, Model
 
 Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]  # probs (N, C), labels (N,)
 
@@ -31,15 +33,19 @@ class PoolScores:
     raw_probs: np.ndarray  # (N, C)
     probs: np.ndarray  # (N, C), after calibration
     selection: Selection
-    uncertainty: np.ndarray | None = None  # (N,); None: not measured
-    uncertainty_method: str = ""
-    is_certain: np.ndarray | None = None  # (N,) bool, who was not held back for it; None: all
+    gated: Gated | None = None  # which of them the rule could see; None = all
+    doubt: Doubt | None = None  # how unsure the teacher is of each, where it was asked
 
     @property
     def judged_probs(self) -> np.ndarray:
         """(N, C), what the rule looked at: aligned where it asked for that."""
         aligned = self.selection.aligned_probs
         return self.probs if aligned is None else aligned
+
+    @property
+    def num_passed(self) -> int:
+        """Images that the rule could see."""
+        return len(self.probs) if self.gated is None else int(self.gated.passes.sum())
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class Round(Generic[Model]):
 
     @property
     def pool_size(self) -> int:
-        return len(self.scores.probs) if self.scores else 0
+        """Images that could be selected: those that a gate turned away do not count."""
+        return self.scores.num_passed if self.scores else 0
 
     @property
     def coverage(self) -> float:
@@ -125,8 +132,7 @@ class Seen:
     raw_probs: np.ndarray  # (N, C) of the pool
     probs: np.ndarray  # (N, C), after calibration
     val_probs: np.ndarray  # (V, C), after calibration
-    uncertainty: np.ndarray | None = None  # (N,)
-    is_certain: np.ndarray | None = None  # (N,) bool, who may be selected; None = all
+    doubt: Doubt | None = None  # of the pool
     val_is_certain: np.ndarray | None = None  # (V,) bool, the same of the validation images
 
 
@@ -151,21 +157,21 @@ def ask_often(teacher: Round[Model], asking: Asking[Model], validation: RealVali
         softmax(logits, axis=1),
         softmax(logits / found.temperature, axis=1),
         found.probs,
-        pool.uncertainty,
-        asking.is_certain(pool),
+        asking.doubt(pool),
         asking.is_certain(val),
     )
 
 
-def select_certain(evidence: Evidence, is_certain: np.ndarray | None, select: Rule) -> Selection:
-    """What a rule selects where those that the teacher is unsure of do not exist for it."""
-    if is_certain is None or is_certain.all():
+def select_certain(evidence: Evidence, gated: Gated | None, doubt: Doubt | None, select: Rule) -> Selection:
+    """What a rule selects where images that a gate or the teacher's doubt holds back do not exist for it."""
+    passes = np.ones(len(evidence.probs), dtype=bool) if gated is None else gated.passes
+    certain = passes if doubt is None else passes & doubt.is_certain
+    if certain.all():
         return select(evidence)
-    if not is_certain.any():
-        nobody, nowhere = np.zeros(0, dtype=np.int64), np.full(evidence.probs.shape[1], np.inf)
-        note = "the teacher is too unsure of every image of the pool"
-        return Selection(nobody, nobody, np.zeros(0), nowhere, note=note)
-    return select_among(evidence.probs, is_certain, lambda probs: select(replace(evidence, probs=probs)))
+    chosen = rule_among(certain, select)(evidence)
+    if passes.any() and not certain.any():
+        return replace(chosen, note="the teacher is too unsure of every image of the pool")
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,7 @@ def run_rounds(
     parts: Parts = UNDIVIDED,
     held_out: HeldOut[Model] | None = None,
     asking: Asking[Model] | None = None,
+    gated: Gated | None = None,
     progress: Callable[[int, str], None] = lambda done, message: None,
 ) -> RoundsResult[Model]:
     """Run the loop and keep the round that is best on the real validation part.
@@ -221,6 +228,7 @@ def run_rounds(
         held_out: images to fit the temperature on; None = the validation images.
         asking: how a teacher is asked several times about an image; None = once, by `pool_logits`. Rounds are
             judged by one prediction either way, as the test part will be.
+        gated: which images of the pool the rule may see; None = all.
 
     Returns:
         Every round with its record. Where nothing is selected the loop ends early: a student
@@ -235,13 +243,10 @@ def run_rounds(
         progress(round_index - 1, f"round {round_index}: scoring the pool")
         seen = ask_once(last, pool_logits) if asking is None else ask_often(last, asking, validation)
         evidence = Evidence(round_index, seen.probs, seen.val_probs, val_labels, seen.val_is_certain)
-        selection = select_certain(evidence, seen.is_certain, select)
-        if asking is not None and asking.weigh is not None and seen.uncertainty is not None:
-            selection = with_weights(selection, asking.weigh(seen.uncertainty))
-        scores = PoolScores(
-            seen.raw_probs, seen.probs, selection, seen.uncertainty, asking.method if asking else "",
-            seen.is_certain,
-        )  # fmt: skip
+        selection = select_certain(evidence, gated, seen.doubt, select)
+        if asking is not None and asking.weigh is not None and seen.doubt is not None:
+            selection = with_weights(selection, asking.weigh(seen.doubt.uncertainty))
+        scores = PoolScores(seen.raw_probs, seen.probs, selection, gated, seen.doubt)
         if not len(selection):
             reason = f": {selection.note}" if selection.note else ""
             stopped, unused = f"nothing selected in round {round_index}{reason}", scores

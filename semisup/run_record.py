@@ -4,10 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from classifier.data import LabeledImages
+from classifier.evaluate import classification_metrics
 from classifier.fixmatch import Agreement
 from classifier.run import Classifier
+from extract.atomic import replace_file
 from semisup.calibrating import deal_parts
+from semisup.gates import Gated
 from semisup.ledger import LEDGER_FILE, ledger_rows, write_ledger
 from semisup.plan import Basis, RunJob
 from semisup.pool import Pool
@@ -37,6 +42,17 @@ def write_rounds(
     ]
     if tables:
         write_ledger(tables, folder / LEDGER_FILE)
+
+
+def write_predictions(model: Classifier, test: LabeledImages, data: RunData, path: Path) -> dict[str, float]:
+    """Leave what a model says of the test images, and give its metrics."""
+    probs = model.predict_probs(test.images)  # (T, C)
+    table = pd.DataFrame({"file": data.test_files, "subject": test.subjects, "label": test.labels})
+    for k in range(len(data.classes)):
+        table[f"p_{k}"] = probs[:, k].astype(np.float64)
+    with replace_file(path) as temporary:
+        table.to_parquet(temporary, index=False)
+    return classification_metrics(probs, test.labels, len(data.classes))
 
 
 def describe_calibration(job: RunJob, data: RunData, basis: Basis) -> dict[str, Any]:
@@ -85,6 +101,8 @@ def describe_round(done: Round[Classifier], data: RunData, models: RunModels, ba
     return {
         "round_index": done.round_index,
         "pool_size": done.pool_size,
+        "num_gated": len(done.scores.probs) - done.pool_size if done.scores else 0,
+        "gates": describe_gates(done.scores.gated if done.scores else None),
         "num_selected": done.num_selected,
         "coverage": done.coverage,
         "per_class_selected": np.bincount(labels, minlength=len(data.classes)).tolist(),
@@ -102,6 +120,22 @@ def describe_round(done: Round[Classifier], data: RunData, models: RunModels, ba
         "alarm": done.is_alarming and models.chooses,
         "oracle_accuracy": oracle,
     }
+
+
+def describe_gates(gated: Gated | None) -> list[dict[str, Any]]:
+    """What each gate turned away first, in the order in which they were asked."""
+    if gated is None:
+        return []
+    return [
+        {
+            "gate": gate.reason,
+            "num_out": gated.counts()[gate.reason],
+            "limit": gate.limit,
+            "text": gate.text,
+            "real_share": gate.real_share,
+        }
+        for gate in gated.gates
+    ]
 
 
 def _describe_thresholds(selection: Selection | None) -> dict[str, Any]:

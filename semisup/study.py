@@ -15,6 +15,7 @@ from semisup.config import StudyConfig, load_study
 from semisup.errors import StudyError
 from semisup.execute import Outcome, execute, is_done
 from semisup.folders import STUDY_JSON, STUDY_YAML, read_json, remove_leftovers, write_json
+from semisup.leak_settings import honest_arm
 from semisup.plan import Plan, PoolJob, RunJob, make_plan
 from semisup.versions import versions
 
@@ -133,6 +134,8 @@ def plan_identity(plan: Plan) -> dict[str, Any]:
         content.pop("controls_of")  # studies that began before there was this setting go on
     if not any(ARMS[name].method == "fixmatch" for name in plan.config.arms):
         content.pop("fixmatch")
+    if not plan.config.has_gates:
+        content["pseudo"].pop("gates", None)
     return {
         **content,
         "folds": list(plan.folds),
@@ -167,8 +170,15 @@ def _differences(there: dict[str, Any], wanted: dict[str, Any], place: str = "")
             yield from _differences(old, new, f"{place}{key}.")
         elif key == "jobs":
             yield OTHER_JOBS
+        elif place + key == "pseudo.gates":
+            hint = "; add `gates: []` under pseudo to go on without" if old is None else ""
+            yield f"pseudo.gates: {_listed(old)} there, {_listed(new)} now{hint}"
         else:
             yield f"{place}{key}: {_short(old)} there, {_short(new)} now"
+
+
+def _listed(names: list[str] | None) -> str:
+    return ", ".join(names) if names else "none"
 
 
 def _short(value: Any) -> str:
@@ -179,6 +189,7 @@ def _short(value: Any) -> str:
 def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str]) -> dict[str, Any]:
     """The resolved plan as `study.json` keeps it, for the report and for whoever repeats the study."""
     config = plan.config
+    leaks = [name for name in config.arms if ARMS[name].is_leak]
     return {
         "name": config.name,
         "data": str(config.data),
@@ -194,6 +205,7 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "seeds": list(config.seeds),
         "primary": config.primary.model_dump(),
         "controls_of": config.reference_arm if any(ARMS[name].is_control for name in config.arms) else None,
+        **({"held_against": {name: honest_arm(config, name) for name in leaks}} if leaks else {}),
         "classifier": config.classifier.model_dump(mode="json"),
         "gan": config.gan.model_dump(mode="json"),
         "pool": config.pool.model_dump(),
@@ -213,7 +225,9 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
             for job in plan.jobs
         ],
         "pools": {
-            str(job.fold): job.key for job in plan.jobs if isinstance(job, PoolJob) and job.fraction is None
+            str(job.fold): job.key
+            for job in plan.jobs
+            if isinstance(job, PoolJob) and job.fraction is None and not (job.is_oracle or job.is_leak)
         },
         "versions": versions(),
         "command": list(command),

@@ -68,6 +68,15 @@ def _entropy(probs: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """How unsure a teacher is of each image of the pool."""
+
+    method: str
+    uncertainty: np.ndarray  # (N,)
+    is_certain: np.ndarray  # (N,) bool, who may get a pseudo-label
+
+
+@dataclass(frozen=True)
 class Asking(Generic[Model]):
     """How a teacher is asked several times, and what becomes of those it is unsure of."""
 
@@ -75,6 +84,9 @@ class Asking(Generic[Model]):
     method: str  # for the ledger
     max_uncertainty: float | None = None  # images above it get no pseudo-label
     weigh: Callable[[np.ndarray], np.ndarray] | None = None  # (N,) uncertainty to weights in [0, 1]
+
+    def doubt(self, opinion: Opinion) -> Doubt:
+        return Doubt(self.method, opinion.uncertainty, self.is_certain(opinion))
 
     def is_certain(self, opinion: Opinion) -> np.ndarray:
         """(N,) bool."""

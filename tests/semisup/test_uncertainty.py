@@ -96,8 +96,8 @@ def test_images_above_the_maximum_are_held_back_by_a_decision_of_their_own():
     result, seen = ask_rounds(POOL, VAL, UncertaintyConfig(method="tta", samples=2, max=0.1))
     assert seen[0].indices.tolist() == [0]
     scores = result.rounds[1].scores
-    assert scores.is_certain.tolist() == [True, False, True]
-    assert scores.uncertainty == pytest.approx([0, 0.19, 0])
+    assert scores.doubt.is_certain.tolist() == [True, False, True]
+    assert scores.doubt.uncertainty == pytest.approx([0, 0.19, 0])
     _, everybody = ask_rounds(POOL, VAL, UncertaintyConfig(method="tta", samples=2))
     assert everybody[0].indices.tolist() == [0, 1]
 
