@@ -246,10 +246,20 @@ class StudyConfig(Section):
                 "pseudo.uncertainty: mc_dropout needs a network with dropout, and classifier.dropout is 0; "
                 "set it to 0.2, say, or choose tta or ensemble"
             )
-        if controls and self.pseudo.labels != "hard":
+        if controls and self.pseudo.labels == "soft":
             raise ValueError(
-                f"arms: {controls[0]!r} repeats hard labels, and pseudo.labels is {self.pseudo.labels}; set "
-                "it to hard, or leave the controls out"
+                f"arms: {controls[0]!r} repeats one label an image, and pseudo.labels is soft; set it to "
+                "hard or weighted, or leave the controls out"
+            )
+        if controls and self.pseudo.negative is not None:
+            raise ValueError(
+                f"arms: {controls[0]!r} repeats what images are, and pseudo.negative says what they are not; "
+                "leave it out, or the controls"
+            )
+        if "random_selection" in controls and not self.pseudo.relabel:
+            raise ValueError(
+                "arms: 'random_selection' draws anew in each round, and pseudo.relabel: false keeps labels; "
+                "leave one of the two out"
             )
         if controls and not rounds:
             raise ValueError(

@@ -419,7 +419,10 @@ def _run_job(
     teacher = settings_key(settings_of("supervised"))
     pool_key = pool.key if pool else None
     if arm.method == "given":
-        pseudo: dict[str, Any] = {"pseudo_share": config.pseudo.pseudo_share}
+        pseudo: dict[str, Any] = {
+            "pseudo_share": config.pseudo.pseudo_share,
+            **config.pseudo.student_settings,
+        }
         if config.pseudo.gates:
             pseudo["gates"] = config.pseudo.gates
     else:

@@ -27,7 +27,7 @@ class Opinion:
 
     logits: np.ndarray  # (N, C), logarithms of its mean probabilities; not calibrated
     uncertainty: np.ndarray  # (N,) by the measure that was asked for
-    by_class: np.ndarray  # (N, C) standard deviation of each class's probability
+    by_class: np.ndarray  # (N, C) the same of each class: "mutual_information" knows only the image's
 
 
 def form_opinion(sample_logits: np.ndarray, measure: Measure = "std") -> Opinion:
@@ -54,12 +54,11 @@ def form_opinion(sample_logits: np.ndarray, measure: Measure = "std") -> Opinion
     samples = sample_logits.astype(np.float64)
     logits = logsumexp(log_softmax(samples, axis=2), axis=0) - np.log(num_samples)  # (N, C)
     probs = softmax(samples, axis=2)
-    by_class = probs.std(axis=0)  # (N, C)
     if measure == "std":
-        uncertainty = by_class[np.arange(num_images), logits.argmax(axis=1)]
-    else:
-        uncertainty = np.maximum(_entropy(np.exp(logits)) - _entropy(probs).mean(axis=0), 0.0)
-    return Opinion(logits, uncertainty, by_class)
+        by_class = probs.std(axis=0)  # (N, C)
+        return Opinion(logits, by_class[np.arange(num_images), logits.argmax(axis=1)], by_class)
+    uncertainty = np.maximum(_entropy(np.exp(logits)) - _entropy(probs).mean(axis=0), 0.0)
+    return Opinion(logits, uncertainty, np.repeat(uncertainty[:, None], num_classes, axis=1))
 
 
 def _entropy(probs: np.ndarray) -> np.ndarray:
@@ -74,6 +73,7 @@ class Doubt:
     method: str
     uncertainty: np.ndarray  # (N,)
     is_certain: np.ndarray  # (N,) bool, who may get a pseudo-label
+    is_class_certain: np.ndarray  # (N, C) bool, which classes may be excluded
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ class Asking(Generic[Model]):
     weigh: Callable[[np.ndarray], np.ndarray] | None = None  # (N,) uncertainty to weights in [0, 1]
 
     def doubt(self, opinion: Opinion) -> Doubt:
-        return Doubt(self.method, opinion.uncertainty, self.is_certain(opinion))
+        """Who is held back, and which classes are too uncertain to be excluded."""
+        limit = np.inf if self.max_uncertainty is None else self.max_uncertainty
+        return Doubt(self.method, opinion.uncertainty, self.is_certain(opinion), opinion.by_class <= limit)
 
     def is_certain(self, opinion: Opinion) -> np.ndarray:
         """(N,) bool."""

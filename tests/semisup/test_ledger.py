@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from semisup.choosing import PoolScores
 from semisup.errors import StudyError
 from semisup.gates import combine, near_duplicates
 from semisup.ledger import (
@@ -16,7 +17,6 @@ from semisup.ledger import (
     read_ledger,
     write_ledger,
 )
-from semisup.rounds import PoolScores
 from semisup.select import select_confident
 from semisup.uncertainty import Doubt
 
