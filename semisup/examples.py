@@ -219,7 +219,8 @@ def _example_round(
         )
         for k, name in enumerate(classes)
     )
-    return ExampleRound(index, rows, int((~is_selected).sum()), pictures(~is_selected, NUM_REJECTED))
+    is_rejected = ~is_selected & (ledger["gate"].fillna("") == "").to_numpy()  # the gates have their own page
+    return ExampleRound(index, rows, int(is_rejected.sum()), pictures(is_rejected, NUM_REJECTED))
 
 
 def _ledger_picture(
@@ -263,7 +264,7 @@ def find_samples(records: StudyRecords, shelf: Shelf) -> Samples | None:
                 count=count,
                 num_real=len(rows),
                 num_synthetic=len(pool),
-                psi=psi,
+                psi=float(str(psi)),  # 0.8 in the 32 bits of a manifest
                 fold=str(run.fold),
             ),
         )

@@ -16,6 +16,7 @@ from extract.language import ENGLISH, Language, read_language
 from extract.page_parts import page_templates
 from semisup.arms import ARMS
 from semisup.examples import Examples, Shelf, describe_data, find_examples, find_samples
+from semisup.gate_examples import find_gate_sheets
 from semisup.records import StudyRecords, read_records
 from semisup.results import write_results
 from semisup.statistics import MIN_SEEDS, MIN_TEST_SUBJECTS
@@ -94,6 +95,7 @@ def render(records: StudyRecords, summary: Summary, language: Language = ENGLISH
             "figures": _figures(records, summary, language),
             "rounds": _rounds_by_arm(summary),
             "examples": _all_examples(records, summary, shelf),
+            "gate_sheets": find_gate_sheets(records, summary.rounds, primary_fraction(summary), shelf),
             "samples": find_samples(records, shelf),
             "data": describe_data(records, shelf),
             "generators": records.generators,

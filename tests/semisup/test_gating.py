@@ -18,11 +18,13 @@ from gan.training import train
 from semisup import run_models
 from semisup.config import load_study
 from semisup.errors import StudyError
+from semisup.gate_counts import count_gates, gate_warning
 from semisup.ledger import read_ledger
 from semisup.plan import make_plan
 from semisup.pool import copies_of_pool, seen_images
 from semisup.pool_copies import COPIES_FILE, measure_copies, read_copies, write_copies
 from semisup.query import query_study
+from semisup.report import write_report
 from semisup.study import run_study
 from tests.gan.test_privacy import person
 from tests.semisup.test_pool import TINY_GAN
@@ -203,6 +205,49 @@ def test_a_gated_image_names_the_training_image_that_it_is_like(people, draw_pla
     assert shown == [f"p{number:02d}" for number in known[:18]]
     assert (ledger["gate_nearest"][ledger["gate"] == ""] == "").all()
     assert ledger["gate_value"].isna().tolist() == (ledger["gate"] == "").tolist()
+
+
+def test_the_report_counts_what_was_turned_away_and_shows_it_beside_real_images(
+    people, draw_planted, tmp_path
+):
+    run_study(write_study(people, tmp_path, arms=["supervised", "pseudo_gan_full"]), tmp_path / "out", jobs=1)
+    info = by_arm(tmp_path / "out")["pseudo_gan_full"]
+    counts = {gate["gate"]: gate["num_out"] for gate in info["rounds"][1]["gates"]}
+    num_out = sum(counts.values())
+    for language, heading, sentence in (
+        ("en", "What the gates turned away", f"{num_out} of 34 synthetic images were turned away"),
+        ("es", "Lo que rechazaron los filtros", f"Se rechazaron {num_out} de 34 imágenes sintéticas"),
+    ):
+        page = write_report(tmp_path / "out", language).path.read_text()
+        section = page[page.index(heading) :].split("<h2")[0]
+        assert sentence in section
+        shown = sum(min(number, 8) for number in counts.values())
+        assert section.count("<img") == 2 * shown  # each has a nearest training image
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    (entry,) = (r for r in found["rounds"] if r["arm"] == "pseudo_gan_full" and r["round_index"] == 1)
+    assert {gate["reason"]: gate["num_out"] for gate in entry["gates"]} == counts
+
+
+def test_counts_are_means_over_runs_and_half_of_a_pool_turned_away_is_said_first():
+    def entry(num_out: int, limit: float | None) -> dict:
+        gate = {"num_asked": 100, "num_out": num_out, "limit": limit, "real_share": 0.1, "text": ""}
+        return {"gates": [{**gate, "gate": "off manifold"}, {**gate, "gate": "memorised", "num_out": 2}]}
+
+    gates = count_gates([entry(40, 1.0), entry(64, None), {}])
+    assert [(gate.reason, gate.num_out, gate.num_not_measured) for gate in gates] == [
+        ("off manifold", 52.0, 1),
+        ("memorised", 2.0, 1),
+    ]
+    assert gates[0].limit == 1.0 and gates[0].real_share == pytest.approx(0.1)
+    assert gate_warning("pseudo_gan", gates) == (
+        'The gate "off manifold" turned away 52 % of the synthetic images of pseudo_gan: most of what the '
+        "generator draws is unlike the real training images. See what the gates turned away before reading "
+        "on."
+    )
+    copies = count_gates([{"gates": [{**entry(0, 1.0)["gates"][1], "num_out": 70}]}])
+    assert "the generator repeats its training images" in str(gate_warning("pseudo_gan", copies))
+    assert gate_warning("pseudo_gan", gates[1:]) is None and gate_warning("pseudo_gan", ()) is None
+    assert count_gates([{}, {"gates": []}]) == ()
 
 
 def test_without_gates_nothing_is_measured_and_the_numbers_are_those_of_passing_all(
