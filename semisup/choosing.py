@@ -76,7 +76,7 @@ class Choosing:
         if kept is not None:
             selection = keep_labels(kept, selection)
         scores = PoolScores(seen.raw_probs, seen.probs, selection, self.gated, seen.doubt)
-        if self.negative is None:
+        if self.negative is None or not len(selection):  # nobody is trained then
             return scores, num_new
         passes = np.ones(len(seen.probs), dtype=bool) if self.gated is None else self.gated.passes
         found = with_negatives(selection, seen.probs, scores.judged_probs, self.negative, passes, seen.doubt)

@@ -99,6 +99,7 @@ COLUMN_MEANINGS: dict[str, dict[str, str]] = {
         "num_selected": "images that were",
         "num_uncertain": "images that the teacher was too unsure of",
         "mean_uncertainty": "how unsure it was on average; NULL where it was asked once",
+        "pool_temperature": "of the mean predictions that it was asked for; NULL where it was asked once",
         "num_negative": "images that were taught what they are not",
         "coverage": "the share of the pool that was selected",
         "per_class_selected": "selected images by predicted class, as a list",

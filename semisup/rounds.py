@@ -125,7 +125,7 @@ def ask_often(teacher: Round[Model], asking: Asking[Model], validation: RealVali
         softmax(logits, axis=1),
         softmax(logits / found.temperature, axis=1),
         found.probs,
-        asking.doubt(pool),
+        asking.doubt(pool, found.temperature),
         asking.is_certain(val),
     )
 

@@ -132,6 +132,7 @@ def _describe_teacher(scores: PoolScores | None) -> dict[str, Any]:
         passes = np.ones(len(scores.probs), dtype=bool) if scores.gated is None else scores.gated.passes
         found["num_uncertain"] = int((passes & ~scores.doubt.is_certain).sum())
         found["mean_uncertainty"] = float(scores.doubt.uncertainty.mean())
+        found["pool_temperature"] = scores.doubt.temperature
     if scores is not None and scores.selection.negatives is not None:
         found["num_negative"] = len(scores.selection.negatives.indices)
     return found

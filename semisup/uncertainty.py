@@ -74,6 +74,7 @@ class Doubt:
     uncertainty: np.ndarray  # (N,)
     is_certain: np.ndarray  # (N,) bool, who may get a pseudo-label
     is_class_certain: np.ndarray  # (N, C) bool, which classes may be excluded
+    temperature: float = 1.0  # of the mean predictions; that of the round is the one prediction's
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,11 @@ class Asking(Generic[Model]):
     max_uncertainty: float | None = None  # images above it get no pseudo-label
     weigh: Callable[[np.ndarray], np.ndarray] | None = None  # (N,) uncertainty to weights in [0, 1]
 
-    def doubt(self, opinion: Opinion) -> Doubt:
+    def doubt(self, opinion: Opinion, temperature: float) -> Doubt:
         """Who is held back, and which classes are too uncertain to be excluded."""
         limit = np.inf if self.max_uncertainty is None else self.max_uncertainty
-        return Doubt(self.method, opinion.uncertainty, self.is_certain(opinion), opinion.by_class <= limit)
+        sure = opinion.by_class <= limit
+        return Doubt(self.method, opinion.uncertainty, self.is_certain(opinion), sure, temperature)
 
     def is_certain(self, opinion: Opinion) -> np.ndarray:
         """(N,) bool."""

@@ -86,7 +86,7 @@ def test_gates_and_uncertainty_are_empty_until_there_are_some():
     gated = combine([near_duplicates(np.array([0.1, 0.99, 0.2]), np.array([0, 1, 0]), 0.98)], ["a", "b"])
     scores = PoolScores(
         np.full((3, 2), 0.5), np.full((3, 2), 0.5), select_confident(np.full((3, 2), 0.5), 0.75), gated,
-        Doubt("tta", np.array([0.1, 0.2, 0.3]), np.array([True, False, False])),
+        Doubt("tta", np.array([0.1, 0.2, 0.3]), np.array([True, False, False]), np.ones((3, 2), bool)),
     )  # fmt: skip
     measured = ledger_rows(
         PoolIdentity.of_rows(MANIFEST, np.arange(3), "archive"), scores, round_index=1, teacher_sha256="t",

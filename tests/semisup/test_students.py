@@ -101,6 +101,11 @@ def test_what_a_cap_left_out_does_not_come_back_as_a_negative_label():
     assert seen[0].negatives.indices.tolist() == [1, 3]  # and not 4
 
 
+def test_where_nothing_is_selected_nothing_is_taught_what_it_is_not():
+    result, seen = run([THREE, THREE], negative=0.05, select=lambda e: select_confident(e.probs, 0.99))
+    assert seen == [] and result.unused is not None and result.unused.selection.negatives is None
+
+
 def test_a_permutation_of_the_pool_permutes_negative_labels():
     order = np.array([3, 0, 4, 2, 1])
     (straight,), (permuted,) = (

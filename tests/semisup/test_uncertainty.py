@@ -115,6 +115,7 @@ def test_the_rule_meets_calibrated_means_with_a_temperature_of_such_means():
     asked = [probs for probs in given if np.allclose(probs, VAL[:, ::-1].mean(axis=0))]
     assert len(asked) == 1  # beside the fits of the models' own predictions
     means = POOL.mean(axis=0)
+    assert result.rounds[1].scores.doubt.temperature == 2.0
     np.testing.assert_allclose(result.rounds[1].scores.raw_probs, means)
     np.testing.assert_allclose(
         result.rounds[1].scores.probs, softmax(np.log(means) / 2, axis=1)
