@@ -3,8 +3,8 @@
     python -m benchmarks.app --model runs/brain --images slices --out benchmarks/results/app.json
 
 Starts `synthlabel app` for a run, opens the page in Chromium as soon as the server answers, and drops the
-first picture as soon as the field for it is there: PyTorch is still being imported then. Every further picture
-takes the place of the one before. Needs the extra `dev` and Chromium.
+first picture as soon as the field for it is there: PyTorch is still being imported then. Every further
+picture takes the place of the one before. Needs the extra `dev` and Chromium.
 """
 
 import argparse
