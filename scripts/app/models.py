@@ -20,6 +20,9 @@ from classifier.predict_run import load_judge
 if TYPE_CHECKING:
     from classifier.nearest import TrainingFeatures
 
+# One visitor at a time: a heat map hangs a watcher on the network, which another's prediction would trip.
+at_work = threading.RLock()
+
 Key = tuple[Path, int]
 Result = TypeVar("Result")
 _lock = threading.Lock()
@@ -53,26 +56,24 @@ def begin_loading(model: Path) -> Future[Judge]:
 def begin_features(model: Path, archive: Path) -> FeatureJob:
     """Look at the model's training images in the background, once."""
     key = _key(model), _key(archive)
-    loading = begin_loading(model)
     with _lock:
         if key not in _features:
             for old in [other for other in _features if other[0][0] == model]:
                 del _features[old]
-            _features[key] = _feature_job(loading, archive)
+            _features[key] = _feature_job(model, archive)
         return _features[key]
 
 
-def _feature_job(loading: Future[Judge], archive: Path) -> FeatureJob:
+def _feature_job(model: Path, archive: Path) -> FeatureJob:
     def report(done: int, total: int, message: str) -> None:
         job.done, job.total = done, total
 
     def look() -> TrainingFeatures:
-        classifier = loading.result()
         from classifier.nearest import training_features
-        from classifier.run import Classifier
+        from classifier.run import load_classifier
 
-        assert isinstance(classifier, Classifier)
-        return training_features(classifier, archive, progress=report)
+        # A network of its own: it takes long, and visitors shall not wait for it.
+        return training_features(load_classifier(model), archive, progress=report)
 
     job = FeatureJob(Future())
     _run_in(job.result, look)

@@ -193,3 +193,32 @@ def test_bars_escape_names_and_mark_the_limit():
     assert "&lt;b&gt;" in drawn and "<b>" not in drawn
     assert drawn.index("other") < drawn.index("&lt;b&gt;")
     assert "left:75.00%" in drawn and "a &quot;line&quot;" in drawn
+
+
+def test_what_was_chosen_for_one_picture_does_not_hold_for_the_next(open_page, phantom_model):
+    page = give(open_page(model=phantom_model.run), phantom_model.pictures[0])
+    given = page.selectbox[0].value
+    other = next(name for name in page.selectbox[0].options if name != given)
+    page.selectbox[0].set_value(other).run()
+    page = give(page, phantom_model.pictures[0])
+    assert page.selectbox[0].value == given
+
+
+def test_the_shared_network_is_used_by_one_visitor_at_a_time(open_page, phantom_model, monkeypatch):
+    from classifier import explain
+    from scripts.app import predict
+    from scripts.app.models import at_work
+
+    held = []
+
+    def noting(function):
+        def noted(*given, **named):
+            held.append(at_work._is_owned())
+            return function(*given, **named)
+
+        return noted
+
+    monkeypatch.setattr(explain, "explain_images", noting(explain.explain_images))
+    monkeypatch.setattr(predict, "judge_uploads", noting(predict.judge_uploads))
+    give(open_page(model=phantom_model.run), phantom_model.pictures[1])
+    assert held == [True, True]
