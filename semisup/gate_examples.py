@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from extract.language import Message
+from extract.language import Message, Number
 from extract.seeds import derive_seed
 from semisup.examples import Picture, PictureSource, Shelf, to_uri
 from semisup.gate_counts import GateCount
@@ -99,7 +99,9 @@ def _first_round(ledger: pd.DataFrame | None) -> pd.DataFrame:
 
 def _pair(row: dict[Any, Any], sources: dict[str, PictureSource], real: PictureSource | None) -> Pair:
     value = row.get("gate_value")
-    caption = f"{value:.2f}" if isinstance(value, float) and np.isfinite(value) else ""
+    caption = ""
+    if isinstance(value, float) and np.isfinite(value):
+        caption = Message("{value}", value=Number(value, 2))
     synthetic = _picture(sources[str(row["archive_sha256"])], str(row["image"]), caption)
     assert synthetic is not None, "a ledger names images of the archive whose hash it gives"
     near = str(row.get("gate_nearest") or "")
