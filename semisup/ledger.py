@@ -141,6 +141,20 @@ def read_ledger(path: Path) -> pd.DataFrame:
     return table
 
 
+def count_rows(path: Path) -> int:
+    """How many rows a ledger has, without reading them; 0 where there is none.
+
+    Raises:
+        StudyError: if it is damaged.
+    """
+    if not path.exists():
+        return 0
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, ValueError) as error:
+        raise StudyError(_damaged(path, error)) from error
+
+
 def ledger_version(path: Path) -> int:
     """The version of a ledger's columns; a newer one than `VERSION` reads as well, for versions only add.
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from semisup.arms import ARMS
 from semisup.audit import strictest_bound
+from semisup.budget import Budget, measure_budget
 from semisup.further import FurtherTests, Probabilities, further_tests
+from semisup.generators import Generator, read_generators
 from semisup.records import FinishedRun, StudyRecords
 from semisup.statistics import (
     METRICS,
@@ -102,21 +104,6 @@ class RoundResult:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What one arm at one fraction cost."""
-
-    arm: str
-    fraction: float
-    num_runs: int
-    num_models: int  # that the results were chosen from, round 0 included
-    trainings: int  # for this arm alone: round 0 of a pseudo-label arm is the baseline's model
-    steps_per_training: tuple[int, ...]
-    steps: int
-    seconds: float
-    test_openings: tuple[int, ...]  # distinct counts over the runs; 1 is the only honest one
-
-
-@dataclass(frozen=True)
 class Summary:
     """Everything the report says in numbers."""
 
@@ -130,6 +117,7 @@ class Summary:
     equivalences: dict[Cell, LabelEquivalence]
     rounds: tuple[RoundResult, ...]
     budgets: tuple[Budget, ...]
+    generators: tuple[Generator, ...]
     warnings: tuple[str, ...]
     failures: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
@@ -164,7 +152,8 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
     comparisons = _compare_all(draws, boot, primary, probabilities, records.study.get("controls_of"))
     equivalences = _equivalences(draws, boot, metric, comparisons)
     rounds = tuple(result for runs in groups.values() for result in _round_results(runs))
-    budgets = tuple(_budget(runs) for runs in groups.values())
+    generators = read_generators(records)
+    budgets = tuple(measure_budget(runs, generators) for runs in groups.values())
     summary = Summary(
         name=str(records.study.get("name", records.study_dir.name)),
         classes=records.classes,
@@ -176,6 +165,7 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
         equivalences=equivalences,
         rounds=rounds,
         budgets=budgets,
+        generators=generators,
         warnings=tuple(_warnings(records, rounds, budgets)),
         failures=records.failures,
         missing=records.missing,
@@ -339,23 +329,6 @@ def _by_class(counts: Any, run: FinishedRun) -> list[float]:
     num_classes = run.probs.shape[1]
     values = list(counts.values()) if isinstance(counts, dict) else list(counts or [])
     return [float(value) for value in values] or [0.0] * num_classes
-
-
-def _budget(runs: Sequence[FinishedRun]) -> Budget:
-    steps = [int(run.info["steps_per_training"]) for run in runs]
-    num_models = [int(run.info["trainings"]) for run in runs]
-    trainings = [int(run.info.get("trainings_here", run.info["trainings"])) for run in runs]
-    return Budget(
-        arm=runs[0].arm,
-        fraction=runs[0].fraction,
-        num_runs=len(runs),
-        num_models=sum(num_models),
-        trainings=sum(trainings),
-        steps_per_training=tuple(sorted(set(steps))),
-        steps=sum(a * b for a, b in zip(steps, trainings, strict=True)),
-        seconds=sum(float(run.info.get("seconds") or 0) for run in runs),
-        test_openings=tuple(sorted({int(run.info["test_openings"]) for run in runs})),
-    )
 
 
 def _warnings(records: StudyRecords, rounds: Sequence[RoundResult], budgets: Sequence[Budget]) -> list[str]:
