@@ -1,4 +1,4 @@
-"""What every arm cost: trainings, steps, images seen, models to choose from, generators, time, test openings."""
+"""What every arm cost: trainings, steps, images seen, models to choose from, generators, time, openings."""
 
 import math
 from collections.abc import Sequence
@@ -43,9 +43,7 @@ def measure_budget(runs: Sequence[FinishedRun], generators: Sequence[Generator] 
     """
     cell = (runs[0].arm, runs[0].fraction)
     trainings = [int(run.info.get("trainings_here", run.info["trainings"])) for run in runs]
-    steps = [
-        int(run.info["steps_per_training"]) * count for run, count in zip(runs, trainings, strict=True)
-    ]
+    steps = [int(run.info["steps_per_training"]) * count for run, count in zip(runs, trainings, strict=True)]
     used = {draws_from(run) for run in runs} - {None}
     own = [one for one in generators if used & set(one.pool_keys)]
     process = [run.info.get("process_seconds") for run in runs]
@@ -60,9 +58,7 @@ def measure_budget(runs: Sequence[FinishedRun], generators: Sequence[Generator] 
         seconds=sum(float(run.info.get("seconds") or 0) for run in runs),
         test_openings=tuple(sorted({int(run.info["test_openings"]) for run in runs})),
         images_seen=_total([_times(count, _batch_size(run)) for count, run in zip(steps, runs, strict=True)]),
-        unlabeled_seen=sum(
-            _unlabeled_seen(run, count) for count, run in zip(steps, runs, strict=True)
-        ),
+        unlabeled_seen=sum(_unlabeled_seen(run, count) for count, run in zip(steps, runs, strict=True)),
         pool_passes=sum(_pool_passes(run) for run in runs),
         validation_looks=_total(
             [_times(count, _looks(run)) for count, run in zip(trainings, runs, strict=True)]

@@ -106,6 +106,7 @@ class Shelf:
         self._stack = ExitStack()
         self._opened: dict[str, Archive] = {}
         self._problems: dict[str, str] = {}
+        self._replaced: set[str] = set()
         study = records.study
         self._open(
             "data", records.study_dir / str(study.get("data", "")), str(study.get("archive_sha256", ""))
@@ -131,6 +132,11 @@ class Shelf:
         """Why there is no archive of real images."""
         return self._problems.get("data", "")
 
+    @property
+    def data_was_replaced(self) -> bool:
+        """Whether another archive lies where that of the study was."""
+        return "data" in self._replaced
+
     def find(self, sha256: str) -> Archive | None:
         """An archive by the hash that the ledger names."""
         return self._opened.get(sha256)
@@ -152,6 +158,7 @@ class Shelf:
             self._problems[name] = str(error)
             return
         if wanted and archive.sha256 != wanted:
+            self._replaced.add(name)
             self._problems[name] = (
                 f"{path}: expected the archive that the study used ({wanted[:12]}...), got another "
                 f"({archive.sha256[:12]}...)"

@@ -155,6 +155,18 @@ def count_rows(path: Path) -> int:
         raise StudyError(_damaged(path, error)) from error
 
 
+def ledger_images(path: Path) -> set[str]:
+    """The hashes of all images that a ledger speaks of.
+
+    Raises:
+        StudyError: if it is damaged.
+    """
+    try:
+        return set(pq.read_table(path, columns=["image_sha256"])["image_sha256"].unique().to_pylist())
+    except (OSError, ValueError) as error:
+        raise StudyError(_damaged(path, error)) from error
+
+
 def ledger_version(path: Path) -> int:
     """The version of a ledger's columns; a newer one than `VERSION` reads as well, for versions only add.
 
