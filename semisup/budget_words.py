@@ -18,8 +18,8 @@ def compare_budgets(arm: Budget, baseline: Budget) -> list[Message]:
     if arm.devices != baseline.devices and arm.devices and baseline.devices:
         sentences.append(
             Message(
-                "They were not trained on the same devices ({ours}; {theirs}), so their times say nothing about "
-                "each other.",
+                "They were not trained on the same devices ({ours}; {theirs}), so their times say nothing "
+                "about each other.",
                 ours=", ".join(arm.devices),
                 theirs=", ".join(baseline.devices),
             )
@@ -30,8 +30,8 @@ def compare_budgets(arm: Budget, baseline: Budget) -> list[Message]:
 def _steps(arm: Budget, baseline: Budget) -> Message:
     if arm.steps_per_training != baseline.steps_per_training or len(arm.steps_per_training) != 1:
         return Message(
-            "Unequal: a training of {arm} has {ours} optimiser steps and one of {baseline} {theirs}, so the two "
-            "are not comparable.",
+            "Unequal: a training of {arm} has {ours} optimiser steps and one of {baseline} {theirs}, so the "
+            "two are not comparable.",
             arm=arm.arm,
             ours=_listed(arm.steps_per_training),
             baseline=baseline.arm,
@@ -51,8 +51,8 @@ def _models(one: Budget, other: Budget) -> list[Message]:
         return []
     return [
         Message(
-            "Unequal: {arm} chooses from {ours} models a run by real validation, {baseline} from {theirs}. For "
-            "that it was trained {trainings} times more, {steps} steps in all.",
+            "Unequal: {arm} chooses from {ours} models a run by real validation, {baseline} from {theirs}. "
+            "For that it was trained {trainings} times more, {steps} steps in all.",
             arm=one.arm,
             ours=_number(ours),
             baseline=other.arm,
@@ -68,8 +68,8 @@ def _unlabeled(one: Budget, other: Budget) -> list[Message]:
         return []
     return [
         Message(
-            "Unequal: every batch of {arm} holds unlabeled images as well, {number} in all, each in two views; "
-            "{baseline} sees none.",
+            "Unequal: every batch of {arm} holds unlabeled images as well, {number} in all, each in two "
+            "views; {baseline} sees none.",
             arm=one.arm,
             number=one.unlabeled_seen,
             baseline=other.arm,
@@ -83,8 +83,8 @@ def _generators(one: Budget, other: Budget) -> list[Message]:
         return []
     sentences = [
         Message(
-            "Unequal: {arm} needs generators as well ({number}): thousands of real images shown to them: {kimg}, "
-            "hours of training: {hours}. {baseline} has nothing in place of them.",
+            "Unequal: {arm} needs generators as well ({number}): thousands of real images shown to them: "
+            "{kimg}, hours of training: {hours}. {baseline} has nothing in place of them.",
             arm=one.arm,
             number=len(own),
             kimg=UNKNOWN if one.gan_kimg is None else f"{one.gan_kimg:.0f}",

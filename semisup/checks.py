@@ -2,8 +2,8 @@
 
 Nothing here is asserted because the software took care of it. Every line is computed anew from the files: the
 split against the archive, the subjects that each model says it saw against those it was tested on, the pools
-against their snapshots, the predictions against the archive's labels. What cannot be checked because a file is
-missing is unknown.
+against their snapshots, the predictions against the archive's labels. What cannot be checked because a file
+is missing is unknown.
 """
 
 import json

@@ -94,6 +94,8 @@ class DataSheet:
     num_images: int = 0
     num_subjects: int = 0
     image_shape: tuple[int, ...] = ()
+    num_folds: int = 0  # of the split, whichever the study uses
+    held_out: str = ""  # column that decides the test parts; empty = drawn
     linked: tuple[str, ...] = ()  # groups of subjects kept together because they share a picture
     problem: str = ""
 
@@ -279,6 +281,8 @@ def describe_data(records: StudyRecords, shelf: Shelf) -> DataSheet:
     return replace(
         sheet,
         parts=tuple(_part_sheet(archive, split, fold, part) for fold in folds for part in PARTS),
+        num_folds=len(split.folds),
+        held_out=split.held_out.column if split.held_out else "",
         linked=tuple(", ".join(group) for group in split.linked_subjects),
     )
 

@@ -13,6 +13,7 @@ from semisup.audit import strictest_bound
 from semisup.budget import Budget, measure_budget
 from semisup.further import FurtherTests, Probabilities, further_tests
 from semisup.generators import Generator, read_generators
+from semisup.per_class import ClassResult, class_results
 from semisup.records import FinishedRun, StudyRecords
 from semisup.statistics import (
     METRICS,
@@ -118,6 +119,7 @@ class Summary:
     rounds: tuple[RoundResult, ...]
     budgets: tuple[Budget, ...]
     generators: tuple[Generator, ...]
+    per_class: tuple[ClassResult, ...]  # at the fraction of the headline, and of the ceiling
     warnings: tuple[str, ...]
     failures: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
@@ -149,6 +151,8 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
     arms = tuple(
         _arm_result(runs, boot, draws[cell], probabilities.estimates(cell)) for cell, runs in groups.items()
     )
+    at_primary = [c for c in groups if c[0] == CEILING or math.isclose(c[1], float(primary["fraction"]))]
+    confusions = {(result.arm, result.fraction): result.confusion for result in arms}
     comparisons = _compare_all(draws, boot, primary, probabilities, records.study.get("controls_of"))
     equivalences = _equivalences(draws, boot, metric, comparisons)
     rounds = tuple(result for runs in groups.values() for result in _round_results(runs))
@@ -166,6 +170,7 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
         rounds=rounds,
         budgets=budgets,
         generators=generators,
+        per_class=class_results(at_primary, draws, confusions, boot, records.classes),
         warnings=tuple(_warnings(records, rounds, budgets)),
         failures=records.failures,
         missing=records.missing,
