@@ -79,7 +79,7 @@ def _assigned(facts: ClaimFacts) -> list[Message]:
     if folds:
         answers.append(
             Message(
-                "subjects drawn at random, once, before anything was trained, over {number} folds; used "
+                "subjects drawn at random, once, before anything was trained; folds: {number}, used "
                 "here: {folds}; numbers in the table of the parts",
                 number=facts.data.num_folds or len(folds),
                 folds=", ".join(map(str, folds)),

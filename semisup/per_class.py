@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -51,8 +52,8 @@ def class_results(
             *cell,
             name,
             float(confusions[cell][number].sum()),
-            boot.estimate(draws[cell], lambda confusion, k=number: sensitivity(confusion, k)),
-            boot.estimate(draws[cell], lambda confusion, k=number: specificity(confusion, k)),
+            boot.estimate(draws[cell], partial(sensitivity, number=number)),
+            boot.estimate(draws[cell], partial(specificity, number=number)),
         )
         for cell in cells
         for number, name in enumerate(classes)

@@ -2,7 +2,8 @@
 
 `report-files.json` lists what the last report made, with the hash of each file. A file that is listed there
 and still is what was made is replaced, or removed where the new report has none of its name. A file that
-somebody has edited, or that was there before, is left alone, and the new one is put beside it as `NAME.new.EXT`.
+somebody has edited, or that was there before, is left alone; the new one is put beside it as `NAME.new.EXT`
+where it says anything that the edited one was not made from.
 """
 
 import hashlib
@@ -30,22 +31,25 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
         files: content by path below the folder, with slashes.
 
     Returns:
-        Where each file lies, those included that are beside an edited one.
+        Where each file lies; beside an edited one, or nowhere if that was made from the very same.
     """
-    made = {name: _sha256(content) for name, content in files.items()}
     ours = _read_list(folder)
+    made = {name: _sha256(content) for name, content in files.items()}
     places = {name: _place(folder, name, sha256, ours) for name, sha256 in made.items()}
-    keys = {name: places[name].relative_to(folder).as_posix() for name in made}
-    known = {keys[name]: {*ours.get(keys[name], ()), made[name]} for name in made}
+    edited = {name for name, place in places.items() if place != folder / PurePosixPath(name)}
+    for name in edited:  # what the editor has seen already is not put beside it again
+        if made[name] in ours.get(name, ()) and not places[name].exists():
+            del places[name]
+    keys = {name: place.relative_to(folder).as_posix() for name, place in places.items()}
+    known = {keys[name]: {*ours.get(keys[name], ()), made[name]} for name in places}
     _write_list(folder, {**ours, **known})
-    for name, content in files.items():
-        with replace_file(places[name]) as temporary:
-            temporary.write_bytes(content)
+    for name, place in places.items():
+        with replace_file(place) as temporary:
+            temporary.write_bytes(files[name])
     for name in sorted(set(ours) - set(known)):
         _remove(folder, name, ours[name])
-    # An edited file keeps the hash under which it was ours, so that undoing the edit makes it ours again.
-    edited = {name: ours[name] for name in made if keys[name] != name and name in ours}
-    _write_list(folder, {**edited, **{keys[name]: {made[name]} for name in made}})
+    seen = {name: {*ours.get(name, ()), made[name]} for name in edited}
+    _write_list(folder, {**seen, **{keys[name]: {made[name]} for name in places}})
     return places
 
 
