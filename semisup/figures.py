@@ -1,7 +1,8 @@
-"""The report's figures as inline SVG: accuracy against labels, differences, confusion and reliability.
+"""The report's figures: accuracy against labels, differences, confusion and reliability.
 
 Percent on every axis; colours are those of Okabe & Ito, which colour-blind readers can tell apart, and every
-arm has a marker of its own besides. Text stays text, so that figures are sharp and can be searched.
+arm has a marker of its own besides, so that a print in gray tells them apart as well. Text stays text, so that
+figures are sharp and can be searched.
 """
 
 import io
@@ -19,13 +20,23 @@ from semisup.summary import BASELINE, CEILING, ArmResult, Summary
 from semisup.verdict import METRIC_PHRASES
 
 INK, GRID, PALE = "#1d2733", "#dfe4ea", "#8793a1"
-STYLES = {  # colour, marker
+STYLES = {  # colour, marker: no two alike
     BASELINE: ("#4d5966", "o"),
     CEILING: ("#4d5966", "_"),
+    "supervised_plain": ("#4d5966", "x"),
     "pseudo_real": ("#009e73", "s"),
+    "fixmatch_real": ("#d55e00", "^"),
     "pseudo_gan_full": ("#0072b2", "D"),
+    "pseudo_gan": ("#56b4e9", "v"),
+    "pseudo_both": ("#cc79a7", "P"),
+    "conditional_gan": ("#e69f00", "X"),
+    "gan_only": ("#e69f00", "*"),
+    "random_selection": ("#8793a1", "<"),
+    "shuffled_labels": ("#8793a1", ">"),
+    "duplicated_real": ("#8793a1", "p"),
+    "oracle": ("#009e73", "h"),
 }
-SPARE_STYLES = (("#d55e00", "^"), ("#cc79a7", "v"), ("#e69f00", "P"), ("#56b4e9", "X"))
+SPARE_STYLES = (("#d55e00", "H"), ("#cc79a7", "d"), ("#d55e00", "1"), ("#56b4e9", "8"))
 RC: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -46,24 +57,59 @@ RC: Any = {
     "ytick.major.size": 3,
     "legend.frameon": False,
 }
-WIDTH_IN = 9.6
+WIDTH_IN = 9.6  # of the page's figures, which are shown as wide as the page
+PAPER_WIDTH_IN = 7.2  # two columns of a journal
+DPI = 300
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that can be shown in the page or saved for a paper; the same figure gives the same bytes."""
+
+    name: str  # of its files
+    figure: Figure
+    description: str
+
+    def element(self) -> str:
+        """An <svg> element fit for a page with several: no header, no ids but those in use."""
+        return svg_element(self._save("svg", transparent=True).decode("utf-8"), self.description)
+
+    def svg(self) -> bytes:
+        """A file of its own, on white; text stays text."""
+        return self._save("svg", facecolor="white")
+
+    def png(self) -> bytes:
+        """300 dots an inch, on white."""
+        return self._save("png", facecolor="white", dpi=DPI)
+
+    def _save(self, kind: str, **how: Any) -> bytes:
+        buffer = io.BytesIO()
+        nameless = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
+        with matplotlib.rc_context({**RC, "svg.hashsalt": self.name}):
+            self.figure.savefig(buffer, format=kind, metadata=nameless, **how)
+        return buffer.getvalue()
 
 
 @dataclass(frozen=True)
 class Reliability:
     """What a reliability diagram shows of one arm; the arrays are (num_bins,), NaN where a bin is empty."""
 
-    title: str
+    arm: str
+    fraction: float
     count: np.ndarray
     confidence: np.ndarray
     accuracy: np.ndarray
     ece: float
 
+    @property
+    def title(self) -> str:
+        return f"{self.arm}, {100 * self.fraction:.3g} %"
 
-def label_curve(summary: Summary) -> str:
+
+def label_curve(summary: Summary, width: float = WIDTH_IN) -> Drawing:
     """The metric of every arm against the share of labels, with 95 % intervals and the ceiling."""
-    with matplotlib.rc_context({**RC, "svg.hashsalt": "curve"}):
-        figure = Figure(figsize=(WIDTH_IN, 3.9), layout="constrained")
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(width, 3.9), layout="constrained")
         ax = figure.add_subplot()
         ceiling = next((result for result in summary.arms if result.arm == CEILING), None)
         if ceiling:
@@ -80,7 +126,7 @@ def label_curve(summary: Summary) -> str:
         ax.grid(axis="y", color=GRID, linewidth=0.8)
         ax.set_axisbelow(True)
         ax.legend(loc="lower right", ncols=1, handlelength=1.6)
-        return _to_svg(figure, "Accuracy against the share of labels, with 95 % intervals")
+        return Drawing("label-curve", figure, "Accuracy against the share of labels, with 95 % intervals")
 
 
 def _draw_ceiling(ax: Axes, ceiling: ArmResult, summary: Summary) -> None:
@@ -114,11 +160,11 @@ def _draw_curve(ax: Axes, results: Sequence[ArmResult], metric: str, shift: floa
     )  # fmt: skip
 
 
-def difference_forest(summary: Summary) -> str:
+def difference_forest(summary: Summary, width: float = WIDTH_IN) -> Drawing:
     """Every paired difference as a point with its interval about the line "no difference"."""
     comparisons = summary.comparisons
-    with matplotlib.rc_context({**RC, "svg.hashsalt": "forest"}):
-        figure = Figure(figsize=(WIDTH_IN, 0.75 + 0.3 * max(2, len(comparisons))), layout="constrained")
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(width, 0.75 + 0.3 * max(2, len(comparisons))), layout="constrained")
         ax = figure.add_subplot()
         ax.axvline(0, color=INK, linewidth=1)
         for row, comparison in enumerate(comparisons):
@@ -146,19 +192,19 @@ def difference_forest(summary: Summary) -> str:
         ax.set_axisbelow(True)
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
-        return _to_svg(figure, "Paired differences between arms with 95 % intervals")
+        return Drawing("differences", figure, "Paired differences between arms with 95 % intervals")
 
 
-def confusion_matrices(results: Sequence[ArmResult], classes: Sequence[str]) -> str:
+def confusion_matrices(results: Sequence[ArmResult], classes: Sequence[str], width: float = WIDTH_IN) -> Drawing:
     """Row-normalised confusion matrices side by side; each row is a true class and sums to 100 %."""
     names = [_shorten(name) for name in classes]
-    with matplotlib.rc_context({**RC, "svg.hashsalt": "confusion"}):
+    with matplotlib.rc_context(RC):
         columns = min(4 if len(names) <= 4 else 2, len(results))
         rows = -(-len(results) // columns)
-        side = min(WIDTH_IN / columns, 3.2 if len(names) <= 4 else 4.2)
+        side = min(width / columns, 3.2 if len(names) <= 4 else 4.2)
         turned = max(map(len, names)) > 9 or len(names) > 4
         figure = Figure(
-            figsize=(WIDTH_IN, rows * (side + 0.45) + (0.4 * rows if turned else 0)), layout="constrained"
+            figsize=(width, rows * (side + 0.45) + (0.4 * rows if turned else 0)), layout="constrained"
         )
         axes = figure.subplots(rows, columns, squeeze=False)
         for place, ax in enumerate(axes.flat):
@@ -173,7 +219,7 @@ def confusion_matrices(results: Sequence[ArmResult], classes: Sequence[str]) -> 
             if place % columns == 0:
                 ax.set_ylabel("true class")
             ax.set_xlabel("predicted class")
-        return _to_svg(figure, "Confusion matrices, in percent of each true class")
+        return Drawing("confusion", figure, "Confusion matrices, in percent of each true class")
 
 
 def _draw_confusion(
@@ -195,12 +241,12 @@ def _draw_confusion(
     ax.spines[:].set_visible(False)
 
 
-def reliability_diagrams(items: Sequence[Reliability]) -> str:
+def reliability_diagrams(items: Sequence[Reliability], width: float = WIDTH_IN) -> Drawing:
     """Accuracy against confidence; on the diagonal a model is as often right as it says."""
-    with matplotlib.rc_context({**RC, "svg.hashsalt": "reliability"}):
+    with matplotlib.rc_context(RC):
         columns = min(4, len(items))
         rows = -(-len(items) // columns)
-        figure = Figure(figsize=(WIDTH_IN, rows * 2.75), layout="constrained")
+        figure = Figure(figsize=(width, rows * 2.75), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for place, ax in enumerate(axes.flat):
             if place >= len(items):
@@ -225,7 +271,7 @@ def reliability_diagrams(items: Sequence[Reliability]) -> str:
             ax.set_xlabel("confidence (%)")
             if place % columns == 0:
                 ax.set_ylabel("right (%)")
-        return _to_svg(figure, "Reliability diagrams: share of right predictions against confidence")
+        return Drawing("reliability", figure, "Reliability diagrams: share of right predictions against confidence")
 
 
 def arm_style(arm: str) -> tuple[str, str]:
@@ -237,10 +283,3 @@ def arm_style(arm: str) -> tuple[str, str]:
 
 def _shorten(name: str, length: int = 16) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"
-
-
-def _to_svg(figure: Figure, description: str) -> str:
-    """The figure as an <svg> element fit for a page with several: no header, no ids but those in use."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return svg_element(buffer.getvalue(), description)

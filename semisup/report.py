@@ -22,15 +22,14 @@ from semisup.summary import (
     BASELINE,
     CEILING,
     RIVAL,
-    ArmResult,
     RoundResult,
     Summary,
+    primary_fraction,
     summarize,
 )
 from semisup.verdict import METRIC_PHRASES, percent, points
 
 REPORT_HTML = "report.html"
-NUM_BINS = 10  # of the reliability diagrams
 
 
 @dataclass(frozen=True)
@@ -80,15 +79,6 @@ def render(records: StudyRecords, summary: Summary) -> str:
             "names": {"baseline": BASELINE, "ceiling": CEILING, "rival": RIVAL},
         }
     return _environment().get_template("report.html.j2").render(context)
-
-
-def primary_fraction(summary: Summary) -> float:
-    """The share of labels that the headline is about; the smallest where there is no headline."""
-    if summary.primary:
-        return summary.primary.fraction
-    planned = (summary.study.get("primary") or {}).get("fraction")
-    known = [result.fraction for result in summary.arms if result.arm != CEILING]
-    return float(planned if planned is not None else min(known, default=1.0))
 
 
 def _environment() -> jinja2.Environment:
@@ -155,42 +145,6 @@ def _command_text(command: Any) -> str:
 
 
 # Parts of the page --------------------------------------------------------------------------------
-
-
-def _at_primary(summary: Summary) -> list[ArmResult]:
-    """The arms at the fraction of the headline, and the ceiling."""
-    fraction = primary_fraction(summary)
-    return [r for r in summary.arms if r.arm == CEILING or math.isclose(r.fraction, fraction)]
-
-
-def _figures(records: StudyRecords, summary: Summary) -> dict[str, Markup]:
-    """The figures by name; matplotlib has escaped what came from the study, so they are marked as safe."""
-    from semisup import figures  # matplotlib takes a while to load
-
-    made = dict.fromkeys(("curve", "forest", "confusion", "reliability"), "")
-    if not summary.arms:
-        return {name: Markup(text) for name, text in made.items()}
-    chosen = _at_primary(summary) or list(summary.arms)
-    made |= {
-        "curve": figures.label_curve(summary),
-        "confusion": figures.confusion_matrices(chosen, summary.classes),
-        "reliability": figures.reliability_diagrams([_reliability(records, result) for result in chosen]),
-    }
-    if summary.comparisons:
-        made["forest"] = figures.difference_forest(summary)
-    return {name: Markup(text) for name, text in made.items()}
-
-
-def _reliability(records: StudyRecords, result: ArmResult) -> Any:
-    from classifier.evaluate import expected_calibration_error, reliability_bins
-    from semisup.figures import Reliability
-
-    runs = records.select(result.arm, result.fraction)
-    probs = np.concatenate([run.probs for run in runs])  # (N, C)
-    labels = np.concatenate([run.labels for run in runs])
-    bins = reliability_bins(probs, labels, NUM_BINS)
-    ece = expected_calibration_error(probs, labels, NUM_BINS)
-    return Reliability(f"{result.arm}, {100 * result.fraction:.3g} %", *bins, ece)
 
 
 def _rounds_by_arm(summary: Summary) -> list[tuple[str, float, list[RoundResult]]]:

@@ -137,6 +137,15 @@ class Summary:
         return next((c for c in found if math.isclose(c.fraction, fraction)), None)
 
 
+def primary_fraction(summary: Summary) -> float:
+    """The share of labels that the headline is about; the smallest where there is no headline."""
+    if summary.primary:
+        return summary.primary.fraction
+    planned = (summary.study.get("primary") or {}).get("fraction")
+    known = [result.fraction for result in summary.arms if result.arm != CEILING]
+    return float(planned if planned is not None else min(known, default=1.0))
+
+
 def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
     """Compute every number of the report from a study's records."""
     primary = _primary_of(records.study)
