@@ -34,6 +34,7 @@ FIRST_CLASSIFIER_SETTINGS = frozenset({
     "arch", "pretrained", "steps", "batch_size", "lr", "weight_decay", "warmup", "augment", "mirror",
     "label_smoothing", "balance_classes", "validate_every", "keep", "device",
 })  # fmt: skip
+CURVE_ARM = "supervised"  # whose curve label equivalence is read off
 NO_AUGMENTATION = {"augment": False, "mixup": 0.0, "cutmix": 0.0}  # of training images
 GAN_SET_HERE = frozenset(
     {"data", "split", "fold", "fraction", "outdir", "resume", "cond", "metrics", "gpus", "workers"}
@@ -139,6 +140,7 @@ class StudyConfig(Section):
     folds: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Listed] = "all"
     seeds: Annotated[list[int], Field(min_length=1), Listed] = Field(default=[0, 1, 2])
     fractions: Annotated[list[Fraction], Field(min_length=1), Listed] = Field(default=[0.2, 0.5, 0.7])
+    curve_fractions: Annotated[list[Fraction], Listed] = Field(default=[])  # of `supervised` alone, besides
     arms: Annotated[list[str], Field(min_length=1), Listed] = Field(default=list(DEFAULT_ARMS))
     controls_of: str | None = None  # arm whose rounds the controls repeat; none = see `reference_arm`
     primary: Primary
@@ -185,6 +187,7 @@ class StudyConfig(Section):
         if self.primary.fraction not in self.fractions:
             raise ValueError(f"primary.fraction: {self.primary.fraction:g} is not among the fractions "
                              f"({', '.join(f'{f:g}' for f in self.fractions)})")  # fmt: skip
+        self._check_curve()
         if self.audit.required and not ARMS[self.primary.arm].pseudo_labels:
             raise ValueError(f"audit: the primary arm {self.primary.arm!r} has no pseudo-labels to audit")
         if not self.fits(self.primary.arm, self.primary.fraction):
@@ -192,11 +195,34 @@ class StudyConfig(Section):
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_no_audit(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = write(self)
+    def _leave_out_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)  # plans that began before there was a setting stay as they are
         if not self.audit.required:
-            content.pop("audit", None)  # plans that began before there were audits stay as they are
+            content.pop("audit", None)
+        if not self.curve_fractions:
+            content.pop("curve_fractions", None)
         return content
+
+    def _check_curve(self) -> None:
+        """Refuse points of the supervised curve that nobody would read, or that are there already."""
+        if not self.curve_fractions:
+            return
+        if CURVE_ARM not in self.arms:
+            raise ValueError(
+                f"curve_fractions: at these fractions {CURVE_ARM!r} alone is run, and it is not among the "
+                f"arms ({', '.join(self.arms)}); add it, or leave curve_fractions out"
+            )
+        for fraction in self.curve_fractions:
+            if fraction in self.fractions:
+                raise ValueError(
+                    f"curve_fractions: {fraction:g} is among the fractions, where all arms are run; name it "
+                    "once"
+                )
+        if 1.0 in self.curve_fractions and "supervised_full" in self.arms:
+            raise ValueError(
+                "curve_fractions: 'supervised_full' is the supervised model at fraction 1 already; leave 1 "
+                "out"
+            )
 
     def _check_controls(self) -> None:
         controls = [name for name in self.arms if ARMS[name].is_control]
@@ -221,6 +247,13 @@ class StudyConfig(Section):
         """Whether an arm means anything at a fraction; a control does where its reference does."""
         named = self.reference_arm if ARMS[arm].is_control else arm
         return named is not None and ARMS[named].fits(fraction)
+
+    def fractions_of(self, arm: str) -> list[float]:
+        """The label fractions that an arm is run at, from the smallest; 1 for an arm that has all labels."""
+        if not ARMS[arm].uses_fraction:
+            return [1.0]
+        further = self.curve_fractions if arm == CURVE_ARM else []
+        return sorted(fraction for fraction in [*self.fractions, *further] if self.fits(arm, fraction))
 
     @property
     def reference_arm(self) -> str | None:

@@ -30,7 +30,7 @@ class Sizes:
 
     image_bytes: float  # of one image in the archive
     unlabeled: Mapping[float, float]  # training images without a label, by fraction
-    val: float
+    val: Mapping[float, float]  # validation images, by fraction
     test: float
     test_subjects: int  # over all folds
     test_images: int
@@ -131,11 +131,12 @@ def measure_sizes(plan: Plan) -> Sizes:
         def mean(part: str, fraction: float = 1.0) -> float:
             return sum(len(split.rows(archive, fold, part, fraction)) for fold in folds) / len(folds)
 
+        fractions = {run.fraction for run in plan.runs} | {config.primary.fraction}
         tested = {subject for fold in folds for subject in split.subjects(fold, "test")}
         return Sizes(
             image_bytes=config.data.stat().st_size / max(len(archive), 1),
-            unlabeled={fraction: mean("unlabeled", fraction) for fraction in config.fractions},
-            val=mean("val", config.primary.fraction),
+            unlabeled={fraction: mean("unlabeled", fraction) for fraction in fractions},
+            val={fraction: mean("val", fraction) for fraction in fractions},
             test=mean("test"),
             test_subjects=len(tested),
             test_images=sum(len(split.rows(archive, fold, "test")) for fold in folds),
@@ -166,11 +167,11 @@ def job_seconds(
         return config.pool.num_images * (generator.image_seconds or 0.0)
     settings = config.classifier_config(0)
     looks = -(-settings.steps // settings.validate_every)
-    training = (
-        classifier.setup_seconds + settings.steps * classifier.step_seconds + looks * classifier.look_seconds
-    )
+    val = sizes.val[job.fraction]  # the trial looked at that of the primary comparison
+    look_seconds = classifier.look_seconds * val / max(sizes.val[config.primary.fraction], 1)
+    training = classifier.setup_seconds + settings.steps * classifier.step_seconds + looks * look_seconds
     trainings = plan.trainings_of(job)
-    scored = sizes.test + sizes.val * (trainings + 1) + rounds_of(job, plan) * pool_size(job, plan, sizes)
+    scored = sizes.test + val * (trainings + 1) + rounds_of(job, plan) * pool_size(job, plan, sizes)
     return trainings * training + scored * classifier.image_seconds
 
 

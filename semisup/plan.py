@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from classifier.encoder_file import check_weights_for_fold
 from extract.archive import Archive, open_archive
 from extract.errors import SettingsError
@@ -19,6 +21,7 @@ from extract.file_hash import file_sha256
 from extract.seeds import derive_seed
 from extract.split import Split, read_split
 from semisup.arms import ARMS, Arm
+from semisup.calibrating import check_held_out, draw_held_out
 from semisup.config import StudyConfig
 from semisup.errors import StudyError
 from semisup.guards import read_fit_snapshot
@@ -201,13 +204,14 @@ def _check_against(config: StudyConfig, split: Split) -> tuple[int, ...]:
             raise SettingsError(
                 f"folds: {fold} does not exist, {config.split} has folds 0 to {len(split.folds) - 1}"
             )
-    for fraction in config.fractions:
-        if fraction not in split.fractions:
-            raise SettingsError(
-                f"fractions: {fraction:g} does not exist, {config.split} has "
-                f"{', '.join(f'{known:g}' for known in split.fractions)}; choose among them, or make a split "
-                "with this fraction"
-            )
+    for key, fractions in (("fractions", config.fractions), ("curve_fractions", config.curve_fractions)):
+        for fraction in fractions:
+            if fraction not in split.fractions:
+                raise SettingsError(
+                    f"{key}: {fraction:g} does not exist, {config.split} has "
+                    f"{', '.join(f'{known:g}' for known in split.fractions)}; choose among them, or make a "
+                    "split with this fraction"
+                )
     return folds
 
 
@@ -235,16 +239,26 @@ def _list_jobs(
     for arm in sorted(stages, key=lambda arm: (arm.starts_from_supervised, arm.is_control)):
         for seed in config.seeds:  # a first seed of everything is done before a second of anything
             for fold in folds:
-                for fraction in sorted(config.fractions) if arm.uses_fraction else (1.0,):
-                    if config.fits(arm.name, fraction):
-                        pool = pool_of(arm, fold, fraction)
-                        run = _run_job(config, arm, fold, seed, fraction, pool, data)
-                        runs[run.key] = run
+                for fraction in config.fractions_of(arm.name):
+                    pool = pool_of(arm, fold, fraction)
+                    run = _run_job(config, arm, fold, seed, fraction, pool, data)
+                    _check_calibration(config, run, archive, split)
+                    runs[run.key] = run
     return (
         *sorted(gans.values(), key=lambda job: job.fold),
         *sorted(pools.values(), key=lambda job: job.fold),
         *runs.values(),
     )
+
+
+def _check_calibration(config: StudyConfig, run: RunJob, archive: Archive, split: Split) -> None:
+    share = config.pseudo.calibration_share
+    if share:
+        rows = split.rows(archive, run.fold, "val", run.fraction)
+        subjects, labels = np.asarray(archive.subjects[rows], dtype=str), archive.labels[rows]
+        is_held_out = draw_held_out(subjects, labels, share, run.classifier_seed)
+        where = f"in fold {run.fold} at fraction {run.fraction:g}"
+        check_held_out(is_held_out, labels, archive.classes, share, where)
 
 
 def generator_data(arm: Arm, fraction: float) -> tuple[float | None, bool]:
@@ -300,6 +314,9 @@ def _run_job(
                 f"{error.strerror or error}"
             ) from error
 
+    share = config.pseudo.calibration_share  # decides whom every arm chooses its checkpoints by
+    held_out = {"calibration_share": share} if share else {}
+
     def settings_of(name: str, **more: Any) -> dict[str, Any]:
         # `supervised` at fraction 1 and `supervised_full` are the same training, and so are their seeds.
         return {
@@ -309,6 +326,7 @@ def _run_job(
             "fraction": fraction,
             "classifier": classifier,
             "calibrate": config.pseudo.calibrate,
+            **held_out,
             **data,
             **more,
         }

@@ -7,6 +7,7 @@ from typing import Any
 
 from extract.json_values import json_value
 from semisup.arms import ARMS
+from semisup.config import CURVE_ARM
 from semisup.estimate import Estimate, chain_text
 from semisup.plan import Plan
 
@@ -25,6 +26,8 @@ def plan_table(plan: Plan) -> str:
         f"folds {_listed(plan.folds)}; seeds {_listed(config.seeds)}; "
         f"fractions {_listed(sorted(config.fractions))}",
     ]
+    if config.curve_fractions:
+        lines[-1] += f"; {CURVE_ARM} alone also at {_listed(sorted(config.curve_fractions))}"
     if pools:
         lines.append(
             f"pool: {config.pool.num_images} synthetic images a generator, psi {config.pool.truncation_psi:g}"
@@ -89,6 +92,7 @@ def plan_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
         "folds": list(plan.folds),
         "seeds": list(config.seeds),
         "fractions": sorted(config.fractions),
+        "curve_fractions": sorted(config.curve_fractions),
         "primary": config.primary.model_dump(),
         "arms": {
             name: {

@@ -24,7 +24,10 @@ class PseudoConfig(Section):
     """What the rounds need whatever the rule."""
 
     rounds: int = Field(default=2, ge=0)  # students after the supervised model
-    calibrate: bool = True  # temperature fitted on the real validation part, each round
+    calibrate: bool = True  # temperature fitted on real validation subjects, each round
+    calibration_share: float = Field(
+        default=0.0, ge=0, lt=1
+    )  # of them, held out for that alone; 0 = all serve
     # Most that pseudo-labeled images may count in the loss, as a share of all; 1 = plain concatenation.
     pseudo_share: float = Field(default=0.5, gt=0, le=1)
     align: bool = False  # shift predictions over the pool to the labeled images' shares of the classes first
@@ -37,6 +40,8 @@ class PseudoConfig(Section):
     def _check_weights(self) -> "PseudoConfig":
         if "weight_by" in self.model_fields_set and self.labels != "weighted":
             raise ValueError(f"weight_by goes with labels: weighted, and labels is {self.labels}")
+        if self.calibration_share and not self.calibrate:
+            raise ValueError("calibration_share holds subjects out for a temperature, and calibrate is false")
         return self
 
     @model_serializer(mode="wrap")
@@ -44,7 +49,14 @@ class PseudoConfig(Section):
         content: dict[str, Any] = write(self)
         if content.get("rule") == "fixed":
             content.pop("rule")  # studies that began before there was a choice go on
-        for name in ("align", "labels", "weight_by", "stop_flip_rate", "stop_without_gain"):
+        for name in (
+            "calibration_share",
+            "align",
+            "labels",
+            "weight_by",
+            "stop_flip_rate",
+            "stop_without_gain",
+        ):
             if getattr(self, name) == type(self).model_fields[name].default:
                 content.pop(name, None)
         return content

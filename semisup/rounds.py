@@ -1,6 +1,6 @@
 """The pseudo-label rounds: a loop over functions that are passed in, so that fakes can test its laws.
 
-Teacher trained on the labeled images -> temperature fitted on the real validation part -> pool scored ->
+Teacher trained on the labeled images -> temperature fitted on real held-out subjects -> pool scored ->
 selection -> student trained from scratch on labeled + selected -> real validation; the student is the next
 teacher. Every round selects anew from the whole pool, so labels may change or leave. The best round by real
 validation is kept, round 0 (no pseudo-labels at all) included: synthetic data may lose.
@@ -16,11 +16,11 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy.special import softmax
 
+from semisup.calibrating import UNDIVIDED, FitTemperature, Parts, calibrate
 from semisup.select import Evidence, Rule, Selection, coverage, is_alarming
 
 Model = TypeVar("Model")
 Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]  # probs (N, C), labels (N,)
-FitTemperature = Callable[[np.ndarray, np.ndarray], float]  # logits (N, C), labels (N,)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ class Round(Generic[Model]):
     scores: PoolScores | None  # by the model of the round before; none in round 0
     val_metrics: dict[str, float]  # calibrated
     ece_before: float
-    ece_after: float
+    ece_after: float  # at temperatures of other subjects, see calibrating.py
     val_probs: np.ndarray  # (V, C), calibrated
+    is_cross_fitted: bool | None = None  # `ece_after`; None: nothing was calibrated
 
     @property
     def num_selected(self) -> int:
@@ -79,6 +80,14 @@ class RoundsResult(Generic[Model]):
 
 
 @dataclass(frozen=True)
+class HeldOut(Generic[Model]):
+    """Real images held out for calibration alone: nothing is chosen by them."""
+
+    logits_of: Callable[[Model], np.ndarray]  # gives (H, C)
+    labels: np.ndarray  # (H,)
+
+
+@dataclass(frozen=True)
 class RealValidation(Generic[Model]):
     """Judges every model of a run on the same real validation images."""
 
@@ -86,14 +95,23 @@ class RealValidation(Generic[Model]):
     labels: np.ndarray  # (V,)
     fit_temperature: FitTemperature | None
     metrics: Metrics
+    parts: Parts = UNDIVIDED  # of the validation images, to measure a temperature on other subjects
+    held_out: HeldOut[Model] | None = None  # to fit it on instead
 
     def judge(self, round_index: int, model: Model, scores: PoolScores | None) -> Round[Model]:
         """Calibrate a model and measure it; `scores` is what its additions were chosen by."""
         logits = self.logits_of(model)
-        temperature = self.fit_temperature(logits, self.labels) if self.fit_temperature else 1.0
-        probs = softmax(logits / temperature, axis=1)
-        after, before = self.metrics(probs, self.labels), self.metrics(softmax(logits, axis=1), self.labels)
-        return Round(round_index, model, temperature, scores, after, before["ece"], after["ece"], probs)
+        held_out = (self.held_out.logits_of(model), self.held_out.labels) if self.held_out else None
+        found = calibrate(self.fit_temperature, logits, self.labels, self.parts, held_out)
+        after, before = (
+            self.metrics(found.probs, self.labels),
+            self.metrics(softmax(logits, axis=1), self.labels),
+        )
+        ece_after = self.metrics(found.judged_probs, self.labels)["ece"]
+        return Round(
+            round_index, model, found.temperature, scores, after, before["ece"], ece_after, found.probs,
+            found.is_cross_fitted,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,8 @@ def run_rounds(
     fit_temperature: FitTemperature | None,
     metrics: Metrics,
     stop: StopRules = NEVER,
+    parts: Parts = UNDIVIDED,
+    held_out: HeldOut[Model] | None = None,
     progress: Callable[[int, str], None] = lambda done, message: None,
 ) -> RoundsResult[Model]:
     """Run the loop and keep the round that is best on the real validation part.
@@ -142,12 +162,14 @@ def run_rounds(
         fit_temperature: calibration; None leaves the probabilities as they are.
         metrics: must give `balanced_accuracy`, `nll` and `ece`.
         stop: when to end before `num_rounds`.
+        parts: of the validation images by subject, for a calibration error that was not fitted away.
+        held_out: images to fit the temperature on; None = the validation images.
 
     Returns:
         Every round with its record. Where nothing is selected the loop ends early: a student
         trained on the labeled images alone would be the teacher again.
     """
-    judge = RealValidation(val_logits, val_labels, fit_temperature, metrics).judge
+    judge = RealValidation(val_logits, val_labels, fit_temperature, metrics, parts, held_out).judge
     rounds = [judge(0, teacher, None)]
     stopped, unused = "all rounds done", None
     for round_index in range(1, num_rounds + 1):

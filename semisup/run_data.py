@@ -15,6 +15,7 @@ from extract.archive import Archive
 from extract.cache import open_images
 from extract.split import Split
 from semisup.arms import ARMS
+from semisup.calibrating import draw_held_out
 from semisup.controls import POOL_CONTROLS
 from semisup.plan import Basis, RunJob, generator_data, open_data
 from semisup.pool import Pool, real_pool, synthetic_pool
@@ -39,6 +40,7 @@ class RunData:
     classes: tuple[str, ...]
     labeled: LabeledImages
     val: LabeledImages
+    calibration: LabeledImages | None  # validation subjects held out for the temperature alone
     test: SealedTest
     test_files: np.ndarray  # (T,) str
     pool: Pool | None
@@ -58,16 +60,26 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
         check_weights_for_fold(basis.config.classifier_config(job.seed).weights, archive, split, job.fold)
         images = open_images(archive)
         part = partial(real_part, archive, images, split, job.fold)
+        val, calibration = _divide(part("val", job.fraction), basis.config.pseudo.calibration_share, job)
         rows = split.rows(archive, job.fold, "test")
         yield RunData(
             archive.classes,
             part("train", job.fraction),
-            part("val", job.fraction),
+            val,
+            calibration,
             SealedTest(partial(part, "test")),
             archive.manifest["file"].to_numpy(str)[rows],
             _open_pool(job, basis, archive, images, split),
             kept_settings(archive.preparation),
         )
+
+
+def _divide(val: LabeledImages, share: float, job: RunJob) -> tuple[LabeledImages, LabeledImages | None]:
+    """The validation images to choose by, and those held out for calibration; the same for all arms."""
+    if not share:
+        return val, None
+    is_held_out = draw_held_out(val.subjects, val.labels, share, job.classifier_seed)
+    return val.subset(~is_held_out), val.subset(is_held_out)
 
 
 def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, split: Split) -> Pool | None:

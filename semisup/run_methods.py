@@ -11,6 +11,7 @@ from classifier.calibration import fit_temperature
 from classifier.evaluate import classification_metrics
 from classifier.run import Classifier
 from extract.seeds import derive_seed
+from semisup.calibrating import deal_parts
 from semisup.controls import (
     POOL_CONTROLS,
     RecordedRound,
@@ -24,6 +25,7 @@ from semisup.ledger import LEDGER_FILE, ledger_rows, read_ledger, write_ledger
 from semisup.plan import Basis, RunJob
 from semisup.pool import Pool
 from semisup.rounds import (
+    HeldOut,
     PoolScores,
     RealValidation,
     RoundsResult,
@@ -54,16 +56,19 @@ def _run_rounds(
     job: RunJob, basis: Basis, data: RunData, models: RunModels, folder: Path
 ) -> RoundsResult[Classifier]:
     """The pseudo-label rounds of an arm with a pool, or round 0 alone."""
+    validation = _validation(job, basis, data)
     result = run_rounds(
         models.teacher(),
         basis.config.pseudo.rounds if data.pool else 0,
-        val_logits=lambda model: model.predict_logits(data.val.images),
-        val_labels=data.val.labels,
+        val_logits=validation.logits_of,
+        val_labels=validation.labels,
         pool_logits=lambda model: model.predict_logits(data.pool.images),  # type: ignore[union-attr]
         select=make_rule(basis.config.pseudo, _facts(job, data)),
         train_student=models.student,
-        fit_temperature=fit_temperature if basis.config.pseudo.calibrate else None,
-        metrics=partial(classification_metrics, num_classes=len(data.classes)),
+        fit_temperature=validation.fit_temperature,
+        metrics=validation.metrics,
+        parts=validation.parts,
+        held_out=validation.held_out,
         stop=StopRules(basis.config.pseudo.stop_flip_rate, basis.config.pseudo.stop_without_gain),
     )
     if data.pool:
@@ -98,7 +103,7 @@ def _repeat_reference(
         recorded,
         change,
         models.student,
-        _validation(basis, data).judge,
+        _validation(job, basis, data).judge,
         len(data.classes),
         is_of_pool=data.pool is not None,
     )
@@ -107,12 +112,15 @@ def _repeat_reference(
     return result
 
 
-def _validation(basis: Basis, data: RunData) -> RealValidation[Classifier]:
+def _validation(job: RunJob, basis: Basis, data: RunData) -> RealValidation[Classifier]:
+    val, held_out = data.val, data.calibration
     return RealValidation(
-        lambda model: model.predict_logits(data.val.images),
-        data.val.labels,
+        lambda model: model.predict_logits(val.images),
+        val.labels,
         fit_temperature if basis.config.pseudo.calibrate else None,
         partial(classification_metrics, num_classes=len(data.classes)),
+        deal_parts(val.subjects, val.labels, data.classes, job.classifier_seed),
+        HeldOut(lambda model: model.predict_logits(held_out.images), held_out.labels) if held_out else None,
     )
 
 
@@ -120,7 +128,7 @@ def _train_with_given(
     job: RunJob, basis: Basis, data: RunData, models: RunModels, folder: Path
 ) -> RoundsResult[Classifier]:
     """One training with synthetic images whose class was asked for; the supervised model may still win."""
-    judge = _validation(basis, data).judge
+    judge = _validation(job, basis, data).judge
     assert data.pool is not None
     selection = _all_given(data.pool, len(data.classes))
     certain = np.eye(len(data.classes))[selection.labels]  # (N, C)
@@ -148,7 +156,7 @@ def _train_on_synthetic(
     arXiv:1905.10887.
     """
     assert data.pool is not None
-    alone = _validation(basis, data).judge(
+    alone = _validation(job, basis, data).judge(
         0, models.from_synthetic(_all_given(data.pool, len(data.classes))), None
     )
     return RoundsResult((alone,), alone, "trained once, on synthetic images alone")
@@ -158,7 +166,7 @@ def _train_fixmatch(
     job: RunJob, basis: Basis, data: RunData, models: RunModels, folder: Path
 ) -> RoundsResult[Classifier]:
     """One training whose every batch holds views of the pool; no supervised model to fall back on."""
-    alone = _validation(basis, data).judge(0, models.fixmatch(), None)
+    alone = _validation(job, basis, data).judge(0, models.fixmatch(), None)
     return RoundsResult((alone,), alone, "trained once, with FixMatch")
 
 

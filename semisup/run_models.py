@@ -111,6 +111,9 @@ class RunModels:
             progress=report,
             unlabeled=unlabeled,
         )
+        if self._data.calibration is not None:  # they give the temperature: nobody may be judged by them
+            held_out = map(str, self._data.calibration.subjects)
+            model.val_subjects = tuple(sorted({*model.val_subjects, *held_out}))
         self._placed(model)
         self.num_trained += 1
         self._save(model, round_index)

@@ -7,8 +7,9 @@ import numpy as np
 
 from classifier.fixmatch import Agreement
 from classifier.run import Classifier
+from semisup.calibrating import deal_parts
 from semisup.ledger import LEDGER_FILE, ledger_rows, write_ledger
-from semisup.plan import Basis
+from semisup.plan import Basis, RunJob
 from semisup.pool import Pool
 from semisup.rounds import Round, RoundsResult
 from semisup.run_data import RunData
@@ -36,6 +37,27 @@ def write_rounds(
     ]
     if tables:
         write_ledger(tables, folder / LEDGER_FILE)
+
+
+def describe_calibration(job: RunJob, data: RunData, basis: Basis) -> dict[str, Any]:
+    """Whose images gave the temperatures, and how the calibration error after them was measured."""
+    if not basis.config.pseudo.calibrate:
+        return {}
+    parts = deal_parts(data.val.subjects, data.val.labels, data.classes, job.classifier_seed)
+    if data.calibration is not None:
+        fitted, how = data.calibration, "on the other validation subjects, who chose checkpoint and round"
+    elif parts.number is not None:
+        fitted, how = data.val, "cross-fitted: each subject at a temperature of others"
+    else:
+        fitted, how = data.val, f"on the images that gave the temperature: {parts.why_not}"
+    return {
+        "calibration": {
+            "is_held_out": data.calibration is not None,
+            "num_images": len(fitted),
+            "num_subjects": len(np.unique(fitted.subjects)),
+            "ece_after_measured": how,
+        }
+    }
 
 
 def describe_agreement(agreement: Agreement | None) -> dict[str, Any]:
@@ -72,6 +94,7 @@ def describe_round(done: Round[Classifier], data: RunData, models: RunModels, ba
         "val_nll": done.val_metrics["nll"],
         "ece_before": done.ece_before,
         "ece_after": done.ece_after,
+        "ece_after_is_cross_fitted": done.is_cross_fitted,
         "temperature": done.temperature,
         "num_train_images": models.num_train_images[done.round_index],
         "labeled_repeats": repeats,

@@ -17,7 +17,7 @@ from semisup.plan import Basis, RunJob
 from semisup.run_data import RunData, opened_run_data
 from semisup.run_methods import METHODS
 from semisup.run_models import RunModels
-from semisup.run_record import describe_agreement, describe_round
+from semisup.run_record import describe_agreement, describe_calibration, describe_round
 
 
 def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> None:
@@ -56,6 +56,7 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
                 **watch.read(),
                 **describe_machine(basis.config.classifier.device),
                 "test_openings": data.test.openings,
+                **describe_calibration(job, data, basis),
                 **describe_agreement(models.agreement),
                 "rounds": [describe_round(done, data, models, basis) for done in result.rounds],
             },

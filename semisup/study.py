@@ -189,6 +189,7 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "arms": list(config.arms),
         "arm_texts": {name: ARMS[name].text for name in config.arms},
         "fractions": sorted(config.fractions),
+        **({"curve_fractions": sorted(config.curve_fractions)} if config.curve_fractions else {}),
         "folds": list(plan.folds),
         "seeds": list(config.seeds),
         "primary": config.primary.model_dump(),

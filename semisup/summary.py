@@ -127,6 +127,12 @@ class Summary:
     num_draws: int
     study: dict[str, Any] = field(repr=False)
 
+    @property
+    def curve(self) -> tuple[float, ...]:
+        """The shares of labels that label equivalence is read off, all labels by either name."""
+        found = {result.fraction for result in self.arms if result.arm == BASELINE}
+        return tuple(sorted(found | {result.fraction for result in self.arms if result.arm == CEILING}))
+
     def find(self, arm: str, fraction: float) -> ArmResult | None:
         """One arm at one fraction, if it has a finished run."""
         return next((r for r in self.arms if r.arm == arm and math.isclose(r.fraction, fraction)), None)

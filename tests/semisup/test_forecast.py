@@ -41,9 +41,9 @@ def test_a_run_costs_its_steps_looks_and_the_images_it_scores(write_study):
     sizes = measure_sizes(plan)
     seconds = {run.arm: job_seconds(run, plan, sizes, COST, None) for run in plan.runs}
     training = 1 + 12 * 0.1 + 2 * 2  # a look every 6 of 12 steps
-    assert seconds["supervised"] == pytest.approx(training + 0.01 * (sizes.test + 2 * sizes.val))
+    assert seconds["supervised"] == pytest.approx(training + 0.01 * (sizes.test + 2 * sizes.val[0.4]))
     pool = sizes.unlabeled[0.4]
-    scored = sizes.test + 3 * sizes.val + 2 * pool
+    scored = sizes.test + 3 * sizes.val[0.4] + 2 * pool
     assert pool > 0 and seconds["pseudo_real"] == pytest.approx(2 * training + 0.01 * scored)
 
 
