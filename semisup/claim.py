@@ -1,6 +1,8 @@
 """The CLAIM checklist of a study, filled in as far as its files tell; the rest is left to the author."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from extract.language import Message
@@ -24,6 +26,11 @@ class ClaimAnswer:
     state: State
     answers: tuple[Message, ...]  # what the software knows
     hint: Message | None  # for the author; None where nothing is left to say
+
+
+def claim_sections(answers: Sequence[ClaimAnswer]) -> list[tuple[Message, list[ClaimAnswer]]]:
+    """The items in groups of one section, in their order."""
+    return [(section, list(items)) for section, items in groupby(answers, key=lambda item: item.section)]
 
 
 def fill_in_claim(facts: ClaimFacts) -> tuple[ClaimAnswer, ...]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from semisup.figures import Drawing, Reliability
 
 FOLDER = "figures"
+FIGURES = ("curve", "forest", "confusion", "reliability")  # by their names in the page
 NUM_BINS = 10  # of the reliability diagrams
 
 

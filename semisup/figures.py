@@ -195,7 +195,9 @@ def difference_forest(summary: Summary, width: float = WIDTH_IN) -> Drawing:
         return Drawing("differences", figure, "Paired differences between arms with 95 % intervals")
 
 
-def confusion_matrices(results: Sequence[ArmResult], classes: Sequence[str], width: float = WIDTH_IN) -> Drawing:
+def confusion_matrices(
+    results: Sequence[ArmResult], classes: Sequence[str], width: float = WIDTH_IN
+) -> Drawing:
     """Row-normalised confusion matrices side by side; each row is a true class and sums to 100 %."""
     names = [_shorten(name) for name in classes]
     with matplotlib.rc_context(RC):
@@ -271,7 +273,9 @@ def reliability_diagrams(items: Sequence[Reliability], width: float = WIDTH_IN) 
             ax.set_xlabel("confidence (%)")
             if place % columns == 0:
                 ax.set_ylabel("right (%)")
-        return Drawing("reliability", figure, "Reliability diagrams: share of right predictions against confidence")
+        return Drawing(
+            "reliability", figure, "Reliability diagrams: share of right predictions against confidence"
+        )
 
 
 def arm_style(arm: str) -> tuple[str, str]:

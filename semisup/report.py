@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
-from extract.atomic import write_text
 from extract.page_parts import page_templates
 from semisup.arms import ARMS
-from semisup.examples import Examples, Shelf, describe_data, find_examples, find_samples
+from semisup.claim import claim_sections
+from semisup.claim_items import CITATIONS
+from semisup.examples import Examples, Shelf, find_examples, find_samples
+from semisup.figure_files import FIGURES, draw_figures, figure_files
+from semisup.findings import Findings, find
+from semisup.markdown import markdown_cell, markdown_fence
 from semisup.records import StudyRecords, read_records
-from semisup.results import write_results
+from semisup.report_files import write_files
+from semisup.result_tables import table_files
+from semisup.results import json_text, results_csv
 from semisup.statistics import MIN_SEEDS, MIN_TEST_SUBJECTS
 from semisup.summary import (
     BASELINE,
@@ -27,9 +32,11 @@ from semisup.summary import (
     primary_fraction,
     summarize,
 )
+from semisup.used_versions import version_lists
 from semisup.verdict import METRIC_PHRASES, percent, points
 
-REPORT_HTML = "report.html"
+REPORT_HTML, REPORT_MD, CLAIM_MD = "report.html", "report.md", "claim.md"
+RESULTS_JSON, RESULTS_CSV = "results.json", "results.csv"
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,16 @@ class ReportSummary:
 
     path: Path
     verdict: str
+    faults: tuple[str, ...] = ()  # checks of the data that failed
+    beside: tuple[Path, ...] = ()  # files written beside ones that somebody has edited
 
 
 def write_report(study_dir: Path) -> ReportSummary:
-    """Write `report.html`, `results.json` and `results.csv` into a study folder.
+    """Write everything that a study has to say into its folder.
+
+    `report.html` for people and `report.md` for a repository, `results.json` with every number, `results.csv` and
+    `tables/*.csv`, the figures for a paper in `figures/`, and `claim.md`, a checklist to be completed. What an
+    earlier report made is replaced; what somebody has edited or put there is left alone (`semisup.report_files`).
 
     Every finished run is used; what failed or is missing is listed. Archives are needed for the example
     pictures and the data sheet alone: without them the report says so.
@@ -51,34 +64,55 @@ def write_report(study_dir: Path) -> ReportSummary:
     """
     study_dir = Path(study_dir)
     records = read_records(study_dir)
-    summary = summarize(records)
-    write_results(summary, study_dir)
-    path = study_dir / REPORT_HTML
-    write_text(path, render(records, summary))
-    return ReportSummary(path, summary.verdict.headline)
-
-
-def render(records: StudyRecords, summary: Summary) -> str:
-    """The whole page as text."""
     with Shelf(records) as shelf:
-        context = {
-            "s": summary,
-            "study": records.study,
-            "metric": METRIC_PHRASES.get(summary.metric, summary.metric),
-            "texts": {**{name: arm.text for name, arm in ARMS.items()}, **records.study.get("arm_texts", {})},
-            "fraction": primary_fraction(summary),
-            "figures": _figures(records, summary),
-            "rounds": _rounds_by_arm(summary),
-            "examples": _all_examples(records, summary, shelf),
-            "samples": find_samples(records, shelf),
-            "data": describe_data(records, shelf),
-            "generators": records.generators,
-            "command": _command_text(records.study.get("command")),
-            "settings": _settings(records.study),
-            "limits": {"seeds": MIN_SEEDS, "subjects": MIN_TEST_SUBJECTS},
-            "names": {"baseline": BASELINE, "ceiling": CEILING, "rival": RIVAL},
-        }
-    return _environment().get_template("report.html.j2").render(context)
+        findings = find(records, summarize(records), shelf)
+        context = _context(records, findings, shelf)
+    files = {
+        RESULTS_JSON: json_text(findings.summary, findings).encode("utf-8"),
+        RESULTS_CSV: results_csv(findings.summary).encode("utf-8"),
+        **table_files(findings),
+        **figure_files(records, findings.summary),
+    }
+    environment = _environment()
+    context["files"] = sorted(files)
+    files[REPORT_HTML] = environment.get_template("report.html.j2").render(context).encode("utf-8")
+    plain = environment.overlay(autoescape=False)
+    for name in (REPORT_MD, CLAIM_MD):
+        files[name] = plain.get_template(f"report/{name}.j2").render(context).encode("utf-8")
+    places = write_files(study_dir, files)
+    return ReportSummary(
+        places[REPORT_HTML],
+        str(findings.summary.verdict.headline),
+        tuple(f"{check.what}: {check.found}" for check in findings.faults),
+        tuple(place for name, place in places.items() if place != study_dir / name),
+    )
+
+
+def _context(records: StudyRecords, findings: Findings, shelf: Shelf) -> dict[str, Any]:
+    """Everything that the templates fill in."""
+    summary = findings.summary
+    drawn = draw_figures(records, summary)
+    figures = {name: drawn[name].element() if name in drawn else "" for name in FIGURES}
+    return {
+        "s": summary,
+        "f": findings,
+        "study": records.study,
+        "metric": METRIC_PHRASES.get(summary.metric, summary.metric),
+        "texts": {**{name: arm.text for name, arm in ARMS.items()}, **records.study.get("arm_texts", {})},
+        "fraction": primary_fraction(summary),
+        "figures": {name: Markup(text) for name, text in figures.items()},  # matplotlib has escaped its texts
+        "rounds": _rounds_by_arm(summary),
+        "examples": _all_examples(records, summary, shelf),
+        "samples": find_samples(records, shelf),
+        "data": findings.data,
+        "claim": claim_sections(findings.claim),
+        "citations": CITATIONS,
+        "command": _command_text(records.study.get("command")),
+        "settings": _settings(records.study),
+        "versions": version_lists(records),
+        "limits": {"seeds": MIN_SEEDS, "subjects": MIN_TEST_SUBJECTS},
+        "names": {"baseline": BASELINE, "ceiling": CEILING, "rival": RIVAL},
+    }
 
 
 def _environment() -> jinja2.Environment:
@@ -93,6 +127,8 @@ def _environment() -> jinja2.Environment:
         number=_number,
         nb=_unbroken,
         file_name=_file_name,
+        cell=markdown_cell,
+        fence=markdown_fence,
     )
     return environment
 
@@ -165,7 +201,7 @@ def _all_examples(records: StudyRecords, summary: Summary, shelf: Shelf) -> list
 def _settings(study: dict[str, Any]) -> list[tuple[str, str]]:
     """Sections of the study file, one line each, without what was left at "none"."""
     lines: list[tuple[str, str]] = []
-    for section in ("classifier", "gan", "pool", "pseudo"):
+    for section in ("classifier", "gan", "pool", "pseudo", "fixmatch"):
         values: dict[str, Any] = study.get(section) or {}
         shown: Sequence[str] = [f"{key} {value}" for key, value in values.items() if value is not None]
         if shown:
