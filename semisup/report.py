@@ -17,7 +17,7 @@ from semisup.claim_items import CITATIONS
 from semisup.examples import Examples, Shelf, find_examples, find_samples
 from semisup.figure_files import FIGURES, draw_figures, figure_files
 from semisup.findings import Findings, find
-from semisup.markdown import markdown_cell, markdown_fence
+from semisup.markdown import markdown_cell, markdown_fence, tidy_markdown
 from semisup.records import StudyRecords, read_records
 from semisup.report_files import write_files
 from semisup.result_tables import table_files
@@ -78,7 +78,8 @@ def write_report(study_dir: Path) -> ReportSummary:
     files[REPORT_HTML] = environment.get_template("report.html.j2").render(context).encode("utf-8")
     plain = environment.overlay(autoescape=False)
     for name in (REPORT_MD, CLAIM_MD):
-        files[name] = plain.get_template(f"report/{name}.j2").render(context).encode("utf-8")
+        text = plain.get_template(f"report/{name}.j2").render(context)
+        files[name] = tidy_markdown(text).encode("utf-8")
     places = write_files(study_dir, files)
     return ReportSummary(
         places[REPORT_HTML],
