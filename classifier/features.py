@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from classifier.batches import predict_batch
+from classifier.data import ImageTable
 from classifier.errors import ClassifierError
 from classifier.inception import FidInception
 from classifier.models import choose_device
@@ -79,6 +81,18 @@ def task_extractor(run_dir: Path, device: str = "auto") -> TaskExtractor:
         raise ClassifierError(
             f"{run_dir / WEIGHTS} does not exist: the run is incomplete, train it again"
         ) from error
+
+
+def table_features(classifier: Classifier, images: ImageTable, batch_size: int | None = None) -> np.ndarray:
+    """What a classifier decides by, of every image of a table: (N, D) float32, in its order."""
+    extractor = TaskExtractor(classifier, "")
+    batch_size = batch_size or predict_batch(next(classifier.model.parameters()).device)
+    classifier.model.eval()
+    starts = range(0, len(images), batch_size)
+    rows = [np.arange(start, min(start + batch_size, len(images))) for start in starts]
+    if not rows:
+        rows = [np.zeros(0, dtype=np.int64)]
+    return np.concatenate([extractor.features(images.gather(part)) for part in rows])
 
 
 class InceptionExtractor:

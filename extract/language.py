@@ -1,9 +1,9 @@
 """The language of a page: its texts, and how it writes numbers.
 
-The English texts stand where they are used and are their own keys; every other language has a catalogue, a YAML
-file that gives each of them once. A text with values names them in braces, `"{arm} at {fraction}"`, so that a
-language may put them in its own order; it is never put together from pieces. Nothing here is global: whoever writes
-a page is handed a `Language`.
+The English texts stand where they are used and are their own keys; every other language has a catalogue, a
+YAML file that gives each of them once. A text with values names them in braces, `"{arm} at {fraction}"`, so
+that a language may put them in its own order; it is never put together from pieces. Nothing here is global:
+whoever writes a page is handed a `Language`.
 
 Python:     language.text("{arm} is worse than {other}", arm=arm, other=other)
             language.plural("{number} seed", "{number} seeds", num_seeds)
@@ -48,6 +48,10 @@ class Percent(float):
     """A share in [0, 1] among the values of a text; it is written as a percentage."""
 
 
+class Points(float):
+    """A difference of shares among the values of a text; it is written in points, with its sign."""
+
+
 @dataclass(frozen=True)
 class Language:
     """The texts of one language, and how it writes numbers."""
@@ -65,10 +69,10 @@ class Language:
         Args:
             english: the wording in the code, or a `Message`, which may bring values of its own.
             values: by the name that stands in braces. Whole numbers are written as counts, `Percent` as a
-                percentage, a `Message` in this language, everything else as it is.
+                percentage, `Points` in points, a `Message` in this language, everything else as it is.
         """
         if isinstance(english, Message):
-            english, values = english.english, {**english.values, **values}
+            return self.fill(self.wording(english.english), {**english.values, **values})
         return self.fill(self.wording(english), values)
 
     def plural(self, one: str, many: str, number: int, /, **values: Any) -> str:
@@ -95,6 +99,8 @@ class Language:
             return self.text(value)
         if isinstance(value, Percent):
             return self.percent(value)
+        if isinstance(value, Points):
+            return self.points(value)
         if isinstance(value, int):
             return self.count(value)
         if isinstance(value, float):
@@ -146,7 +152,7 @@ class Language:
 
     def _set(self, number: str) -> str:
         """A number as Python writes it, with this language's signs."""
-        return number.translate(str.maketrans({",": self.thousands, ".": self.decimal}))
+        return number.translate(str.maketrans(",.", self.thousands + self.decimal))
 
 
 ENGLISH = Language("en")

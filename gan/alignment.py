@@ -21,25 +21,33 @@ def best_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     x, y = (_grey(images) for images in (first, second))
     height, width = x.shape[1:]
     reach = max(1, round(SHIFT_SHARE * min(height, width)))
-    middle = _standardised(x[:, reach : height - reach, reach : width - reach])  # (N, P)
-    best = np.full(len(x), -1.0)
-    for down in range(2 * reach + 1):
-        for right in range(2 * reach + 1):
-            window = y[:, down : down + height - 2 * reach, right : right + width - 2 * reach]
-            correlation = (middle * _standardised(window)).sum(dim=1).double().numpy()
-            best = np.maximum(best, correlation)
-    return np.clip(best, -1, 1)
+    middle = x[:, reach : height - reach, reach : width - reach]
+    inner_height, inner_width = middle.shape[1:]
+    middle = middle - middle.mean(dim=(1, 2), keepdim=True)
+    y = y - y.mean(dim=(1, 2), keepdim=True)
+    # The products with all shifted windows at once, by the correlation theorem: several times as fast as one
+    # shift after the other.
+    spectrum = torch.fft.rfft2(middle, s=(height, width)).conj() * torch.fft.rfft2(y)
+    products = torch.fft.irfft2(spectrum, s=(height, width))[:, : 2 * reach + 1, : 2 * reach + 1]
+    down, right = _windows(height, inner_height), _windows(width, inner_width).T
+    y = y.double()
+    variances = down @ (y * y) @ right - (down @ y @ right).square() / (inner_height * inner_width)
+    of_windows = variances.clamp(min=0).sqrt()  # (N, S, S) lengths of the windows about their means
+    of_middle = middle.flatten(1).double().norm(dim=1)[:, None, None]
+    floor = FLAT * (inner_height * inner_width) ** 0.5
+    is_flat = (of_windows < floor) | (of_middle < floor)
+    lengths = of_windows.clamp(min=floor) * of_middle.clamp(min=floor)
+    correlations = torch.where(is_flat, 0.0, products.double() / lengths)
+    return np.clip(correlations.flatten(1).max(dim=1).values.numpy(), -1, 1)
+
+
+def _windows(length: int, inner: int) -> torch.Tensor:
+    """(S, length) rows that sum what lies in a window of `inner` places, one a shift of it."""
+    place = torch.arange(length)[None] - torch.arange(length - inner + 1)[:, None]
+    return ((place >= 0) & (place < inner)).double()
 
 
 def _grey(images: np.ndarray) -> torch.Tensor:
     grey = torch.from_numpy(np.ascontiguousarray(images)).float().mean(dim=1, keepdim=True)
     factor = max(1, round(min(grey.shape[2:]) / COMPARED_SIDE))
     return functional.avg_pool2d(grey, factor)[:, 0]  # (N, h, w)
-
-
-def _standardised(windows: torch.Tensor) -> torch.Tensor:
-    rows = windows.flatten(1)
-    rows = rows - rows.mean(dim=1, keepdim=True)
-    norms = rows.norm(dim=1, keepdim=True)
-    floor = FLAT * rows.shape[1] ** 0.5
-    return torch.where(norms < floor, torch.zeros_like(rows), rows / norms.clamp(min=floor))

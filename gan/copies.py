@@ -133,22 +133,56 @@ def calibrate(scores: np.ndarray, groups: np.ndarray) -> Calibration:
     )
 
 
+@dataclass(frozen=True)
+class StandIns:
+    """Training images of people who were held back in turn, held against those of the others."""
+
+    scores: np.ndarray  # (n,)
+    correlations: np.ndarray  # (n,)
+    groups: np.ndarray  # (n,) their subjects
+
+    @property
+    def is_lookalike(self) -> np.ndarray:
+        """(n,) bool: the same person or picture under two names."""
+        return self.scores < LOOKALIKE * np.median(self.scores)
+
+
 def calibrate_within(gallery: Gallery, random: np.random.Generator) -> Calibration | None:
     """Calibrate without held-out images: each fifth of the training subjects stands for people never seen.
 
     None where there are too few subjects to do so.
     """
+    unseen = stand_ins(gallery, random)
+    return None if unseen is None else calibrate(unseen.scores, unseen.groups)
+
+
+def stand_ins(
+    gallery: Gallery,
+    random: np.random.Generator,
+    most_per_fifth: int = MOST_PER_FIFTH,
+    report: Callable[[int], None] = lambda count: None,
+) -> StandIns | None:
+    """Score training images as if their subjects had not been seen, a fifth of the subjects at a time.
+
+    Args:
+        most_per_fifth: images of a fifth, drawn at random where there are more.
+        report: told how many are done.
+
+    Returns:
+        None where there are too few subjects to do so.
+    """
     subjects = random.permutation(np.unique(gallery.groups))
     if len(subjects) < 2 * NUM_FIFTHS:
         return None
-    scores, groups = [], []
+    scores, correlations, groups = [], [], []
     for fifth in range(NUM_FIFTHS):
         unseen = np.isin(gallery.groups, subjects[fifth::NUM_FIFTHS])
         asked = np.flatnonzero(unseen)
-        asked = np.sort(random.choice(asked, min(len(asked), MOST_PER_FIFTH), replace=False))
-        stand_ins = gallery.subset(np.isin(np.arange(len(gallery)), asked))
-        features = [rows[: len(stand_ins)] for rows in stand_ins.features]
-        scorer = CopyScorer(gallery.subset(~unseen))
-        scores.append(scorer.score(stand_ins.pixels, features).values)
+        asked = np.sort(random.choice(asked, min(len(asked), most_per_fifth), replace=False))
+        held_back = gallery.subset(np.isin(np.arange(len(gallery)), asked))
+        features = [rows[: len(held_back)] for rows in held_back.features]
+        found = CopyScorer(gallery.subset(~unseen)).score(held_back.pixels, features, report)
+        scores.append(found.values)
+        correlations.append(found.correlations)
         groups.append(gallery.groups[asked])
-    return calibrate(np.concatenate(scores), np.concatenate(groups))
+    return StandIns(np.concatenate(scores), np.concatenate(correlations), np.concatenate(groups))

@@ -11,6 +11,7 @@ import click
 
 from extract.atomic import write_text
 from extract.errors import SettingsError, SynthlabelError
+from extract.language import LANGUAGES
 
 STUDY_FILE = """\
 # The study that `synthlabel demo` runs; docs/studies.md explains every key.
@@ -54,8 +55,8 @@ class Step:
     result: Path | None  # None: the command itself skips what is done
 
 
-def plan_steps(outdir: Path, config: DemoConfig) -> list[Step]:
-    """The commands of the demo, in order."""
+def plan_steps(outdir: Path, config: DemoConfig, lang: str = "en") -> list[Step]:
+    """The commands of the demo, in order; the report at its end is written in `lang`."""
     volumes, planes, split = outdir / "volumes", outdir / "planes.zip", outdir / "planes.split.json"
     subjects = volumes / "subjects.csv"  # written last
     return [
@@ -85,7 +86,8 @@ def plan_steps(outdir: Path, config: DemoConfig) -> list[Step]:
         ),
         Step(
             "the study: a StyleGAN2-ADA a fold, synthetic images, pseudo-label rounds, three label fractions",
-            ("semisup", "run", "--study", f"{outdir / 'study.yaml'}", "--outdir", f"{outdir / 'study'}"),
+            ("semisup", "run", "--study", f"{outdir / 'study.yaml'}", "--outdir", f"{outdir / 'study'}",
+             *(() if lang == "en" else ("--lang", lang))),
             None,
         ),
     ]  # fmt: skip
@@ -103,25 +105,33 @@ def plan_steps(outdir: Path, config: DemoConfig) -> list[Step]:
     "--quick", is_flag=True, help="Tiny settings: shows that everything runs here, and nothing more."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-def commands(outdir: Path, quick: bool, seed: int) -> None:
+@click.option(
+    "--lang",
+    type=click.Choice(LANGUAGES),
+    default="en",
+    show_default=True,
+    help="Language of the report.",
+)
+def commands(outdir: Path, quick: bool, seed: int, lang: str) -> None:
     """The whole pipeline on phantom volumes, in minutes: volumes, slices, split, GAN, study, report."""
     config = replace(QUICK if quick else DemoConfig(), seed=seed)
     started = time.monotonic()
-    run_demo(outdir, config)
+    run_demo(outdir, config, lang)
+    from semisup.report import report_name  # numpy and pandas, which the run has loaded by now
+
     minutes, seconds = divmod(int(time.monotonic() - started), 60)
-    click.echo(
-        f"\nDemo done in {minutes} min {seconds:02d} s. Open {outdir / 'study' / 'report.html'} in a browser."
-    )
+    report = outdir / "study" / report_name(lang)
+    click.echo(f"\nDemo done in {minutes} min {seconds:02d} s. Open {report} in a browser.")
 
 
-def run_demo(outdir: Path, config: DemoConfig) -> None:
+def run_demo(outdir: Path, config: DemoConfig, lang: str = "en") -> None:
     """Run every step that is not done yet, by its command.
 
     Raises:
         SettingsError: if the folder holds a demo of other settings.
     """
     _begin(outdir, config)
-    steps = plan_steps(outdir, config)
+    steps = plan_steps(outdir, config, lang)
     for number, step in enumerate(steps, start=1):
         click.secho(f"\n[{number}/{len(steps)}] {step.title}", bold=True)
         click.echo(f"$ {shlex.join(('synthlabel', *step.arguments))}")

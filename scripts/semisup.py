@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from extract.errors import SynthlabelError
+from extract.language import LANGUAGES
 from scripts.progress import progress_bar
 from scripts.semisup_audit import audit
 from scripts.semisup_plan import plan
@@ -24,6 +25,13 @@ OUTDIR = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
     help="Folder of the study.",
+)
+LANG = click.option(
+    "--lang",
+    type=click.Choice(LANGUAGES),
+    default="en",
+    show_default=True,
+    help="Language of the report; in Spanish it is report.es.html.",
 )
 
 
@@ -59,7 +67,10 @@ commands.add_command(audit)
     help="Work on a Ray cluster: HOST:PORT, auto (the one that this machine belongs to, else as local), or "
     "local (one of this machine alone). --outdir must lie on a path that all its machines share.",
 )
-def run(study: Path, outdir: Path, jobs: int | None, gpus: str | None, ray_address: str | None) -> None:
+@LANG
+def run(
+    study: Path, outdir: Path, jobs: int | None, gpus: str | None, ray_address: str | None, lang: str
+) -> None:
     """Run a study, or go on with it: what is done is not done again, what failed is tried again."""
     from semisup.study import run_study
 
@@ -77,7 +88,7 @@ def run(study: Path, outdir: Path, jobs: int | None, gpus: str | None, ray_addre
     for title, cause in summary.failures:
         click.echo(f"failed: {title}: {cause}", err=True)
     if summary.num_done:
-        print_report(outdir)
+        print_report(outdir, lang)
     if summary.failures:
         raise SynthlabelError(
             f"{outdir}: {summary.num_runs - summary.num_done} of {summary.num_runs} runs have no result, for "
@@ -87,9 +98,10 @@ def run(study: Path, outdir: Path, jobs: int | None, gpus: str | None, ray_addre
 
 @commands.command()
 @OUTDIR
-def report(outdir: Path) -> None:
+@LANG
+def report(outdir: Path, lang: str) -> None:
     """Write the report of what a study has so far, and print its verdict."""
-    print_report(outdir)
+    print_report(outdir, lang)
 
 
 def named_gpus(text: str | None) -> tuple[str, ...]:
@@ -102,11 +114,11 @@ def named_gpus(text: str | None) -> tuple[str, ...]:
     return parse_gpus(text, os.environ.get("CUDA_VISIBLE_DEVICES"), num_cuda_devices())
 
 
-def print_report(outdir: Path) -> None:
-    """Write report.html and print the verdict and where it lies."""
+def print_report(outdir: Path, lang: str) -> None:
+    """Write the report and print its verdict and where it lies."""
     from semisup.report import write_report
 
-    summary = write_report(outdir)
+    summary = write_report(outdir, lang)
     click.echo(f"\n{summary.verdict}\n\nreport: {summary.path}")
 
 

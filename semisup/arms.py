@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from extract.language import Message
+
 PoolKind = Literal["none", "real", "synthetic", "both"]
 GeneratorData = Literal[
     "all",  # all training images of the fold, without labels
@@ -26,7 +28,7 @@ class Arm:
     name: str
     pool: PoolKind  # where unlabeled images come from; a control's is that of its reference
     uses_fraction: bool  # False: all training labels, whatever the fraction
-    text: str  # one line for plan and report
+    text: Message  # one line for plan and report
     method: Method = "labels"
     generator: GeneratorData = "all"
     augments: bool = True  # False: training images as they are, whatever the study's settings say
@@ -40,6 +42,11 @@ class Arm:
     def draws_images(self) -> bool:
         """Whether it needs a generator."""
         return self.pool in ("synthetic", "both")
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether its synthetic images must pass the gates; not where they show what a generator does."""
+        return self.draws_images and self.method in ("rounds", "given")
 
     @property
     def pseudo_labels(self) -> bool:
@@ -62,57 +69,68 @@ class Arm:
 ARMS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
-        Arm("supervised", "none", True, "labeled images alone: the baseline to beat"),
-        Arm("supervised_full", "none", False, "all labels of the training part: the ceiling"),
+        Arm("supervised", "none", True, Message("labeled images alone: the baseline to beat")),
+        Arm("supervised_full", "none", False, Message("all labels of the training part: the ceiling")),
         Arm(
             "supervised_plain", "none", True,
-            "labeled images alone, without augmentation: what augmentation gives", augments=False,
+            Message("labeled images alone, without augmentation: what augmentation gives"), augments=False,
         ),
         Arm(
             "pseudo_real", "real", True,
-            "pseudo-labels on real images whose labels were withheld: no GAN", "rounds",
+            Message("pseudo-labels on real images whose labels were withheld: no GAN"), "rounds",
         ),
         Arm(
             "fixmatch_real", "real", True,
-            "FixMatch: weak and strong views of the same real images in every batch, one training",
+            Message("FixMatch: weak and strong views of the same real images in every batch, one training"),
             "fixmatch",
         ),
         Arm(
             "pseudo_gan_full", "synthetic", True,
-            "pseudo-labels on synthetic images; the generator saw all training images, without labels",
+            Message(
+                "pseudo-labels on synthetic images; the generator saw all training images, without "
+                "labels"
+            ),
             "rounds",
         ),
         Arm(
             "pseudo_gan", "synthetic", True,
-            "pseudo-labels on synthetic images; the generator saw the labeled images alone", "rounds",
+            Message("pseudo-labels on synthetic images; the generator saw the labeled images alone"),
+            "rounds",
             generator="fraction",
         ),
         Arm(
             "pseudo_both", "both", True,
-            "pseudo-labels on withheld real images and synthetic ones (generator of all training images)",
+            Message(
+                "pseudo-labels on withheld real images and synthetic ones (generator of all training "
+                "images)"
+            ),
             "rounds",
         ),
         Arm(
             "conditional_gan", "synthetic", True,
-            "labeled images and synthetic ones of known class; the generator saw the labeled images alone",
+            Message(
+                "labeled images and synthetic ones of known class; the generator saw the labeled "
+                "images alone"
+            ),
             "given", generator="classes",
         ),
         Arm(
             "gan_only", "synthetic", True,
-            "the same synthetic images alone, tested on real ones: how good is the generator?",
+            Message("the same synthetic images alone, tested on real ones: how good is the generator?"),
             "synthetic", generator="classes",
         ),
         Arm(
             "random_selection", "none", True,
-            "control: as many images a class as the reference arm selected, drawn at random", "control",
+            Message("control: as many images a class as the reference arm selected, drawn at random"),
+            "control",
         ),
         Arm(
             "shuffled_labels", "none", True,
-            "control: the reference arm's images, their pseudo-labels permuted", "control",
+            Message("control: the reference arm's images, their pseudo-labels permuted"), "control",
         ),
         Arm(
             "duplicated_real", "none", True,
-            "control: labeled images again in place of those the reference arm selected", "control",
+            Message("control: labeled images again in place of those the reference arm selected"), "control",
         ),
     )
 }  # fmt: skip

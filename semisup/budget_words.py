@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from extract.language import Message
 from semisup.budget import Budget
-from semisup.verdict import percent
 
 UNKNOWN = Message("unknown")
 MAX_NAMED = 4  # arms named as sharing a generator
@@ -46,7 +45,7 @@ def _steps(arm: Budget, baseline: Budget) -> Message:
 
 
 def _models(one: Budget, other: Budget) -> list[Message]:
-    ours, theirs = one.num_models / one.num_runs, other.num_models / other.num_runs
+    ours, theirs = (_whole(b.num_models / b.num_runs) for b in (one, other))
     if ours <= theirs:
         return []
     return [
@@ -54,9 +53,9 @@ def _models(one: Budget, other: Budget) -> list[Message]:
             "Unequal: {arm} chooses from {ours} models a run by real validation, {baseline} from {theirs}. "
             "For that it was trained {trainings} times more, {steps} steps in all.",
             arm=one.arm,
-            ours=_number(ours),
+            ours=ours,
             baseline=other.arm,
-            theirs=_number(theirs),
+            theirs=theirs,
             trainings=one.trainings,
             steps=one.steps,
         )
@@ -87,13 +86,13 @@ def _generators(one: Budget, other: Budget) -> list[Message]:
             "{kimg}, hours of training: {hours}. {baseline} has nothing in place of them.",
             arm=one.arm,
             number=len(own),
-            kimg=UNKNOWN if one.gan_kimg is None else f"{one.gan_kimg:.0f}",
-            hours=UNKNOWN if one.gan_seconds is None else f"{one.gan_seconds / 3600:.1f}",
+            kimg=UNKNOWN if one.gan_kimg is None else round(one.gan_kimg),
+            hours=UNKNOWN if one.gan_seconds is None else round(one.gan_seconds / 3600, 1),
             baseline=other.arm,
         )
     ]
     if one.shares_generators_with:
-        names = [f"{arm} ({percent(fraction)})" for arm, fraction in one.shares_generators_with]
+        names = [f"{arm} ({100 * fraction:.3g} %)" for arm, fraction in one.shares_generators_with]
         more = ", ..." if len(names) > MAX_NAMED else ""
         sentences.append(
             Message(
@@ -109,5 +108,5 @@ def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(f"{number:,}" for number in numbers)
 
 
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
+def _whole(value: float) -> int | float:
+    return round(value) if value == round(value) else round(value, 1)

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-from extract.language import Message
+from extract.language import Message, Points
 from semisup.claim_facts import Answer, ClaimFacts, show_interval, show_share
 from semisup.statistics import Estimate
 from semisup.summary import CEILING
-from semisup.verdict import points
 
 
 def _performance(facts: ClaimFacts) -> list[Message]:
@@ -36,10 +35,10 @@ def _precision(facts: ClaimFacts) -> list[Message]:
     return [
         Message(
             "primary difference {value} points, 95 % interval [{low}, {high}], p = {p}",
-            value=points(e.value),
-            low=points(e.low),
-            high=points(e.high),
-            p=f"{e.p_value:.3f}",
+            value=Points(e.value),
+            low=Points(e.low),
+            high=Points(e.high),
+            p=round(e.p_value, 3),
         )
     ]
 

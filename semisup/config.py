@@ -273,6 +273,11 @@ class StudyConfig(Section):
         return any(ARMS[name].draws_images for name in self.arms)
 
     @property
+    def has_gates(self) -> bool:
+        """Whether any arm has images that must pass a gate."""
+        return bool(self.pseudo.gates) and any(ARMS[name].is_gated for name in self.arms)
+
+    @property
     def threads_of_gan(self) -> int:
         return self.gan_threads or self.threads
 

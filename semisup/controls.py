@@ -17,6 +17,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
+from semisup.gates import Gated
 from semisup.random_control import NOT_DRAWN
 from semisup.rounds import Model, PoolScores, Round, RoundsResult, best_round
 from semisup.select import SELECTED, Selection
@@ -30,8 +31,13 @@ class RecordedRound:
     rows: pd.DataFrame  # (N,) of its ledger, in pool order
     predicted: np.ndarray  # (N,) int64, most probable class by the reference's teacher
     confidence: np.ndarray  # (N,) float
-    may_be_drawn: np.ndarray  # (N,) bool, held back by no gate
+    gates: np.ndarray  # (N,) str, the gate that held an image back; empty where none did
     selected: np.ndarray  # (K,) rows of the pool, most confident first
+
+    @property
+    def may_be_drawn(self) -> np.ndarray:
+        """(N,) bool, held back by no gate."""
+        return self.gates == ""
 
     @property
     def labels(self) -> np.ndarray:
@@ -55,7 +61,7 @@ def recorded_rounds(ledger: pd.DataFrame) -> list[RecordedRound]:
                     rows.reset_index(drop=True),
                     rows["predicted"].to_numpy(np.int64),
                     confidence,
-                    gates == "",
+                    gates,
                     order[is_selected[order]],
                 )
             )
@@ -127,6 +133,7 @@ def control_rows(recorded: RecordedRound, selection: Selection, rule: str, weigh
     The column `pseudo_label` says which label an image was given, for it need not be the predicted one.
     """
     decision = np.full(len(recorded.rows), NOT_DRAWN, dtype=object)
+    decision[~recorded.may_be_drawn] = recorded.gates[~recorded.may_be_drawn]
     decision[selection.indices] = SELECTED
     weights = np.zeros(len(recorded.rows), dtype=np.float32)
     weights[selection.indices] = weight
@@ -159,7 +166,8 @@ def repeat_rounds(
         selection = change(done)
         raw, probs = _scores(done, num_classes)
         num_scored = len(probs) if is_of_pool else 0
-        scores = PoolScores(raw[:num_scored], probs[:num_scored], selection)
+        gated = Gated((), done.gates[:num_scored])
+        scores = PoolScores(raw[:num_scored], probs[:num_scored], selection, gated)
         rounds.append(judge(done.round_index, train_student(selection, done.round_index), scores))
     return RoundsResult(tuple(rounds), best_round(rounds), "all rounds of the reference arm repeated")
 

@@ -17,10 +17,11 @@ import pandas as pd
 
 from extract.archive import Archive, open_archive
 from extract.errors import ExtractError
+from extract.language import Message
 from extract.png import encode_png
 from extract.seeds import derive_seed
 from extract.split import PARTS, Split, read_split
-from semisup.records import FinishedRun, StudyRecords
+from semisup.records import FinishedRun, StudyRecords, run_title
 from semisup.select import SELECTED
 
 MAX_SIDE = 96  # pixels; larger images are shrunk, so that the page stays small
@@ -161,9 +162,11 @@ class Shelf:
             return
         if wanted and archive.sha256 != wanted:
             self._replaced.add(name)
-            self._problems[name] = (
-                f"{path}: expected the archive that the study used ({wanted[:12]}...), got another "
-                f"({archive.sha256[:12]}...)"
+            self._problems[name] = Message(
+                "{path}: expected the archive that the study used ({wanted}...), got another ({found}...)",
+                path=str(path),
+                wanted=wanted[:12],
+                found=archive.sha256[:12],
             )
             return
         self._opened[archive.sha256] = archive
@@ -175,13 +178,17 @@ def find_examples(records: StudyRecords, runs: Sequence[FinishedRun], shelf: She
         ledger = run.read_ledger()
         if ledger is None or ledger.empty:
             continue
-        title = f"{run.arm} at {100 * run.fraction:.3g} %, fold {run.fold}, seed {run.seed}"
+        title = run_title({**run.info, "fraction": run.fraction})
         archive = shelf.find(str(ledger["archive_sha256"].iat[0]))
         if archive is None:
             problem = (
-                shelf.data_problem if run.arm == "pseudo_real" else "the archive of its pool is not in pools/"
+                shelf.data_problem
+                if run.arm == "pseudo_real"
+                else Message("the archive of its pool is not in pools/")
             )
-            return Examples(run.arm, title, problem=problem or "the archive of its pool was not found")
+            return Examples(
+                run.arm, title, problem=problem or Message("the archive of its pool was not found")
+            )
         numbers = {name: row for row, name in enumerate(archive.manifest["file"])}
         rounds = tuple(
             _example_round(
@@ -226,13 +233,12 @@ def _ledger_picture(
     row: dict[Any, Any], archive: Archive, numbers: dict[str, int], classes: Sequence[str], names_class: bool
 ) -> Picture:
     number = numbers[row["image"]]
-    caption = f"{100 * row['confidence']:.0f} %"
-    if names_class:
-        caption = f"{classes[row['predicted']]} {caption}"
+    confidence = f"{100 * row['confidence']:.0f} %"
+    caption = f"{classes[row['predicted']]} {confidence}" if names_class else confidence
     label = int(archive.labels[number])
     is_wrong = 0 <= label < len(classes) and archive.classes == tuple(classes) and label != row["predicted"]
     if is_wrong:
-        caption += f" (is {classes[label]})"
+        caption = Message("{caption} (is {truth})", caption=caption, truth=classes[label])
     return Picture(to_uri(archive.read_image(number)), caption, is_wrong)
 
 
@@ -246,7 +252,7 @@ def find_samples(records: StudyRecords, shelf: Shelf) -> Samples | None:
             continue
         pool = shelf.find(str(ledger["archive_sha256"].iat[0]))
         if pool is None:
-            return Samples(problem="The archive of synthetic images is not in pools/ any more.")
+            return Samples(problem=Message("The archive of synthetic images is not in pools/ any more."))
         if shelf.data is None:
             return Samples(problem=shelf.data_problem)
         split, _ = shelf.split()
@@ -258,8 +264,15 @@ def find_samples(records: StudyRecords, shelf: Shelf) -> Samples | None:
         return Samples(
             tuple(Picture(to_uri(shelf.data.read_image(i)), "") for i in real),
             tuple(Picture(to_uri(pool.read_image(i)), "") for i in synthetic),
-            f"{count} of {len(rows):,} real training images and {count} of {len(pool):,} synthetic images "
-            f"(truncation psi {psi}), fold {run.fold}, drawn at random without regard to class.",
+            Message(
+                "{count} of {num_real} real training images and {count} of {num_synthetic} synthetic images "
+                "(truncation psi {psi}), fold {fold}, drawn at random without regard to class.",
+                count=count,
+                num_real=len(rows),
+                num_synthetic=len(pool),
+                psi=psi,
+                fold=str(run.fold),
+            ),
         )
     return None
 

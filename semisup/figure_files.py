@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from extract.language import ENGLISH, Language
 from semisup.records import StudyRecords
 from semisup.result_tables import csv_text
 from semisup.summary import CEILING, ArmResult, Summary, primary_fraction
@@ -18,7 +19,9 @@ FIGURES = ("curve", "forest", "confusion", "reliability")  # by their names in t
 NUM_BINS = 10  # of the reliability diagrams
 
 
-def draw_figures(records: StudyRecords, summary: Summary, width: float | None = None) -> dict[str, "Drawing"]:
+def draw_figures(
+    records: StudyRecords, summary: Summary, language: Language = ENGLISH, width: float | None = None
+) -> dict[str, "Drawing"]:
     """Every figure of the report by its name in the page; nothing where no run has finished.
 
     Args:
@@ -32,20 +35,21 @@ def draw_figures(records: StudyRecords, summary: Summary, width: float | None = 
     chosen = at_primary(summary)
     items = [reliability(records, result) for result in chosen]
     made = {
-        "curve": figures.label_curve(summary, width),
-        "confusion": figures.confusion_matrices(chosen, summary.classes, width),
-        "reliability": figures.reliability_diagrams(items, width),
+        "curve": figures.label_curve(summary, language, width),
+        "confusion": figures.confusion_matrices(chosen, summary.classes, language, width),
+        "reliability": figures.reliability_diagrams(items, language, width),
     }
     if summary.comparisons:
-        made["forest"] = figures.difference_forest(summary, width)
+        made["forest"] = figures.difference_forest(summary, language, width)
     return made
 
 
-def figure_files(records: StudyRecords, summary: Summary) -> dict[str, bytes]:
-    """`figures/NAME.svg`, `.png` and `.csv` of every figure."""
+def figure_files(records: StudyRecords, summary: Summary, language: Language = ENGLISH) -> dict[str, bytes]:
+    """`figures/NAME.svg`, `.png` and `.csv` of every figure; in other languages than English "
+    "`NAME.es.svg`."""
     from semisup.figures import PAPER_WIDTH_IN
 
-    drawn = draw_figures(records, summary, PAPER_WIDTH_IN)
+    drawn = draw_figures(records, summary, language, PAPER_WIDTH_IN)
     tables = {
         "curve": lambda: _curve_rows(summary),
         "forest": lambda: _difference_rows(summary),
@@ -54,10 +58,16 @@ def figure_files(records: StudyRecords, summary: Summary) -> dict[str, bytes]:
     }
     files: dict[str, bytes] = {}
     for key, drawing in drawn.items():
-        files[f"{FOLDER}/{drawing.name}.svg"] = drawing.svg()
-        files[f"{FOLDER}/{drawing.name}.png"] = drawing.png()
+        name = in_language(drawing.name, language)
+        files[f"{FOLDER}/{name}.svg"] = drawing.svg()
+        files[f"{FOLDER}/{name}.png"] = drawing.png()
         files[f"{FOLDER}/{drawing.name}.csv"] = csv_text(tables[key]()).encode("utf-8")
     return files
+
+
+def in_language(name: str, language: Language) -> str:
+    """`label-curve`, or `label-curve.es` in Spanish."""
+    return name if language.name == "en" else f"{name}.{language.name}"
 
 
 def at_primary(summary: Summary) -> list[ArmResult]:

@@ -1,8 +1,8 @@
-"""The report's figures: accuracy against labels, differences, confusion and reliability.
+"""The report's figures as inline SVG: accuracy against labels, differences, confusion and reliability.
 
 Percent on every axis; colours are those of Okabe & Ito, which colour-blind readers can tell apart, and every
-arm has a marker of its own besides, so that a print in gray tells them apart as well. Text stays text, so that
-figures are sharp and can be searched.
+arm has a marker of its own besides, so that a print in gray tells them apart as well. Text stays text, so
+that figures are sharp and can be searched.
 """
 
 import io
@@ -14,10 +14,12 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
+from extract.language import ENGLISH, Language
 from extract.page_parts import svg_element
 from semisup.summary import BASELINE, CEILING, ArmResult, Summary
-from semisup.verdict import METRIC_PHRASES
+from semisup.verdict import metric_phrase
 
 INK, GRID, PALE = "#1d2733", "#dfe4ea", "#8793a1"
 STYLES = {  # colour, marker: no two alike
@@ -69,6 +71,7 @@ class Drawing:
     name: str  # of its files
     figure: Figure
     description: str
+    language: Language
 
     def element(self) -> str:
         """An <svg> element fit for a page with several: no header, no ids but those in use."""
@@ -85,6 +88,10 @@ class Drawing:
     def _save(self, kind: str, **how: Any) -> bytes:
         buffer = io.BytesIO()
         nameless = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
+        for ax in self.figure.axes:
+            for axis in (ax.xaxis, ax.yaxis):
+                if isinstance(axis.get_major_formatter(), ScalarFormatter):
+                    axis.set_major_formatter(_Ticks(self.language))
         with matplotlib.rc_context({**RC, "svg.hashsalt": self.name}):
             self.figure.savefig(buffer, format=kind, metadata=nameless, **how)
         return buffer.getvalue()
@@ -101,35 +108,38 @@ class Reliability:
     accuracy: np.ndarray
     ece: float
 
-    @property
-    def title(self) -> str:
-        return f"{self.arm}, {100 * self.fraction:.3g} %"
 
-
-def label_curve(summary: Summary, width: float = WIDTH_IN) -> Drawing:
+def label_curve(summary: Summary, language: Language = ENGLISH, width: float = WIDTH_IN) -> Drawing:
     """The metric of every arm against the share of labels, with 95 % intervals and the ceiling."""
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(width, 3.9), layout="constrained")
         ax = figure.add_subplot()
         ceiling = next((result for result in summary.arms if result.arm == CEILING), None)
         if ceiling:
-            _draw_ceiling(ax, ceiling, summary)
+            _draw_ceiling(ax, ceiling, summary, language)
         arms = list(dict.fromkeys(result.arm for result in summary.arms if result.arm != CEILING))
         for index, arm in enumerate(arms):
             results = [result for result in summary.arms if result.arm == arm]
             _draw_curve(ax, results, summary.metric, 1.2 * (index - (len(arms) - 1) / 2))
         fractions = sorted({100 * result.fraction for result in summary.arms})
-        ax.set_xticks(fractions, [f"{value:.3g} %" for value in fractions])
+        ax.set_xticks(fractions, [language.percent(value / 100) for value in fractions])
         ax.set_xlim(min(fractions) - 8, max(fractions) + 6)
-        ax.set_xlabel("labels used in training (share of the training subjects)")
-        ax.set_ylabel(f"{METRIC_PHRASES.get(summary.metric, summary.metric)} on the test part (%)")
+        ax.set_xlabel(language.text("labels used in training (share of the training subjects)"))
+        ax.set_ylabel(
+            language.text("{metric} on the test part (%)", metric=metric_phrase(summary.metric, language))
+        )
         ax.grid(axis="y", color=GRID, linewidth=0.8)
         ax.set_axisbelow(True)
         ax.legend(loc="lower right", ncols=1, handlelength=1.6)
-        return Drawing("label-curve", figure, "Accuracy against the share of labels, with 95 % intervals")
+        return Drawing(
+            "label-curve",
+            figure,
+            language.text("Accuracy against the share of labels, with 95 % intervals"),
+            language,
+        )
 
 
-def _draw_ceiling(ax: Axes, ceiling: ArmResult, summary: Summary) -> None:
+def _draw_ceiling(ax: Axes, ceiling: ArmResult, summary: Summary, language: Language) -> None:
     """A line and band across, and the last stretch of the supervised curve that ends there."""
     estimate = ceiling.estimates[summary.metric]
     below = [r for r in summary.arms if r.arm == BASELINE and r.fraction < 1]
@@ -143,7 +153,7 @@ def _draw_ceiling(ax: Axes, ceiling: ArmResult, summary: Summary) -> None:
         color=PALE,
         linestyle=(0, (5, 3)),
         linewidth=1.2,
-        label=f"{CEILING} (ceiling)",
+        label=language.text("{arm} (ceiling)", arm=CEILING),
         zorder=1,
     )
 
@@ -160,7 +170,7 @@ def _draw_curve(ax: Axes, results: Sequence[ArmResult], metric: str, shift: floa
     )  # fmt: skip
 
 
-def difference_forest(summary: Summary, width: float = WIDTH_IN) -> Drawing:
+def difference_forest(summary: Summary, language: Language = ENGLISH, width: float = WIDTH_IN) -> Drawing:
     """Every paired difference as a point with its interval about the line "no difference"."""
     comparisons = summary.comparisons
     with matplotlib.rc_context(RC):
@@ -175,7 +185,8 @@ def difference_forest(summary: Summary, width: float = WIDTH_IN) -> Drawing:
             ax.plot(ends, [row, row], color=color, linewidth=width, solid_capstyle="butt")
             ax.plot([100 * difference.value], [row], color=color, marker=marker, markersize=6)
         names = [
-            f"{c.arm} - {c.baseline}, {100 * c.fraction:.3g} %" + ("  (primary)" if c.is_primary else "")
+            f"{c.arm} - {c.baseline}, {language.percent(c.fraction)}"
+            + (f"  ({language.text('primary')})" if c.is_primary else "")
             for c in comparisons
         ]
         ax.set_yticks(range(len(names)), names)
@@ -186,17 +197,29 @@ def difference_forest(summary: Summary, width: float = WIDTH_IN) -> Drawing:
             [0.5] + [100 * abs(end) for c in comparisons for end in (c.difference.low, c.difference.high)]
         )
         ax.set_xlim(-1.08 * reach, 1.08 * reach)
-        words = METRIC_PHRASES.get(summary.metric, summary.metric)
-        ax.set_xlabel(f"difference in {words} (points, 95 % interval): left of 0 worse, right of 0 better")
+        ax.set_xlabel(
+            language.text(
+                "difference in {metric} (points, 95 % interval): left of 0 worse, right of 0 better",
+                metric=metric_phrase(summary.metric, language),
+            )
+        )
         ax.grid(axis="x", color=GRID, linewidth=0.8)
         ax.set_axisbelow(True)
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
-        return Drawing("differences", figure, "Paired differences between arms with 95 % intervals")
+        return Drawing(
+            "differences",
+            figure,
+            language.text("Paired differences between arms with 95 % intervals"),
+            language,
+        )
 
 
 def confusion_matrices(
-    results: Sequence[ArmResult], classes: Sequence[str], width: float = WIDTH_IN
+    results: Sequence[ArmResult],
+    classes: Sequence[str],
+    language: Language = ENGLISH,
+    width: float = WIDTH_IN,
 ) -> Drawing:
     """Row-normalised confusion matrices side by side; each row is a true class and sums to 100 %."""
     names = [_shorten(name) for name in classes]
@@ -217,11 +240,13 @@ def confusion_matrices(
             _draw_confusion(
                 ax, result.confusion, names if place % columns == 0 else [""] * len(names), names, turned
             )
-            ax.set_title(f"{result.arm}, {100 * result.fraction:.3g} %")
+            ax.set_title(f"{result.arm}, {language.percent(result.fraction)}")
             if place % columns == 0:
-                ax.set_ylabel("true class")
-            ax.set_xlabel("predicted class")
-        return Drawing("confusion", figure, "Confusion matrices, in percent of each true class")
+                ax.set_ylabel(language.text("true class"))
+            ax.set_xlabel(language.text("predicted class"))
+        return Drawing(
+            "confusion", figure, language.text("Confusion matrices, in percent of each true class"), language
+        )
 
 
 def _draw_confusion(
@@ -243,7 +268,9 @@ def _draw_confusion(
     ax.spines[:].set_visible(False)
 
 
-def reliability_diagrams(items: Sequence[Reliability], width: float = WIDTH_IN) -> Drawing:
+def reliability_diagrams(
+    items: Sequence[Reliability], language: Language = ENGLISH, width: float = WIDTH_IN
+) -> Drawing:
     """Accuracy against confidence; on the diagonal a model is as often right as it says."""
     with matplotlib.rc_context(RC):
         columns = min(4, len(items))
@@ -261,8 +288,8 @@ def reliability_diagrams(items: Sequence[Reliability], width: float = WIDTH_IN) 
             x, y = 100 * item.confidence[shown], 100 * item.accuracy[shown]
             ax.plot(x, y, color="#0072b2", linewidth=1.2)
             ax.scatter(x, y, s=area, color="#0072b2", alpha=0.75, linewidths=0, clip_on=False, zorder=3)
-            ax.set_title(item.title)
-            ax.text(4, 92, f"ECE {100 * item.ece:.1f} %", fontsize=9)
+            ax.set_title(f"{item.arm}, {language.percent(item.fraction)}")
+            ax.text(4, 92, f"ECE {language.share(item.ece)} %", fontsize=9)
             ax.set_xlim(0, 103)
             ax.set_ylim(0, 103)
             ax.set_aspect("equal")
@@ -270,11 +297,14 @@ def reliability_diagrams(items: Sequence[Reliability], width: float = WIDTH_IN) 
             ax.set_axisbelow(True)
             ax.set_xticks([0, 25, 50, 75, 100])
             ax.set_yticks([0, 25, 50, 75, 100])
-            ax.set_xlabel("confidence (%)")
+            ax.set_xlabel(language.text("confidence (%)"))
             if place % columns == 0:
-                ax.set_ylabel("right (%)")
+                ax.set_ylabel(language.text("right (%)"))
         return Drawing(
-            "reliability", figure, "Reliability diagrams: share of right predictions against confidence"
+            "reliability",
+            figure,
+            language.text("Reliability diagrams: share of right predictions against confidence"),
+            language,
         )
 
 
@@ -287,3 +317,14 @@ def arm_style(arm: str) -> tuple[str, str]:
 
 def _shorten(name: str, length: int = 16) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+class _Ticks(ScalarFormatter):
+    """Numbers along an axis as a language writes them."""
+
+    def __init__(self, language: Language) -> None:
+        super().__init__()
+        self._language = language
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return super().__call__(x, pos).replace(".", self._language.decimal)

@@ -4,7 +4,7 @@ import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from extract.language import Message
+from extract.language import ENGLISH, Language, Message
 from semisup.budget_words import compare_budgets
 from semisup.checks import Check, check_data, failed, gather
 from semisup.claim import ClaimAnswer, fill_in_claim
@@ -12,7 +12,7 @@ from semisup.claim_facts import ClaimFacts
 from semisup.examples import DataSheet, Shelf, describe_data
 from semisup.folders import STUDY_YAML
 from semisup.records import StudyRecords
-from semisup.summary import CEILING, Summary
+from semisup.summary import CEILING, Summary, reworded
 from semisup.verdict import Verdict
 
 
@@ -54,21 +54,29 @@ def find(records: StudyRecords, summary: Summary, shelf: Shelf) -> Findings:
     )
 
 
-def require_honest_tests(verdict: Verdict, checks: tuple[Check, ...]) -> Verdict:
+def reworded_findings(findings: Findings, records: StudyRecords, language: Language) -> Findings:
+    """The same with verdict and warnings in a language; what are messages are translated where they are "
+    "shown."""
+    summary = reworded(findings.summary, records, language)
+    verdict = require_honest_tests(summary.verdict, findings.checks, language)
+    return replace(findings, summary=replace(summary, verdict=verdict))
+
+
+def require_honest_tests(
+    verdict: Verdict, checks: tuple[Check, ...], language: Language = ENGLISH
+) -> Verdict:
     """No headline where a check found what makes test results too good; the numbers stay, as a hint."""
     faults = [check for check in failed(checks) if check.vetoes]
     if not faults:
         return verdict
-    kind, _, rest = verdict.headline.partition(": ")
-    hint = rest if kind != "Warning" else rest.removeprefix("no headline, because ")
-    headline = Message(
-        "Warning: no headline, because a check of the data failed, so the results may be too good to be "
-        "true. What failed: {what} ({found}). As a hint and no more: {hint}",
+    headline = language.text(
+        "Warning: no headline, because a check of the data failed, and results may be too good to be true. "
+        "What failed: {what} ({found}). As a hint and no more: {hint}",
         what=faults[0].what,
         found=faults[0].found,
-        hint=hint,
+        hint=verdict.hint,
     )
-    return Verdict("no headline", headline, verdict.details)
+    return Verdict("no headline", headline, verdict.details, verdict.hint)
 
 
 def _budget_sentences(summary: Summary) -> tuple[Message, ...]:

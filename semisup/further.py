@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from extract.language import Message
 from semisup.records import FinishedRun
 from semisup.statistics import METRICS, Estimate
 from semisup.statistics.delong import delong_per_class
@@ -63,7 +64,7 @@ class FurtherTests:
     over_folds: ResampledT | None  # None with fewer than three folds
     cases: str  # "images" or "subjects", what is tested one by one; "" where neither is independent
     single_models: tuple[SeedTests, ...]
-    left_out: tuple[str, ...]  # why a test is missing
+    left_out: tuple[Message, ...]  # why a test is missing
 
 
 def further_tests(arm: Sequence[FinishedRun], baseline: Sequence[FinishedRun], metric: str) -> FurtherTests:
@@ -87,25 +88,29 @@ def further_tests(arm: Sequence[FinishedRun], baseline: Sequence[FinishedRun], m
     try:
         cases, single_models = _single_models(pairs)
     except ValueError as error:
-        left_out.append(f"McNemar and DeLong: {error}")
+        left_out.append(Message("McNemar and DeLong: {reason}", reason=error.args[0]))
     return FurtherTests(win_share(differences), over_folds, cases, single_models, tuple(left_out))
 
 
 Pair = tuple[FinishedRun, FinishedRun]
 
 
-def _over_folds(pairs: Sequence[Pair], differences: np.ndarray) -> tuple[ResampledT | None, str]:
+def _over_folds(pairs: Sequence[Pair], differences: np.ndarray) -> tuple[ResampledT | None, Message | None]:
     """The corrected resampled t, or why there is none."""
     folds = np.array([arm.fold for arm, _ in pairs])
     names = np.unique(folds)
     if len(names) < MIN_FOLDS:
-        return None, f"corrected resampled t: needs {MIN_FOLDS} folds, got {len(names)}"
+        return None, Message(
+            "corrected resampled t: needs {needed} folds, got {found}", needed=MIN_FOLDS, found=len(names)
+        )
     trained = [float(baseline.info.get("num_labeled_subjects") or 0) for _, baseline in pairs]
     if not all(trained):
-        return None, "corrected resampled t: the runs do not say how many subjects they were trained on"
+        return None, Message(
+            "corrected resampled t: the runs do not say how many subjects they were trained on"
+        )
     tested = [len(np.unique(arm.subjects)) for arm, _ in pairs]
     means = np.array([differences[folds == fold].mean() for fold in names])
-    return corrected_resampled_t(means, float(np.mean(tested) / np.mean(trained))), ""
+    return corrected_resampled_t(means, float(np.mean(tested) / np.mean(trained))), None
 
 
 def _single_models(pairs: Sequence[Pair]) -> tuple[str, tuple[SeedTests, ...]]:

@@ -1,22 +1,21 @@
 """Gates: which images of the pool may be looked at by the rule at all.
 
-Each gate is a pure function over feature arrays or hashes; where the features come from (a classifier's last
-layer, pixels) is the caller's affair, as long as both sides come from the same. It answers for every image of
-the pool, with the number that decided, so that the report can count and show examples. Several gates are
-combined in their order: an image keeps the first reason for which it was turned away."""
+Each gate is a pure function over arrays that the caller measured (hashes, scores, features). It answers for
+every image of the pool, with the number that decided, so that the report can count and show examples. Several
+gates are combined in their order: an image keeps the first reason for which it was turned away."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 PASSED = ""
 SAME_PICTURE = "same picture"
 NEAR_DUPLICATE = "near duplicate"
-CORRELATED = "correlated duplicate"
 MEMORISED = "memorised"
 OFF_MANIFOLD = "off manifold"
 
+NUM_NEIGHBOURS = 3  # of the paper's balls
 BLOCK = 1024  # rows of the pool compared at once
 
 
@@ -26,10 +25,11 @@ class Gate:
 
     reason: str  # decision in the ledger of those that it turns away
     is_out: np.ndarray  # (N,) bool
-    value: np.ndarray  # (N,) float, what was measured: distance, correlation, ...
-    limit: float  # where the gate turns away
+    value: np.ndarray  # (N,) float, what was measured: distance, correlation, ...; NaN = nothing was
+    limit: float  # where the gate turns away; NaN = it could not be measured
     nearest: np.ndarray  # (N,) int, row of the training image that it was measured against, -1 = none
     text: str  # what is measured and which side of the limit is out, for the report
+    real_share: float | None = None  # of real images that it was not made from, that it would turn away
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Gated:
 
     gates: tuple[Gate, ...]
     reason: np.ndarray  # (N,) str, of the first gate that turned an image away; "" = passed all
+    train_files: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=str))  # (M,) for `nearest`
 
     @property
     def passes(self) -> np.ndarray:
@@ -48,15 +49,31 @@ class Gated:
         """How many images each gate turned away first, in the gates' order, zeros included."""
         return {gate.reason: int((self.reason == gate.reason).sum()) for gate in self.gates}
 
-    def examples(self, reason: str, num: int, seed: int = 0) -> np.ndarray:
-        """Rows of at most `num` images with this reason, drawn at random and not picked, in pool order."""
-        rows = np.flatnonzero(self.reason == reason)
-        drawn = np.random.default_rng(seed).permutation(len(rows))[:num]
-        return np.sort(rows[drawn])
+    @property
+    def value(self) -> np.ndarray:
+        """(N,) what the gate measured that turned an image away; NaN where none did."""
+        found = np.full(len(self.reason), np.nan)
+        for gate in self.gates:
+            own = self.reason == gate.reason
+            found[own] = gate.value[own]
+        return found
+
+    @property
+    def nearest_file(self) -> np.ndarray:
+        """(N,) str, the training image that it was measured against; empty where there is none."""
+        found = np.full(len(self.reason), "", dtype=object)
+        for gate in self.gates:
+            own = np.flatnonzero((self.reason == gate.reason) & (gate.nearest >= 0))
+            if len(own) and len(self.train_files):
+                found[own] = self.train_files[gate.nearest[own]]
+        return found.astype(str)
 
 
-def combine(gates: Sequence[Gate]) -> Gated:
+def combine(gates: Sequence[Gate], train_files: np.ndarray | None = None) -> Gated:
     """Put gates one after the other; an image keeps the first reason.
+
+    Args:
+        train_files: (M,) names of the training images that the gates' `nearest` counts.
 
     Raises:
         ValueError: if there is none, they speak of different pools, or two have the same reason.
@@ -69,7 +86,27 @@ def combine(gates: Sequence[Gate]) -> Gated:
     reason = np.full(len(gates[0].is_out), PASSED, dtype=object)
     for gate in reversed(gates):
         reason[gate.is_out] = gate.reason
-    return Gated(tuple(gates), reason.astype(str))
+    files = np.zeros(0, dtype=str) if train_files is None else np.asarray(train_files, dtype=str)
+    return Gated(tuple(gates), reason.astype(str), files)
+
+
+def spread(gate: Gate, rows: np.ndarray, num_images: int) -> Gate:
+    """What a gate says about some images, as a gate about the whole pool that lets the others pass.
+
+    Args:
+        rows: (n,) places of the gate's images in the pool of `num_images`.
+    """
+    is_out, value = np.zeros(num_images, dtype=bool), np.full(num_images, np.nan)
+    nearest = np.full(num_images, -1, dtype=np.int64)
+    is_out[rows], value[rows], nearest[rows] = gate.is_out, gate.value, gate.nearest
+    return replace(gate, is_out=is_out, value=value, nearest=nearest)
+
+
+def not_measured(reason: str, num_images: int, why: str) -> Gate:
+    """A gate that could not be measured: everybody passes, and the report says why."""
+    nothing = np.full(num_images, np.nan)
+    nobody = np.full(num_images, -1, dtype=np.int64)
+    return Gate(reason, np.zeros(num_images, dtype=bool), nothing, np.nan, nobody, f"not measured: {why}")
 
 
 def same_picture(hashes: Sequence[str], train_hashes: Sequence[str]) -> Gate:
@@ -84,96 +121,39 @@ def same_picture(hashes: Sequence[str], train_hashes: Sequence[str]) -> Gate:
     return Gate(SAME_PICTURE, is_out, is_out.astype(float), 1.0, nearest, "1 = the file of a training image")
 
 
-def flagged_as_memorised(hashes: Sequence[str], flagged: Sequence[str]) -> Gate:
-    """Turn away images that `gan audit` flagged as copies of a training image.
+def memorised(scores: np.ndarray, nearest: np.ndarray, threshold: float) -> Gate:
+    """Turn away images that are far more like a training image than another person's image ever is.
 
     Args:
-        hashes: (N,) sha256 of the pool's images; `flagged` those of the column `sha256` of copies.csv.
+        scores: (N,) copy scores of `gan audit`: 0 = the same picture, 1 = as alike as two people.
+        nearest: (N,) the training image of that score.
+        threshold: below it an image is out.
     """
-    known = set(flagged)
-    is_out = np.array([value in known for value in hashes], dtype=bool)
-    nearest = np.full(len(is_out), -1)
-    return Gate(MEMORISED, is_out, is_out.astype(float), 1.0, nearest, "1 = flagged by gan audit")
+    text = f"copy score (0 = the same picture, 1 = as alike as two people); out below {threshold:.3f}"
+    return Gate(MEMORISED, scores < threshold, np.asarray(scores, float), threshold, nearest, text)
 
 
-def near_duplicates(features: np.ndarray, train_features: np.ndarray, max_distance: float) -> Gate:
-    """Turn away images within a distance of a training image: they bring nothing new, but count twice.
+def near_duplicates(correlations: np.ndarray, nearest: np.ndarray, min_correlation: float) -> Gate:
+    """Turn away images that lie on a training image: they bring nothing new, but count twice.
 
     Args:
-        features: (N, D) of the pool.
-        train_features: (M, D) of the labeled images.
-        max_distance: Euclidean; an image at this very distance is turned away too. See
-            `duplicate_distance`.
+        correlations: (N,) Pearson's, with the most alike training image, over small shifts.
+        nearest: (N,) that image.
+        min_correlation: in (0, 1]; at this correlation an image is out.
 
     Raises:
-        ValueError: if an argument is not as described.
-    """
-    _check_features(features, train_features)
-    if not (np.isfinite(max_distance) and max_distance >= 0):
-        raise ValueError(f"max_distance must be at least 0, got {max_distance}")
-    distance, nearest = _nearest(features, train_features)
-    text = f"distance to the nearest training image; out at {max_distance:.4g} or less"
-    return Gate(NEAR_DUPLICATE, distance <= max_distance, distance, max_distance, nearest, text)
-
-
-def duplicate_distance(train_features: np.ndarray, subjects: np.ndarray, share: float = 0.01) -> float:
-    """A distance at which real images of different people are rarely alike.
-
-    Args:
-        train_features: (M, D).
-        subjects: (M,) whom each shows.
-        share: of the real images that have an image of somebody else as near as this, in [0, 1).
-
-    Returns:
-        That quantile of the distances from each training image to the nearest one of another subject.
-
-    Raises:
-        ValueError: if there are fewer than two subjects, or an argument is not as described.
-    """
-    _check_features(train_features, train_features)
-    subjects = np.asarray(subjects)
-    if len(subjects) != len(train_features):
-        raise ValueError(f"expected a subject for each of {len(train_features)} images, got {len(subjects)}")
-    if not 0 <= share < 1:
-        raise ValueError(f"share must be in [0, 1), got {share}")
-    if len(np.unique(subjects)) < 2:
-        raise ValueError("expected images of at least two subjects, got one: nobody to compare with")
-    nearest = np.empty(len(subjects))
-    for start in range(0, len(subjects), BLOCK):
-        rows = slice(start, start + BLOCK)
-        distance = _distances(train_features[rows], train_features)
-        distance[subjects[rows, None] == subjects[None]] = np.inf
-        nearest[rows] = distance.min(axis=1)
-    return float(np.quantile(nearest, share, method="lower"))
-
-
-def correlated_duplicates(
-    pixels: np.ndarray, train_pixels: np.ndarray, min_correlation: float = 0.98
-) -> Gate:
-    """Turn away images whose pixels correlate with those of a training image, brightness and contrast aside.
-
-    Args:
-        pixels: (N, D) of the pool, one row an image; `train_pixels` (M, D) of the labeled images.
-        min_correlation: Pearson's, in (0, 1]; at this correlation an image is turned away.
-
-    Raises:
-        ValueError: if an argument is not as described.
+        ValueError: if the limit is not as described.
     """
     if not 0 < min_correlation <= 1:
         raise ValueError(f"min_correlation must be in (0, 1], got {min_correlation}")
-    _check_features(pixels, train_pixels)
-    train = _standardised(train_pixels)
-    value, nearest = np.empty(len(pixels)), np.empty(len(pixels), dtype=np.int64)
-    for start in range(0, len(pixels), BLOCK):
-        rows = slice(start, start + BLOCK)
-        correlation = _standardised(pixels[rows]) @ train.T  # (n, M)
-        nearest[rows] = correlation.argmax(axis=1)
-        value[rows] = correlation.max(axis=1)
-    text = f"correlation with the most alike training image; out at {min_correlation:g} or more"
-    return Gate(CORRELATED, value >= min_correlation - 1e-9, value, min_correlation, nearest, text)
+    text = f"correlation with the most alike training image; out at {min_correlation:.3f} or more"
+    value = np.asarray(correlations, float)
+    return Gate(NEAR_DUPLICATE, value >= min_correlation - 1e-9, value, min_correlation, nearest, text)
 
 
-def off_manifold(features: np.ndarray, train_features: np.ndarray, num_neighbours: int = 3) -> Gate:
+def off_manifold(
+    features: np.ndarray, train_features: np.ndarray, num_neighbours: int = NUM_NEIGHBOURS
+) -> Gate:
     """Turn away images that lie in no ball around a real training image that reaches to its k-th neighbour.
 
     Such an image is unlike anything that the labels speak about. The training images themselves lie inside;
@@ -240,21 +220,3 @@ def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     from scipy.spatial.distance import cdist
 
     return cdist(np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64))
-
-
-def _nearest(features: np.ndarray, train_features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) distance to the nearest training image, and its row."""
-    distance, row = np.empty(len(features)), np.empty(len(features), dtype=np.int64)
-    for start in range(0, len(features), BLOCK):
-        rows = slice(start, start + BLOCK)
-        block = _distances(features[rows], train_features)
-        row[rows], distance[rows] = block.argmin(axis=1), block.min(axis=1)
-    return distance, row
-
-
-def _standardised(pixels: np.ndarray) -> np.ndarray:
-    """Rows with mean 0 and length 1; a row without contrast becomes 0 and correlates with nothing."""
-    centred = np.asarray(pixels, dtype=np.float64)
-    centred = centred - centred.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.where(length > 1e-9, centred / np.where(length > 1e-9, length, 1), 0.0)

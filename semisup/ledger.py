@@ -16,8 +16,12 @@ from semisup.select import decisions
 
 LEDGER_FILE = "ledger.parquet"
 VERSION_KEY = b"synthlabel_ledger_version"  # in the file's metadata; a ledger without it has version 1
-# 2: gate, uncertainty, uncertainty_method. Versions only add columns, each empty where nothing is known.
-VERSION = 2
+# 2: gate, uncertainty, uncertainty_method; 3: gate_value, gate_nearest. Versions only add columns, each empty
+# where nothing is known.
+VERSION = 3
+LATER_COLUMNS: dict[str, str | float] = {
+    "gate": "", "uncertainty": np.nan, "uncertainty_method": "", "gate_value": np.nan, "gate_nearest": "",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,6 @@ def ledger_rows(
     rule: str,
     threshold: float | np.ndarray,
     weight: float,
-    gates: np.ndarray | None = None,
     uncertainty: np.ndarray | None = None,
     uncertainty_method: str = "",
 ) -> pd.DataFrame:
@@ -81,7 +84,6 @@ def ledger_rows(
     Args:
         threshold: the one in force, or (C,) by predicted class; inf (NaN in the ledger) where none qualified.
         weight: of a selected image in the loss, before its own relative weight.
-        gates: (N,) str, the gate that held an image back before the rule saw it, empty where none did.
         uncertainty: (N,) float, by `uncertainty_method`; None = not measured.
     """
     selection, judged = scores.selection, scores.judged_probs
@@ -91,6 +93,10 @@ def ledger_rows(
     weights = np.zeros(n, dtype=np.float32)
     weights[selection.indices] = weight if selection.weights is None else weight * selection.weights
     aligned = {} if selection.aligned_probs is None else {f"aligned_p_{k}": judged[:, k] for k in range(c)}
+    gated = scores.gated
+    words = decisions(judged, threshold, selection)
+    if gated is not None:
+        words = np.where(gated.passes, words, gated.reason).astype(object)
     return pd.DataFrame(
         {
             "round_index": np.full(n, round_index, dtype=np.int32),
@@ -108,11 +114,13 @@ def ledger_rows(
             "predicted": predicted.astype(np.int32),
             "rule": rule,
             "threshold": np.where(np.isfinite(to_reach), to_reach, np.nan),
-            "decision": decisions(judged, threshold, selection),
+            "decision": words,
             "weight": weights,
-            "gate": np.full(n, "") if gates is None else gates.astype(str),
+            "gate": np.full(n, "") if gated is None else gated.reason,
             "uncertainty": np.full(n, np.nan) if uncertainty is None else uncertainty.astype(np.float64),
             "uncertainty_method": uncertainty_method,
+            "gate_value": np.full(n, np.nan) if gated is None else gated.value,
+            "gate_nearest": np.full(n, "") if gated is None else gated.nearest_file,
         }
     )
 
@@ -135,7 +143,7 @@ def read_ledger(path: Path) -> pd.DataFrame:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise StudyError(_damaged(path, error)) from error
-    for name, empty in (("gate", ""), ("uncertainty", np.nan), ("uncertainty_method", "")):
+    for name, empty in LATER_COLUMNS.items():
         if name not in table:
             table[name] = empty
     return table

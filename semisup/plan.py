@@ -357,8 +357,12 @@ def _run_job(
     pool_key = pool.key if pool else None
     if arm.method == "given":
         pseudo: dict[str, Any] = {"pseudo_share": config.pseudo.pseudo_share}
+        if config.pseudo.gates:
+            pseudo["gates"] = config.pseudo.gates
     else:
         pseudo = config.pseudo.model_dump()
+        if not arm.is_gated:
+            pseudo.pop("gates", None)
     settings = settings_of(arm.name, pseudo=pseudo, teacher=teacher, pool=pool_key)
     return RunJob(
         settings_key(settings), arm.name, fold, seed, fraction, classifier_seed, teacher, pool_key, settings

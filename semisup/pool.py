@@ -21,9 +21,18 @@ from semisup.guards import read_fit_snapshot
 from semisup.ledger import PoolIdentity
 from semisup.machine import Stopwatch, describe_machine
 from semisup.plan import Basis, GanJob, PoolJob, open_data
+from semisup.pool_copies import (
+    COPIES_FILE,
+    PoolCopies,
+    SeenImages,
+    measure_copies,
+    read_copies,
+    write_copies,
+)
 
 GAN_JSON, POOL_JSON = RECORDS["gan"], RECORDS["pool"]
 POOL_ARCHIVE = "synthetic.zip"
+COPY_GATES = frozenset({"memorised", "near_duplicate"})  # that ask how much an image is like a training image
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,47 @@ def synthetic_pool(
         )
 
 
+def seen_images(
+    archive: Archive, images: np.ndarray, split: Split, fold: int, fraction: float | None
+) -> SeenImages:
+    """The training images of a fold that a generator saw: all of them, or those of the labeled fraction."""
+    rows = split.rows(archive, fold, "train", 1.0 if fraction is None else fraction)
+    files, hashes = (archive.manifest[name].to_numpy(str)[rows] for name in ("file", "sha256"))
+    return SeenImages(ImageTable(images, rows), rows, files, hashes, archive.subjects[rows])
+
+
+def copies_of_pool(
+    basis: Basis,
+    key: str,
+    archive: Archive,
+    images: np.ndarray,
+    split: Split,
+    fold: int,
+    fraction: float | None,
+    progress: Progress = no_progress,
+) -> PoolCopies:
+    """How much like a training image each image of a pool is, measured where it was not yet.
+
+    A pool that was made before this was measured gets its file now; runs that do so at once write the same.
+    """
+    folder = basis.study_dir / PoolJob.folder / key
+    with open_archive(folder / POOL_ARCHIVE) as pool:
+        found = read_copies(folder / COPIES_FILE, pool.sha256)
+        if found is None:
+            found = measure_copies(
+                open_images(pool),
+                pool.manifest["file"].to_numpy(str),
+                pool.manifest["sha256"].to_numpy(str),
+                seen_images(archive, images, split, fold, fraction),
+                images,
+                split.rows(archive, fold, "val", 1.0),
+                pool.sha256,
+                progress,
+            )
+            write_copies(found, folder / COPIES_FILE)
+    return found
+
+
 def perform_gan(job: GanJob, basis: Basis, progress: Progress = no_progress) -> None:
     """Train a fold's generator in `gans/<key>/`, going on where an earlier attempt was stopped."""
     from gan.training import train
@@ -186,6 +236,11 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
     with open_archive(dest) as generated:
         open_images(generated, progress)  # decoded once here, not in every run
         archive_sha256 = generated.sha256
+    if COPY_GATES & set(basis.config.pseudo.gates) and basis.config.has_gates:
+        with open_data(basis) as (archive, split):
+            copies_of_pool(
+                basis, job.key, archive, open_images(archive), split, job.fold, job.fraction, progress
+            )
     write_json(
         folder / POOL_JSON,
         {

@@ -4,6 +4,7 @@ Each rule has a class with its own parameters, so that a parameter of another ru
 ignored.
 """
 
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -11,12 +12,15 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     Tag,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from semisup.section import Section
 
+# What may turn a synthetic image away before a rule sees it; see gates.py.
+GATES = ("same_picture", "memorised", "near_duplicate", "off_manifold")
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -35,6 +39,21 @@ class PseudoConfig(Section):
     weight_by: Literal["confidence", "entropy"] = "confidence"  # with weighted labels
     stop_flip_rate: float | None = Field(default=None, ge=0, lt=1)  # end where no more labels would change
     stop_without_gain: int | None = Field(default=None, ge=1)  # end after so many rounds without a better one
+    gates: list[str] = Field(default=list(GATES))  # that synthetic images must pass, in the order of asking
+
+    @field_validator("gates")
+    @classmethod
+    def _check_gates(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in GATES:
+                close = get_close_matches(name, GATES, n=1, cutoff=0.6)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(
+                    f"{name!r} is no gate{hint}; known gates: {', '.join(GATES)}, or [] for none"
+                )
+        if len(set(names)) < len(names):
+            raise ValueError(f"names the same gate twice ({', '.join(names)})")
+        return names
 
     @model_validator(mode="after")
     def _check_weights(self) -> "PseudoConfig":
@@ -59,6 +78,8 @@ class PseudoConfig(Section):
         ):
             if getattr(self, name) == type(self).model_fields[name].default:
                 content.pop(name, None)
+        if not self.gates:
+            content.pop("gates", None)  # studies that began before there were gates go on with none
         return content
 
 

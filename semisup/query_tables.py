@@ -49,6 +49,8 @@ LEDGER_TYPES = {
     "gate": pa.string(),
     "uncertainty": pa.float64(),
     "uncertainty_method": pa.string(),
+    "gate_value": pa.float64(),
+    "gate_nearest": pa.string(),
 }
 PREDICTION_TYPES = {"file": pa.string(), "subject": pa.string(), "label": pa.int64()}
 NESTED = frozenset({"settings", "rounds"})  # of run.json: not flattened into `runs`

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from extract.language import Message, Percent
 from semisup.audit import read_audit
 from semisup.errors import StudyError
 from semisup.folders import RUN_JSON, STUDY_JSON, read_json
@@ -94,7 +95,7 @@ def read_records(study_dir: Path) -> StudyRecords:
             if info["status"] == "done":
                 runs.append(_read_run(path.parent, info, len(study["classes"])))
             else:
-                failures.append((run_title(info), str(info.get("error") or "no cause was recorded")))
+                failures.append((run_title(info), info.get("error") or Message("no cause was recorded")))
         except KeyError as error:
             raise StudyError(
                 f"{path}: expected the key {error}, got none; remove this folder and run again"
@@ -114,9 +115,15 @@ def read_records(study_dir: Path) -> StudyRecords:
     )
 
 
-def run_title(info: dict[str, Any]) -> str:
+def run_title(info: dict[str, Any]) -> Message:
     """For instance "pseudo_real at 20 %, fold 0, seed 1"."""
-    return f"{info['arm']} at {100 * info['fraction']:.3g} %, fold {info['fold']}, seed {info['seed']}"
+    return Message(
+        "{arm} at {fraction}, fold {fold}, seed {seed}",
+        arm=info["arm"],
+        fraction=Percent(info["fraction"]),
+        fold=str(info["fold"]),
+        seed=str(info["seed"]),
+    )
 
 
 def _identity(info: dict[str, Any]) -> tuple[str, int, int, float]:

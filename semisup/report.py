@@ -1,4 +1,4 @@
-"""`report.html`: the verdict in words first, then everything it rests on, in one file without a network."""
+"""A study's report: the verdict in words first, then everything it rests on, in one page and in files."""
 
 import math
 import shlex
@@ -10,30 +10,23 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from extract.language import ENGLISH, Language, read_language
 from extract.page_parts import page_templates
 from semisup.arms import ARMS
 from semisup.claim import claim_sections
 from semisup.claim_items import CITATIONS
 from semisup.examples import Examples, Shelf, find_examples, find_samples
 from semisup.figure_files import FIGURES, draw_figures, figure_files
-from semisup.findings import Findings, find
+from semisup.findings import Findings, find, reworded_findings
 from semisup.markdown import markdown_cell, markdown_fence, tidy_markdown
 from semisup.records import StudyRecords, read_records
-from semisup.report_files import write_files
+from semisup.report_files import LIST, write_files
 from semisup.result_tables import table_files
 from semisup.results import json_text, results_csv
 from semisup.statistics import MIN_SEEDS, MIN_TEST_SUBJECTS
-from semisup.summary import (
-    BASELINE,
-    CEILING,
-    RIVAL,
-    RoundResult,
-    Summary,
-    primary_fraction,
-    summarize,
-)
+from semisup.summary import BASELINE, CEILING, RIVAL, RoundResult, Summary, primary_fraction, summarize
 from semisup.used_versions import version_lists
-from semisup.verdict import METRIC_PHRASES, percent, points
+from semisup.verdict import metric_phrase
 
 REPORT_HTML, REPORT_MD, CLAIM_MD = "report.html", "report.md", "claim.md"
 RESULTS_JSON, RESULTS_CSV = "results.json", "results.csv"
@@ -49,57 +42,79 @@ class ReportSummary:
     beside: tuple[Path, ...] = ()  # files written beside ones that somebody has edited
 
 
-def write_report(study_dir: Path) -> ReportSummary:
+def write_report(study_dir: Path, lang: str = "en") -> ReportSummary:
     """Write everything that a study has to say into its folder.
 
-    `report.html` for people and `report.md` for a repository, `results.json` with every number, `results.csv` and
-    `tables/*.csv`, the figures for a paper in `figures/`, and `claim.md`, a checklist to be completed. What an
-    earlier report made is replaced; what somebody has edited or put there is left alone (`semisup.report_files`).
+    `report.html` for people and `report.md` for a repository, `results.json` with every number, `results.csv`
+    and `tables/*.csv`, the figures for a paper in `figures/`, and `claim.md`, a checklist to be completed.
+    What an earlier report made is replaced; what somebody has edited or put there is left alone
+    (`semisup.report_files`).
 
     Every finished run is used; what failed or is missing is listed. Archives are needed for the example
     pictures and the data sheet alone: without them the report says so.
 
+    Args:
+        lang: language of the texts, one of `LANGUAGES`. In another one than English the files are
+            `report.LANG.html` and so on; results and tables do not depend on it.
+
     Raises:
         StudyError: if the folder is no study, or a file in it is damaged.
+        SettingsError: if the language is unknown.
     """
+    language = report_language(lang)
     study_dir = Path(study_dir)
     records = read_records(study_dir)
     with Shelf(records) as shelf:
         findings = find(records, summarize(records), shelf)
-        context = _context(records, findings, shelf)
-    files = {
-        RESULTS_JSON: json_text(findings.summary, findings).encode("utf-8"),
-        RESULTS_CSV: results_csv(findings.summary).encode("utf-8"),
-        **table_files(findings),
-        **figure_files(records, findings.summary),
-    }
-    environment = _environment()
-    context["files"] = sorted(files)
-    files[REPORT_HTML] = environment.get_template("report.html.j2").render(context).encode("utf-8")
+        files = {
+            RESULTS_JSON: json_text(findings.summary, findings).encode("utf-8"),
+            RESULTS_CSV: results_csv(findings.summary).encode("utf-8"),
+            **table_files(findings),
+            **figure_files(records, findings.summary, language),
+        }
+        findings = reworded_findings(findings, records, language)
+        context = _context(records, findings, shelf, language) | {"files": sorted(files)}
+    environment = _environment(language)
+    page = environment.get_template("report.html.j2").render(context)
+    files[report_name(lang)] = page.encode("utf-8")
     plain = environment.overlay(autoescape=False)
     for name in (REPORT_MD, CLAIM_MD):
         text = plain.get_template(f"report/{name}.j2").render(context)
-        files[name] = tidy_markdown(text).encode("utf-8")
-    places = write_files(study_dir, files)
+        files[report_name(lang, name)] = tidy_markdown(text).encode("utf-8")
+    places = write_files(study_dir, files, report_name(lang, LIST))
     return ReportSummary(
-        places[REPORT_HTML],
+        places[report_name(lang)],
         str(findings.summary.verdict.headline),
-        tuple(f"{check.what}: {check.found}" for check in findings.faults),
+        tuple(f"{language.text(check.what)}: {language.text(check.found)}" for check in findings.faults),
         tuple(place for name, place in places.items() if place != study_dir / name),
     )
 
 
-def _context(records: StudyRecords, findings: Findings, shelf: Shelf) -> dict[str, Any]:
+def report_name(lang: str, name: str = REPORT_HTML) -> str:
+    """A file of a report: `report.html`, `report.es.html`."""
+    return name if lang == "en" else f"{Path(name).stem}.{lang}{Path(name).suffix}"
+
+
+def report_language(lang: str) -> Language:
+    """A language with the texts of reports.
+
+    Raises:
+        SettingsError: if it is unknown.
+    """
+    return read_language(lang, Path(__file__).parent / "languages")
+
+
+def _context(records: StudyRecords, findings: Findings, shelf: Shelf, language: Language) -> dict[str, Any]:
     """Everything that the templates fill in."""
     summary = findings.summary
-    drawn = draw_figures(records, summary)
+    drawn = draw_figures(records, summary, language)
     figures = {name: drawn[name].element() if name in drawn else "" for name in FIGURES}
     return {
         "s": summary,
         "f": findings,
         "study": records.study,
-        "metric": METRIC_PHRASES.get(summary.metric, summary.metric),
-        "texts": {**{name: arm.text for name, arm in ARMS.items()}, **records.study.get("arm_texts", {})},
+        "metric": metric_phrase(summary.metric, language),
+        "texts": _arm_texts(records.study, language),
         "fraction": primary_fraction(summary),
         "figures": {name: Markup(text) for name, text in figures.items()},  # matplotlib has escaped its texts
         "rounds": _rounds_by_arm(summary),
@@ -112,45 +127,27 @@ def _context(records: StudyRecords, findings: Findings, shelf: Shelf) -> dict[st
         "settings": _settings(records.study),
         "versions": version_lists(records),
         "limits": {"seeds": MIN_SEEDS, "subjects": MIN_TEST_SUBJECTS},
+        "suffix": "" if language.name == "en" else f".{language.name}",  # of file names
         "names": {"baseline": BASELINE, "ceiling": CEILING, "rival": RIVAL},
     }
 
 
-def _environment() -> jinja2.Environment:
-    environment = page_templates(Path(__file__).parent / "templates")
+def _environment(language: Language) -> jinja2.Environment:
+    environment = page_templates(Path(__file__).parent / "templates", language)
     environment.filters.update(
-        points=points,
-        percent=percent,
-        share=_share,
-        count=_count,
-        duration=_duration,
-        p=_p_value,
-        number=_number,
+        points=language.points,
+        percent=language.percent,
+        share=language.share,
+        count=language.count,
+        duration=language.duration,
+        p=language.p_value,
+        number=language.number,
         nb=_unbroken,
         file_name=_file_name,
         cell=markdown_cell,
         fence=markdown_fence,
     )
     return environment
-
-
-# Numbers as people read them ----------------------------------------------------------------------
-
-
-def _share(value: float | None) -> str:
-    """0.7825 -> "78.2": percent without the sign, a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _count(value: float | None) -> str:
-    """Counts that may be means over runs: "1,204" or "38.3"."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:,.1f}"
 
 
 def _unbroken(text: str) -> str:
@@ -163,18 +160,6 @@ def _file_name(path: str) -> str:
     return path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _command_text(command: Any) -> str:
     if isinstance(command, str):
         return command
@@ -182,6 +167,13 @@ def _command_text(command: Any) -> str:
 
 
 # Parts of the page --------------------------------------------------------------------------------
+
+
+def _arm_texts(study: dict[str, Any], language: Language) -> dict[str, str]:
+    """What each arm is, as the study says it; its English may be older than another language's catalogue."""
+    known: dict[str, str] = {name: arm.text for name, arm in ARMS.items()}
+    recorded: dict[str, str] = study.get("arm_texts", {})
+    return {**known, **recorded} if language is ENGLISH else {**recorded, **known}
 
 
 def _rounds_by_arm(summary: Summary) -> list[tuple[str, float, list[RoundResult]]]:

@@ -10,18 +10,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path, PurePosixPath
 
 from extract.atomic import replace_file
 
-LIST = "report-files.json"
+LIST, LISTS = "report-files.json", "report-files*.json"  # one a language
 FORMAT = "synthlabel-report-files-1"
-# Made anew whatever was done to them: programs read these, and every release has written the first three.
-ALWAYS_OURS = frozenset({"report.html", "results.json", "results.csv"})
+# Made anew whatever was done to them, as by every release: programs read them, and nobody edits a page.
+ALWAYS_OURS = ("report*.html", "results.json", "results.csv")
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
+def write_files(folder: Path, files: Mapping[str, bytes], list_name: str = LIST) -> dict[str, Path]:
     """Write the files of a report.
 
     Killed at any moment, the same call finishes it: what is about to be written is listed first.
@@ -29,11 +30,16 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
     Args:
         folder: of the study.
         files: content by path below the folder, with slashes.
+        list_name: of the list; reports in several languages have one each and leave each other alone.
 
     Returns:
         Where each file lies; beside an edited one, or nowhere if that was made from the very same.
     """
-    ours = _read_list(folder)
+    listed = _read_list(folder / list_name)
+    ours: dict[str, set[str]] = {}
+    for path in sorted(folder.glob(LISTS)):
+        for name, hashes in _read_list(path).items():
+            ours.setdefault(name, set()).update(hashes)
     made = {name: _sha256(content) for name, content in files.items()}
     places = {name: _place(folder, name, sha256, ours) for name, sha256 in made.items()}
     edited = {name for name, place in places.items() if place != folder / PurePosixPath(name)}
@@ -42,21 +48,21 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
             del places[name]
     keys = {name: place.relative_to(folder).as_posix() for name, place in places.items()}
     known = {keys[name]: {*ours.get(keys[name], ()), made[name]} for name in places}
-    _write_list(folder, {**ours, **known})
+    _write_list(folder / list_name, {**listed, **known})
     for name, place in places.items():
         with replace_file(place) as temporary:
             temporary.write_bytes(files[name])
-    for name in sorted(set(ours) - set(known)):
+    for name in sorted(set(listed) - set(known)):
         _remove(folder, name, ours[name])
     seen = {name: {*ours.get(name, ()), made[name]} for name in edited}
-    _write_list(folder, {**seen, **{keys[name]: {made[name]} for name in places}})
+    _write_list(folder / list_name, {**seen, **{keys[name]: {made[name]} for name in places}})
     return places
 
 
 def _place(folder: Path, name: str, made: str, ours: Mapping[str, set[str]]) -> Path:
     """Where to write: the name itself, or `NAME.new.EXT` where somebody else's file stands."""
     path = folder / PurePosixPath(name)
-    if name in ALWAYS_OURS:
+    if any(fnmatchcase(name, pattern) for pattern in ALWAYS_OURS):
         return path
     for number in count():
         ending = "" if number == 0 else ".new" if number == 1 else f".new{number}"
@@ -77,10 +83,10 @@ def _remove(folder: Path, name: str, ours: set[str]) -> None:
             path.parent.rmdir()  # where it held nothing else
 
 
-def _read_list(folder: Path) -> dict[str, set[str]]:
+def _read_list(path: Path) -> dict[str, set[str]]:
     """Hashes of our files by name; nothing where no report has left a list, or a damaged one."""
     try:
-        content = json.loads((folder / LIST).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             return {}
         return {
@@ -92,9 +98,9 @@ def _read_list(folder: Path) -> dict[str, set[str]]:
         return {}
 
 
-def _write_list(folder: Path, files: Mapping[str, set[str]]) -> None:
+def _write_list(path: Path, files: Mapping[str, set[str]]) -> None:
     content = {"format": FORMAT, "files": {name: sorted(files[name]) for name in sorted(files)}}
-    with replace_file(folder / LIST) as temporary:
+    with replace_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

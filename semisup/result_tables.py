@@ -45,7 +45,8 @@ def comparison_rows(summary: Summary) -> list[Row]:
             is_metric = name == summary.metric
             rows.append(
                 {"arm": c.arm, "baseline": c.baseline, "fraction": c.fraction, "is_primary": c.is_primary,
-                 "measure": name, **_estimate(e), "p_value": e.p_value, "p_holm": c.p_holm if is_metric else None,
+                 "measure": name, **_estimate(e), "p_value": e.p_value,
+                 "p_holm": c.p_holm if is_metric else None,
                  "share_of_trainings_won": c.further.win_share.value if is_metric else None,
                  "pairs_of_trainings": c.further.win_share.num_pairs if is_metric else None,
                  "num_subjects": e.num_subjects, "num_seeds": e.num_seeds}
@@ -70,8 +71,8 @@ def round_rows(summary: Summary) -> list[Row]:
          "kept_in_runs": r.num_kept, "pool_size": r.pool_size, "num_selected": r.num_selected,
          "coverage": sum(r.coverages) / len(r.coverages),
          **{f"selected_{name}": r.per_class_selected[k] for k, name in enumerate(summary.classes)},
-         "threshold": r.threshold, "val_balanced_accuracy": r.val_balanced_accuracy, "ece_before": r.ece_before,
-         "ece_after": r.ece_after, "temperature": r.temperature, "num_train_images": r.num_train_images,
+         "threshold": r.threshold, "val_balanced_accuracy": r.val_balanced_accuracy,
+         "ece_before": r.ece_before, "ece_after": r.ece_after, "temperature": r.temperature, "num_train_images": r.num_train_images,
          "agreement_with_withheld_labels": r.oracle_accuracy, "num_alarms": r.num_alarms}
         for r in summary.rounds
     ]  # fmt: skip

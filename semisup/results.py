@@ -47,7 +47,7 @@ def _json_content(summary: Summary) -> dict[str, Any]:
     return {
         "name": summary.name,
         "metric": summary.metric,
-        "verdict": asdict(summary.verdict),
+        "verdict": _fields(summary.verdict, leave_out=("hint",)),
         "num_test_subjects": summary.num_subjects,
         "num_draws": summary.num_draws,
         "arms": [

@@ -1,9 +1,10 @@
 """The pseudo-label rounds: a loop over functions that are passed in, so that fakes can test its laws.
 
 Teacher trained on the labeled images -> temperature fitted on real held-out subjects -> pool scored ->
-selection -> student trained from scratch on labeled + selected -> real validation; the student is the next
-teacher. Every round selects anew from the whole pool, so labels may change or leave. The best round by real
-validation is kept, round 0 (no pseudo-labels at all) included: synthetic data may lose.
+selection among the images that passed the gates -> student trained from scratch on labeled + selected ->
+real validation; the student is the next teacher. Every round selects anew from the whole pool, so labels
+may change or leave. The best round by real validation is kept, round 0 (no pseudo-labels at all) included:
+synthetic data may lose.
 
 Source: self-training as in Lee 2013, "Pseudo-Label"; students from scratch as in Xie et al. 2020,
 "Self-training with Noisy Student", arXiv:1911.04252; calibration of Guo et al. 2017, arXiv:1706.04599.
@@ -17,7 +18,8 @@ import numpy as np
 from scipy.special import softmax
 
 from semisup.calibrating import UNDIVIDED, FitTemperature, Parts, calibrate
-from semisup.select import Evidence, Rule, Selection, coverage, is_alarming
+from semisup.gates import Gated
+from semisup.select import Evidence, Rule, Selection, coverage, is_alarming, rule_among
 
 Model = TypeVar("Model")
 Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]  # probs (N, C), labels (N,)
@@ -30,12 +32,18 @@ class PoolScores:
     raw_probs: np.ndarray  # (N, C)
     probs: np.ndarray  # (N, C), after calibration
     selection: Selection
+    gated: Gated | None = None  # which of them the rule could see; None = all
 
     @property
     def judged_probs(self) -> np.ndarray:
         """(N, C), what the rule looked at: aligned where it asked for that."""
         aligned = self.selection.aligned_probs
         return self.probs if aligned is None else aligned
+
+    @property
+    def num_passed(self) -> int:
+        """Images that the rule could see."""
+        return len(self.probs) if self.gated is None else int(self.gated.passes.sum())
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,8 @@ class Round(Generic[Model]):
 
     @property
     def pool_size(self) -> int:
-        return len(self.scores.probs) if self.scores else 0
+        """Images that could be selected: those that a gate turned away do not count."""
+        return self.scores.num_passed if self.scores else 0
 
     @property
     def coverage(self) -> float:
@@ -148,6 +157,7 @@ def run_rounds(
     stop: StopRules = NEVER,
     parts: Parts = UNDIVIDED,
     held_out: HeldOut[Model] | None = None,
+    gated: Gated | None = None,
     progress: Callable[[int, str], None] = lambda done, message: None,
 ) -> RoundsResult[Model]:
     """Run the loop and keep the round that is best on the real validation part.
@@ -164,6 +174,7 @@ def run_rounds(
         stop: when to end before `num_rounds`.
         parts: of the validation images by subject, for a calibration error that was not fitted away.
         held_out: images to fit the temperature on; None = the validation images.
+        gated: which images of the pool the rule may see; None = all.
 
     Returns:
         Every round with its record. Where nothing is selected the loop ends early: a student
@@ -171,6 +182,8 @@ def run_rounds(
     """
     judge = RealValidation(val_logits, val_labels, fit_temperature, metrics, parts, held_out).judge
     rounds = [judge(0, teacher, None)]
+    if gated is not None:
+        select = rule_among(gated.passes, select)
     stopped, unused = "all rounds done", None
     for round_index in range(1, num_rounds + 1):
         last = rounds[-1]
@@ -178,7 +191,7 @@ def run_rounds(
         logits = pool_logits(last.model).astype(np.float64)  # (N, C)
         probs = softmax(logits / last.temperature, axis=1)
         selection = select(Evidence(round_index, probs, last.val_probs, val_labels))
-        scores = PoolScores(softmax(logits, axis=1), probs, selection)
+        scores = PoolScores(softmax(logits, axis=1), probs, selection, gated)
         if not len(selection):
             reason = f": {selection.note}" if selection.note else ""
             stopped, unused = f"nothing selected in round {round_index}{reason}", scores

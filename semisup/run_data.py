@@ -17,8 +17,9 @@ from extract.split import Split
 from semisup.arms import ARMS
 from semisup.calibrating import draw_held_out
 from semisup.controls import POOL_CONTROLS
+from semisup.gating import GateBasis
 from semisup.plan import Basis, RunJob, generator_data, open_data
-from semisup.pool import Pool, real_pool, synthetic_pool
+from semisup.pool import COPY_GATES, Pool, copies_of_pool, real_pool, seen_images, synthetic_pool
 
 
 class SealedTest:
@@ -44,6 +45,7 @@ class RunData:
     test: SealedTest
     test_files: np.ndarray  # (T,) str
     pool: Pool | None
+    gate_basis: GateBasis | None  # what gates compare the pool's synthetic images with; None = no gate
     preparation: Mapping[str, Any]  # settings that made the archive's images
 
 
@@ -70,6 +72,7 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
             SealedTest(partial(part, "test")),
             archive.manifest["file"].to_numpy(str)[rows],
             _open_pool(job, basis, archive, images, split),
+            _open_gate_basis(job, basis, archive, images, split),
             kept_settings(archive.preparation),
         )
 
@@ -98,3 +101,17 @@ def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, 
             )
         )
     return reduce(Pool.concat, pools) if pools else None
+
+
+def _open_gate_basis(
+    job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, split: Split
+) -> GateBasis | None:
+    arm, names = ARMS[job.arm], basis.config.pseudo.gates
+    if not names or not arm.is_gated:
+        return None
+    assert job.pool_key is not None
+    seen, _ = generator_data(arm, job.fraction)
+    copies = None
+    if COPY_GATES & set(names):
+        copies = copies_of_pool(basis, job.pool_key, archive, images, split, job.fold, seen)
+    return GateBasis(seen_images(archive, images, split, job.fold, seen), copies)

@@ -21,6 +21,8 @@ from semisup.controls import (
     repeat_rounds,
 )
 from semisup.errors import StudyError
+from semisup.gates import Gated
+from semisup.gating import Synthetic, ask_gates
 from semisup.ledger import LEDGER_FILE, ledger_rows, read_ledger, write_ledger
 from semisup.plan import Basis, RunJob
 from semisup.pool import Pool
@@ -57,9 +59,11 @@ def _run_rounds(
 ) -> RoundsResult[Classifier]:
     """The pseudo-label rounds of an arm with a pool, or round 0 alone."""
     validation = _validation(job, basis, data)
+    teacher = models.teacher()
+    num_rounds = basis.config.pseudo.rounds if data.pool else 0
     result = run_rounds(
-        models.teacher(),
-        basis.config.pseudo.rounds if data.pool else 0,
+        teacher,
+        num_rounds,
         val_logits=validation.logits_of,
         val_labels=validation.labels,
         pool_logits=lambda model: model.predict_logits(data.pool.images),  # type: ignore[union-attr]
@@ -70,10 +74,29 @@ def _run_rounds(
         parts=validation.parts,
         held_out=validation.held_out,
         stop=StopRules(basis.config.pseudo.stop_flip_rate, basis.config.pseudo.stop_without_gain),
+        gated=_gated(basis, data, teacher) if num_rounds else None,
     )
     if data.pool:
         write_rounds(result, data.pool, models, basis, folder)
     return result
+
+
+def _gated(basis: Basis, data: RunData, teacher: Classifier) -> Gated | None:
+    """Who of the pool may be seen by the rule; None = no gate was asked."""
+    from classifier.features import table_features
+
+    if data.gate_basis is None:
+        return None
+    assert data.pool is not None
+    rows = np.flatnonzero(data.pool.origin == "synthetic")
+    synthetic = Synthetic(
+        data.pool.images.subset(rows),
+        rows,
+        data.pool.identity.image_sha256[rows],
+        len(data.pool.images),
+    )
+    features = partial(table_features, teacher)
+    return ask_gates(basis.config.pseudo.gates, synthetic, data.gate_basis, data.val.images, features)
 
 
 def _repeat_reference(
@@ -130,10 +153,14 @@ def _train_with_given(
     """One training with synthetic images whose class was asked for; the supervised model may still win."""
     judge = _validation(job, basis, data).judge
     assert data.pool is not None
-    selection = _all_given(data.pool, len(data.classes))
-    certain = np.eye(len(data.classes))[selection.labels]  # (N, C)
-    scores = PoolScores(certain, certain, selection)
-    rounds = [judge(0, models.teacher(), None), judge(1, models.student(selection, 1), scores)]
+    teacher = models.teacher()
+    gated = _gated(basis, data, teacher)
+    selection = _all_given(data.pool, len(data.classes), None if gated is None else gated.passes)
+    certain = np.eye(len(data.classes))[data.pool.given_labels]  # (N, C)
+    scores = PoolScores(certain, certain, selection, gated)
+    rounds = [judge(0, teacher, None)]
+    if len(selection):
+        rounds.append(judge(1, models.student(selection, 1), scores))
     rows = ledger_rows(
         data.pool.identity,
         scores,
@@ -141,10 +168,13 @@ def _train_with_given(
         teacher_sha256="",
         rule=BY_CONSTRUCTION,
         threshold=np.nan,
-        weight=models.mixing[1][1],
+        weight=models.mixing[1][1] if len(selection) else 0.0,
     )
     write_ledger([rows], folder / LEDGER_FILE)
-    return RoundsResult(tuple(rounds), best_round(rounds), "trained once, labels by construction")
+    stopped = "trained once, labels by construction"
+    if not len(selection):
+        stopped = "no synthetic image passed the gates"
+    return RoundsResult(tuple(rounds), best_round(rounds), stopped)
 
 
 def _train_on_synthetic(
@@ -170,10 +200,11 @@ def _train_fixmatch(
     return RoundsResult((alone,), alone, "trained once, with FixMatch")
 
 
-def _all_given(pool: Pool, num_classes: int) -> Selection:
+def _all_given(pool: Pool, num_classes: int, passes: np.ndarray | None = None) -> Selection:
+    """The images of a pool, or those that pass, (N,) bool, with the labels that their generator was told."""
     assert pool.given_labels is not None
-    no_threshold = np.zeros(num_classes)
-    return Selection(np.arange(len(pool.images)), pool.given_labels, np.ones(len(pool.images)), no_threshold)
+    rows = np.arange(len(pool.images)) if passes is None else np.flatnonzero(passes)
+    return Selection(rows, pool.given_labels[rows], np.ones(len(rows)), np.zeros(num_classes))
 
 
 PerformMethod = Callable[[RunJob, Basis, RunData, RunModels, Path], RoundsResult[Classifier]]

@@ -8,6 +8,7 @@ import numpy as np
 from classifier.fixmatch import Agreement
 from classifier.run import Classifier
 from semisup.calibrating import deal_parts
+from semisup.gates import Gated
 from semisup.ledger import LEDGER_FILE, ledger_rows, write_ledger
 from semisup.plan import Basis, RunJob
 from semisup.pool import Pool
@@ -85,6 +86,8 @@ def describe_round(done: Round[Classifier], data: RunData, models: RunModels, ba
     return {
         "round_index": done.round_index,
         "pool_size": done.pool_size,
+        "num_gated": len(done.scores.probs) - done.pool_size if done.scores else 0,
+        "gates": describe_gates(done.scores.gated if done.scores else None),
         "num_selected": done.num_selected,
         "coverage": done.coverage,
         "per_class_selected": np.bincount(labels, minlength=len(data.classes)).tolist(),
@@ -102,6 +105,22 @@ def describe_round(done: Round[Classifier], data: RunData, models: RunModels, ba
         "alarm": done.is_alarming and models.chooses,
         "oracle_accuracy": oracle,
     }
+
+
+def describe_gates(gated: Gated | None) -> list[dict[str, Any]]:
+    """What each gate turned away first, in the order in which they were asked."""
+    if gated is None:
+        return []
+    return [
+        {
+            "gate": gate.reason,
+            "num_out": gated.counts()[gate.reason],
+            "limit": gate.limit,
+            "text": gate.text,
+            "real_share": gate.real_share,
+        }
+        for gate in gated.gates
+    ]
 
 
 def _describe_thresholds(selection: Selection | None) -> dict[str, Any]:

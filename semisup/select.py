@@ -191,6 +191,18 @@ def select_among(
     return replace(chosen, indices=rows[chosen.indices], aligned_probs=aligned)
 
 
+def rule_among(passes: np.ndarray, rule: Rule) -> Rule:
+    """A rule to which the images that a gate turned away, (N,) False, do not exist."""
+
+    def select(evidence: Evidence) -> Selection:
+        chosen = select_among(evidence.probs, passes, lambda probs: rule(replace(evidence, probs=probs)))
+        if not passes.any() and len(passes):
+            return replace(chosen, note="no image of the pool passed the gates")
+        return chosen
+
+    return select
+
+
 def coverage(selection: Selection, pool_size: int) -> float:
     """Share of the pool that was selected, in [0, 1]; 0 for an empty pool."""
     return len(selection) / pool_size if pool_size else 0.0

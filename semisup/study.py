@@ -133,6 +133,8 @@ def plan_identity(plan: Plan) -> dict[str, Any]:
         content.pop("controls_of")  # studies that began before there was this setting go on
     if not any(ARMS[name].method == "fixmatch" for name in plan.config.arms):
         content.pop("fixmatch")
+    if not plan.config.has_gates:
+        content["pseudo"].pop("gates", None)
     return {
         **content,
         "folds": list(plan.folds),
@@ -167,8 +169,15 @@ def _differences(there: dict[str, Any], wanted: dict[str, Any], place: str = "")
             yield from _differences(old, new, f"{place}{key}.")
         elif key == "jobs":
             yield OTHER_JOBS
+        elif place + key == "pseudo.gates":
+            hint = "; add `gates: []` under pseudo to go on without" if old is None else ""
+            yield f"pseudo.gates: {_listed(old)} there, {_listed(new)} now{hint}"
         else:
             yield f"{place}{key}: {_short(old)} there, {_short(new)} now"
+
+
+def _listed(names: list[str] | None) -> str:
+    return ", ".join(names) if names else "none"
 
 
 def _short(value: Any) -> str:

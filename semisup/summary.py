@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from extract.language import ENGLISH, Language, Percent
 from semisup.arms import ARMS
 from semisup.audit import strictest_bound
 from semisup.budget import Budget, measure_budget
@@ -38,7 +39,6 @@ from semisup.verdict import (
     describe_equivalence,
     describe_kept_rounds,
     explain,
-    percent,
     require_audit,
     unequal_budget,
 )
@@ -153,7 +153,7 @@ def primary_fraction(summary: Summary) -> float:
 
 
 def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
-    """Compute every number of the report from a study's records."""
+    """Compute every number of the report from a study's records; its sentences are English."""
     primary = _primary_of(records.study)
     metric = primary["metric"]
     groups = {
@@ -186,14 +186,21 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
         budgets=budgets,
         generators=generators,
         per_class=class_results(at_primary, draws, confusions, boot, records.classes),
-        warnings=tuple(_warnings(records, rounds, budgets)),
+        warnings=(),
         failures=records.failures,
         missing=records.missing,
         num_subjects=len(strata),
         num_draws=num_draws,
         study=records.study,
     )
-    return Summary(**{**summary.__dict__, "verdict": _audited(_verdict(summary, primary), records, primary)})
+    return reworded(summary, records, ENGLISH)
+
+
+def reworded(summary: Summary, records: StudyRecords, language: Language) -> Summary:
+    """The same numbers with verdict and warnings in a language."""
+    primary = _primary_of(records.study)
+    verdict = _audited(_verdict(summary, primary, language), records, primary, language)
+    return replace(summary, verdict=verdict, warnings=tuple(_warnings(records, summary, language)))
 
 
 def _primary_of(study: dict[str, Any]) -> dict[str, Any]:
@@ -351,69 +358,87 @@ def _by_class(counts: Any, run: FinishedRun) -> list[float]:
     return [float(value) for value in values] or [0.0] * num_classes
 
 
-def _warnings(records: StudyRecords, rounds: Sequence[RoundResult], budgets: Sequence[Budget]) -> list[str]:
+def _warnings(records: StudyRecords, summary: Summary, language: Language) -> list[str]:
+    rounds = summary.rounds
     found = [
         alarm_sentence(
             arm,
             sum(r.num_alarms for r in rounds if r.arm == arm),
             sum(r.num_runs for r in rounds if r.arm == arm and r.round_index > 0),
             max(max(r.coverages) for r in rounds if r.arm == arm),
+            language,
         )
         for arm in dict.fromkeys(r.arm for r in rounds if r.num_alarms)
     ]
-    steps = {f"{b.arm} at {percent(b.fraction)}": max(b.steps_per_training) for b in budgets}
-    unequal = unequal_budget(steps)
+    cells = [
+        language.text("{arm} at {fraction}", arm=b.arm, fraction=Percent(b.fraction)) for b in summary.budgets
+    ]
+    steps = [max(b.steps_per_training) for b in summary.budgets]
+    unequal = unequal_budget(dict(zip(cells, steps, strict=True)), language)
     if unequal:
         found.append(unequal)
-    opened = [b for b in budgets if b.test_openings != (1,)]
     found += [
-        f"{b.arm} at {percent(b.fraction)}: the test part was opened {max(b.test_openings)} times in a run "
-        "instead of once, so its numbers may be chosen ones."
-        for b in opened
+        language.text(
+            "{cell}: the test part was opened {times} times in a run instead of once, so its numbers may be "
+            "chosen ones.",
+            cell=cell,
+            times=max(b.test_openings),
+        )
+        for cell, b in zip(cells, summary.budgets, strict=True)
+        if b.test_openings != (1,)
     ]
     if records.failures:
-        found.append(f"{len(records.failures)} of the study's jobs failed; see the section on failed runs.")
+        found.append(
+            language.text(
+                "{count} of the study's jobs failed; see the section on failed runs.",
+                count=len(records.failures),
+            )
+        )
     if records.missing:
         found.append(
-            f"{len(records.missing)} planned runs are not there yet; the same command goes on with them."
+            language.text(
+                "{count} planned runs are not there yet; the same command goes on with them.",
+                count=len(records.missing),
+            )
         )
     return found
 
 
-def _verdict(summary: Summary, primary: dict[str, Any]) -> Verdict:
+def _verdict(summary: Summary, primary: dict[str, Any], language: Language) -> Verdict:
     arm, baseline, fraction = primary["arm"], primary["baseline"], float(primary["fraction"])
     difference = summary.primary.difference if summary.primary else None
-    verdict = decide(difference, arm, baseline, fraction, summary.metric)
+    verdict = decide(difference, arm, baseline, fraction, summary.metric, language)
     arm_result = summary.find(arm, 1.0 if arm == CEILING else fraction)
     base_result = summary.find(baseline, 1.0 if baseline == CEILING else fraction)
     details: list[str | None] = []
     if difference and arm_result and base_result:
         arm_value, base_value = arm_result.estimates[summary.metric], base_result.estimates[summary.metric]
-        details += explain(difference, base_value, arm_value, arm, baseline, summary.metric)
+        details += explain(difference, base_value, arm_value, arm, baseline, summary.metric, language)
         ceiling = summary.find(CEILING, 1.0)
-        details.append(
-            describe_ceiling(ceiling.estimates[summary.metric] if ceiling else None, base_value, difference)
-        )
+        best = ceiling.estimates[summary.metric] if ceiling else None
+        details.append(describe_ceiling(best, base_value, difference, language))
         rival = summary.compare(arm, RIVAL, fraction) if arm != RIVAL and baseline != RIVAL else None
         if verdict.kind != "no headline":
-            details.append(compare_with_rival(rival.difference if rival else None, arm, RIVAL, fraction))
-            details.append(describe_equivalence(summary.equivalences.get((arm, fraction)), arm, fraction))
-        details.append(describe_kept_rounds(arm_result.best_rounds, arm))
-    return Verdict(verdict.kind, verdict.headline, tuple(text for text in details if text))
+            to_rival = rival.difference if rival else None
+            equivalence = summary.equivalences.get((arm, fraction))
+            details.append(compare_with_rival(to_rival, arm, RIVAL, fraction, language))
+            details.append(describe_equivalence(equivalence, arm, fraction, language))
+        details.append(describe_kept_rounds(arm_result.best_rounds, arm, language))
+    return replace(verdict, details=tuple(text for text in details if text))
 
 
-def _audited(verdict: Verdict, records: StudyRecords, primary: dict[str, Any]) -> Verdict:
+def _audited(verdict: Verdict, records: StudyRecords, primary: dict[str, Any], language: Language) -> Verdict:
     """The verdict with what an expert found, or waiting for it where the plan says so."""
     arm, fraction = primary["arm"], float(primary["fraction"])
     audit, wanted = records.audit or {}, records.study.get("audit") or {}
     found = strictest_bound(audit, arm, fraction)
     if found:
-        verdict = Verdict(verdict.kind, verdict.headline, (*verdict.details, describe_audit_bound(*found)))
+        verdict = replace(verdict, details=(*verdict.details, describe_audit_bound(*found, language)))
     if not wanted.get("required"):
         return verdict
     runs = {run.folder.name for run in records.select(arm, fraction)}
     num_unread = len(runs - set(audit.get("runs") or []))
-    return require_audit(verdict, wanted.get("max_error"), found[0] if found else None, num_unread)
+    return require_audit(verdict, wanted.get("max_error"), found[0] if found else None, num_unread, language)
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from extract.language import ENGLISH, Language
 from semisup.statistics.sources import CONFIDENCE
 
 
@@ -18,15 +19,16 @@ class LabelEquivalence:
     smallest: float  # the ends of the supervised curve, between which it can be read off
     largest: float
 
-    def describe(self) -> tuple[str, str]:
+    def describe(self, language: Language = ENGLISH) -> tuple[str, str]:
         """For instance ("31 %", "[24 %, 48 %]"); what lies off the curve is said to be below or above it."""
-        return self._percent(self.fraction), f"[{self._percent(self.low)}, {self._percent(self.high)}]"
+        found, low, high = (self._percent(share, language) for share in (self.fraction, self.low, self.high))
+        return found, language.interval(low, high)
 
-    def _percent(self, fraction: float) -> str:
+    def _percent(self, fraction: float, language: Language) -> str:
         if fraction == -np.inf:
-            return f"less than {100 * self.smallest:.0f} %"
+            return language.text("less than {percent} %", percent=f"{100 * self.smallest:.0f}")
         if fraction == np.inf:
-            return f"more than {100 * self.largest:.0f} %"
+            return language.text("more than {percent} %", percent=f"{100 * self.largest:.0f}")
         return f"{100 * fraction:.0f} %"
 
 

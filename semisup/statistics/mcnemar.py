@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom
 
+from extract.language import Message
+
 
 @dataclass(frozen=True)
 class McNemar:
@@ -91,8 +93,13 @@ def subject_decisions(subjects: np.ndarray, labels: np.ndarray, probs: np.ndarra
     if (lowest != highest).any():
         mixed = names[lowest != highest]
         raise ValueError(
-            f"a subject can be decided as a whole only where all its images are of one class, got several "
-            f"classes for {len(mixed)} of {len(names)} subjects (for instance {mixed[0]})"
+            Message(
+                "a subject can be decided as a whole only where all its images are of one class, got several "
+                "classes for {mixed} of {subjects} subjects (for instance {example})",
+                mixed=len(mixed),
+                subjects=len(names),
+                example=str(mixed[0]),
+            )
         )
     sums = np.zeros((len(names), probs.shape[1]))
     np.add.at(sums, owner, probs)

@@ -9,12 +9,12 @@ from sklearn.metrics import pairwise_distances
 from semisup import gates
 from semisup.gates import (
     combine,
-    correlated_duplicates,
-    duplicate_distance,
-    flagged_as_memorised,
+    memorised,
     near_duplicates,
+    not_measured,
     off_manifold,
     same_picture,
+    spread,
 )
 
 
@@ -32,43 +32,25 @@ def test_a_copy_of_a_file_is_found_by_its_hash():
     assert gate.nearest.tolist() == [-1, 1, -1]
 
 
-def test_flags_of_the_audit_turn_away():
-    assert flagged_as_memorised(["a", "b", "c"], ["c", "z"]).is_out.tolist() == [False, False, True]
-
-
-def test_an_image_near_a_training_image_is_turned_away_with_its_distance():
-    gate = near_duplicates(np.array([[0.0, 1.0], [3.0, 4.0]]), np.array([[0.0, 0.0], [9.0, 9.0]]), 1.0)
-    assert gate.is_out.tolist() == [True, False]
-    assert gate.value.tolist() == [1.0, 5.0]
-    assert gate.nearest.tolist() == [0, 0]
-
-
-@given(clouds(), st.floats(0, 3))
-@settings(max_examples=40, deadline=None)
-def test_nearness_agrees_with_scikit_learn_and_grows_with_the_limit(cloud, limit):
-    pool, train = cloud
-    gate = near_duplicates(pool, train, limit)
-    assert np.allclose(gate.value, pairwise_distances(pool, train).min(axis=1))
-    assert (gate.is_out <= near_duplicates(pool, train, limit + 0.5).is_out).all()
-
-
-def test_the_suggested_distance_is_one_between_people_not_within_one():
-    train = np.array([[0.0], [0.001], [5.0], [5.001], [9.0]])
-    subjects = np.array(["a", "a", "b", "b", "c"])
-    assert duplicate_distance(train, subjects, share=0.0) == pytest.approx(3.999)
-    with pytest.raises(ValueError, match="expected images of at least two subjects"):
-        duplicate_distance(train, np.array(["a"] * 5))
-
-
-def test_brightness_and_contrast_do_not_hide_a_copy():
-    rng = np.random.default_rng(0)
-    train = rng.normal(size=(4, 64))
-    pool = np.stack([0.3 * train[2] + 7, rng.normal(size=64), np.full(64, 0.5)])
-    gate = correlated_duplicates(pool, train)
+def test_a_copy_score_below_the_threshold_turns_away_and_a_correlation_at_its_limit():
+    nearest = np.array([4, 5, 6])
+    gate = memorised(np.array([0.2, 0.7, 1.1]), nearest, 0.7)
     assert gate.is_out.tolist() == [True, False, False]
-    assert gate.nearest[0] == 2 and gate.value[0] == pytest.approx(1)
-    assert gate.value[1] == pytest.approx(max(np.corrcoef(pool[1], row)[0, 1] for row in train))
-    assert gate.value[2] == 0  # an even image is like nothing
+    gate = near_duplicates(np.array([0.5, 0.98, 1.0]), nearest, 0.98)
+    assert gate.is_out.tolist() == [False, True, True]
+    assert gate.nearest.tolist() == [4, 5, 6] and gate.value.tolist() == [0.5, 0.98, 1.0]
+
+
+def test_a_gate_that_was_not_measured_lets_everybody_pass_and_says_why():
+    gated = combine([not_measured("memorised", 3, "too few subjects"), same_picture("abc", "c")])
+    assert gated.passes.tolist() == [True, True, False]
+    assert np.isnan(gated.gates[0].limit) and gated.gates[0].text == "not measured: too few subjects"
+
+
+def test_a_gate_over_some_images_lets_the_others_of_the_pool_pass():
+    gate = spread(same_picture("ab", "b"), np.array([1, 3]), 4)
+    assert gate.is_out.tolist() == [False, False, False, True]
+    assert gate.nearest.tolist() == [-1, -1, -1, 0]
 
 
 def test_the_real_images_balls_are_those_of_the_paper():
@@ -98,21 +80,10 @@ def test_equal_training_images_have_balls_without_radius():
 def test_blocks_give_what_one_piece_gives(monkeypatch):
     rng = np.random.default_rng(0)
     pool, train = rng.normal(size=(50, 3)), rng.normal(size=(30, 3))
-    subjects = np.repeat(np.arange(10), 3)
-
-    def everything():
-        found = [
-            near_duplicates(pool, train, 0.5),
-            correlated_duplicates(pool, train),
-            off_manifold(pool, train),
-        ]
-        return [(gate.value.tolist(), gate.nearest.tolist()) for gate in found], duplicate_distance(
-            train, subjects
-        )
-
-    whole = everything()
+    whole = off_manifold(pool, train)
     monkeypatch.setattr(gates, "BLOCK", 7)
-    assert everything() == whole
+    again = off_manifold(pool, train)
+    assert again.value.tolist() == whole.value.tolist() and again.nearest.tolist() == whole.nearest.tolist()
 
 
 @given(clouds(), st.randoms(use_true_random=False))
@@ -120,32 +91,27 @@ def test_blocks_give_what_one_piece_gives(monkeypatch):
 def test_permutation_of_the_pool_permutes_the_gates(cloud, random):
     pool, train = cloud
     order = np.array(random.sample(range(len(pool)), len(pool)))
-    for gate in (lambda x: near_duplicates(x, train, 0.5), lambda x: off_manifold(x, train, 2)):
-        assert gate(pool).is_out[order].tolist() == gate(pool[order]).is_out.tolist()
+    assert (
+        off_manifold(pool, train, 2).is_out[order].tolist()
+        == off_manifold(pool[order], train, 2).is_out.tolist()
+    )
 
 
 def test_an_image_keeps_the_first_reason_and_each_gate_its_count():
-    first, second = same_picture(["a", "b", "c", "d"], ["a"]), flagged_as_memorised("abcd", "ac")
-    gated = combine([first, second])
+    first = same_picture(["a", "b", "c", "d"], ["a"])
+    second = memorised(np.array([0.1, 0.9, 0.2, 0.9]), np.array([0, 0, 1, 1]), 0.5)
+    gated = combine([first, second], np.array(["x.png", "y.png"]))
     assert gated.reason.tolist() == ["same picture", "", "memorised", ""]
     assert gated.passes.tolist() == [False, True, False, True]
     assert gated.counts() == {"same picture": 1, "memorised": 1}
     assert combine([second, first]).counts() == {"memorised": 2, "same picture": 0}
-    assert gated.examples("memorised", 5).tolist() == [2]
-    assert gated.examples("off manifold", 5).tolist() == []
-
-
-def test_examples_are_drawn_not_picked():
-    gated = combine([flagged_as_memorised([str(k) for k in range(100)], [str(k) for k in range(100)])])
-    drawn = gated.examples("memorised", 6)
-    assert len(set(drawn.tolist())) == 6 and drawn.tolist() == sorted(drawn.tolist())
-    assert drawn.tolist() != list(range(6))
-    assert drawn.tolist() == gated.examples("memorised", 6).tolist()
+    assert gated.nearest_file.tolist() == ["x.png", "", "y.png", ""]
+    assert np.array_equal(gated.value, [1.0, np.nan, 0.2, np.nan], equal_nan=True)
 
 
 def test_gates_over_different_pools_are_refused():
     with pytest.raises(ValueError, match=r"expected gates over one pool, got \[1, 2\] images"):
-        combine([same_picture("a", "b"), flagged_as_memorised("ab", "b")])
+        combine([same_picture("a", "b"), same_picture("ab", "b")])
     with pytest.raises(ValueError, match="expected gates over one pool"):
         combine([])
     with pytest.raises(ValueError, match="expected a reason for each gate"):
@@ -156,23 +122,20 @@ def test_gates_over_different_pools_are_refused():
     ("call", "message"),
     [
         (
-            lambda: near_duplicates(np.array([[np.nan]]), np.zeros((1, 1)), 1),
+            lambda: off_manifold(np.array([[np.nan]]), np.zeros((2, 1)), 1),
             "features of the pool must be finite, row 0 is not",
         ),
         (
             lambda: off_manifold(np.zeros((1, 1)), np.array([[0], [np.inf]]), 1),
             "training images must be finite",
         ),
-        (lambda: near_duplicates(np.zeros((1, 2)), np.zeros((1, 3)), 1), "of one extractor, got"),
-        (lambda: near_duplicates(np.zeros((1, 2)), np.zeros((0, 2)), 1), "at least one training image"),
-        (lambda: near_duplicates(np.zeros((1, 2)), np.zeros((1, 2)), -1), "max_distance must be at least 0"),
+        (lambda: off_manifold(np.zeros((1, 2)), np.zeros((1, 3)), 1), "of one extractor, got"),
+        (lambda: off_manifold(np.zeros((1, 2)), np.zeros((0, 2)), 1), "at least one training image"),
         (
             lambda: off_manifold(np.zeros((1, 1)), np.zeros((3, 1)), 3),
             r"num_neighbours must be in 1 \.\.\. 2",
         ),
-        (lambda: correlated_duplicates(np.zeros((1, 1)), np.zeros((1, 1)), 0), "min_correlation must be in"),
-        (lambda: duplicate_distance(np.zeros((2, 1)), np.array(["a", "b"]), 1), r"share must be in \[0, 1\)"),
-        (lambda: duplicate_distance(np.zeros((2, 1)), np.array(["a"])), "expected a subject for each of 2"),
+        (lambda: near_duplicates(np.zeros(1), np.zeros(1, int), 0), "min_correlation must be in"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(call, message):

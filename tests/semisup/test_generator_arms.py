@@ -30,6 +30,7 @@ SETTINGS = {
     "primary": {"arm": "pseudo_gan", "fraction": 0.4},
     "pool": {"num_images": 20, "truncation_psi": 0.7},
     "gan": {**TINY_GAN, "kimg": 0.016},
+    "pseudo": {"threshold": 0.5, "rounds": 1, "gates": []},  # what these generators draw would pass none
 }
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from semisup.errors import StudyError
+from semisup.gates import combine, near_duplicates
 from semisup.ledger import (
     VERSION,
     PoolIdentity,
@@ -81,15 +82,19 @@ def test_gates_and_uncertainty_are_empty_until_there_are_some():
     table = rows_of([[0.9, 0.1]] * 3)
     assert table["gate"].tolist() == ["", "", ""]
     assert table["uncertainty"].isna().all() and (table["uncertainty_method"] == "").all()
+    gated = combine([near_duplicates(np.array([0.1, 0.99, 0.2]), np.array([0, 1, 0]), 0.98)], ["a", "b"])
     scores = PoolScores(
-        np.full((3, 2), 0.5), np.full((3, 2), 0.5), select_confident(np.full((3, 2), 0.5), 0.75)
+        np.full((3, 2), 0.5), np.full((3, 2), 0.5), select_confident(np.full((3, 2), 0.5), 0.75), gated
     )
     measured = ledger_rows(
         PoolIdentity.of_rows(MANIFEST, np.arange(3), "archive"), scores, round_index=1, teacher_sha256="t",
-        rule="confident", threshold=0.75, weight=1.0, gates=np.array(["", "duplicate", ""]),
+        rule="confident", threshold=0.75, weight=1.0,
         uncertainty=np.array([0.1, 0.2, 0.3]), uncertainty_method="tta",
     )  # fmt: skip
-    assert measured["gate"].tolist() == ["", "duplicate", ""]
+    assert measured["gate"].tolist() == ["", "near duplicate", ""]
+    assert measured["decision"].tolist() == ["below threshold", "near duplicate", "below threshold"]
+    assert measured["gate_value"].tolist()[1] == 0.99 and measured["gate_value"].isna().sum() == 2
+    assert measured["gate_nearest"].tolist() == ["", "b", ""]
     assert measured["uncertainty"].tolist() == [0.1, 0.2, 0.3]
     assert set(measured["uncertainty_method"]) == {"tta"}
 
@@ -97,8 +102,8 @@ def test_gates_and_uncertainty_are_empty_until_there_are_some():
 def test_a_ledger_names_its_version_and_an_older_one_reads_with_empty_columns(tmp_path):
     table = rows_of([[0.9, 0.1]] * 3)
     write_ledger([table], tmp_path / "new.parquet")
-    assert ledger_version(tmp_path / "new.parquet") == VERSION == 2
-    new = ["gate", "uncertainty", "uncertainty_method"]
+    assert ledger_version(tmp_path / "new.parquet") == VERSION == 3
+    new = ["gate", "uncertainty", "uncertainty_method", "gate_value", "gate_nearest"]
     table.drop(columns=new).to_parquet(tmp_path / "old.parquet", index=False)  # as the first version wrote it
     assert ledger_version(tmp_path / "old.parquet") == 1
     old = read_ledger(tmp_path / "old.parquet")

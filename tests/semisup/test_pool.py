@@ -29,6 +29,7 @@ GAN_ARMS = {
     "arms": ["supervised", "pseudo_gan_full"],
     "primary": {"arm": "pseudo_gan_full", "fraction": 0.4},
     "pool": {"num_images": 20, "truncation_psi": 0.7},
+    "pseudo": {"threshold": 0.5, "rounds": 1, "gates": []},  # what these generators draw would pass none
 }
 
 

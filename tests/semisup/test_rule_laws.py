@@ -8,8 +8,26 @@ from hypothesis import strategies as st
 from semisup.adaptive_thresholds import select_flexmatch, select_freematch
 from semisup.curriculum import select_curriculum
 from semisup.error_control import select_error_controlled
+from semisup.pseudo_config import (
+    CurriculumRule,
+    ErrorControlledRule,
+    FixedRule,
+    FlexMatchRule,
+    FreeMatchRule,
+    PerClassRule,
+    RandomRule,
+    TopKRule,
+)
 from semisup.random_control import select_at_random
-from semisup.select import decisions, select_by_class, select_confident, select_top
+from semisup.rules import RunFacts, make_rule
+from semisup.select import (
+    Evidence,
+    decisions,
+    rule_among,
+    select_by_class,
+    select_confident,
+    select_top,
+)
 
 VAL = np.random.default_rng(1).dirichlet([0.2] * 3, size=300)  # sure, and right as often as it says
 VAL_LABELS = np.array([np.random.default_rng(k).choice(3, p=row) for k, row in enumerate(VAL)])
@@ -126,3 +144,49 @@ def test_every_image_gets_one_decision_that_agrees_with_its_threshold(rule, prob
     is_below = probs.max(axis=1) < chosen.thresholds[probs.argmax(axis=1)]
     assert ((words == "below threshold") == is_below).all()
     assert set(words) <= {"selected", "below threshold", chosen.passed_over}
+
+
+CONFIGS = {
+    "fixed": FixedRule(threshold=0.6, max_per_class=5),
+    "fixed, aligned": FixedRule(threshold=0.6, align=True),
+    "fixed, soft": FixedRule(threshold=0.6, labels="soft"),
+    "fixed, weighted": FixedRule(threshold=0.6, labels="weighted", weight_by="entropy", align=True),
+    "per_class": PerClassRule(rule="per_class", class_thresholds={"a": 0.5, "b": 0.7, "c": 0.9}),
+    "top_k": TopKRule(rule="top_k", images_per_class=3, max_class_share=0.8),
+    "curriculum": CurriculumRule(rule="curriculum", step_percent=30),
+    "flexmatch": FlexMatchRule(rule="flexmatch", threshold=0.9),
+    "freematch": FreeMatchRule(rule="freematch", max_per_class=4),
+    "error_controlled": ErrorControlledRule(rule="error_controlled", epsilon=0.2),
+    "random": RandomRule(rule="random", threshold=0.6),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@given(probs=pools(), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_a_rule_over_a_gated_pool_is_the_rule_over_the_pool_without_the_gated_images(config, probs, seed):
+    facts = RunFacts(("a", "b", "c"), np.array([0.5, 0.3, 0.2]), VAL_SUBJECTS, seed=7)
+    passes = np.random.default_rng(seed).random(len(probs)) < 0.6
+    rows = np.flatnonzero(passes)
+    gated = rule_among(passes, make_rule(config, facts))(Evidence(2, probs, VAL, VAL_LABELS))
+    alone = make_rule(config, facts)(Evidence(2, probs[passes], VAL, VAL_LABELS))
+    assert gated.indices.tolist() == rows[alone.indices].tolist()
+    assert passes[gated.indices].all()
+    for name in ("labels", "confidence", "thresholds", "soft_labels", "weights"):
+        ours, theirs = getattr(gated, name), getattr(alone, name)
+        assert (ours is None) == (theirs is None) and (ours is None or np.array_equal(ours, theirs)), name
+    if alone.aligned_probs is not None:
+        assert np.array_equal(gated.aligned_probs[passes], alone.aligned_probs)
+    if not passes.any():
+        assert gated.note == "no image of the pool passed the gates"
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_gate_that_lets_everybody_pass_changes_nothing(config):
+    facts = RunFacts(("a", "b", "c"), np.array([0.5, 0.3, 0.2]), VAL_SUBJECTS, seed=7)
+    probs = np.random.default_rng(0).dirichlet([0.4] * 3, size=60)
+    evidence = Evidence(1, probs, VAL, VAL_LABELS)
+    ours = rule_among(np.ones(60, dtype=bool), make_rule(config, facts))(evidence)
+    theirs = make_rule(config, facts)(evidence)
+    for name, value in vars(theirs).items():
+        assert np.array_equal(getattr(ours, name), value), name

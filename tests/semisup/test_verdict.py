@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from extract.language import ENGLISH
 from semisup.statistics import Estimate, LabelEquivalence
 from semisup.verdict import (
     compare_with_rival,
@@ -9,7 +10,6 @@ from semisup.verdict import (
     describe_equivalence,
     describe_kept_rounds,
     explain,
-    points,
     require_audit,
     unequal_budget,
 )
@@ -126,7 +126,12 @@ def test_unequal_training_is_a_warning():
 
 
 def test_what_rounds_to_zero_has_no_sign():
-    assert [points(value) for value in (0.0004, -0.0004, 0.0312, -0.008)] == ["0.0", "0.0", "+3.1", "-0.8"]
+    assert [ENGLISH.points(value) for value in (0.0004, -0.0004, 0.0312, -0.008)] == [
+        "0.0",
+        "0.0",
+        "+3.1",
+        "-0.8",
+    ]
 
 
 def test_a_plan_that_requires_an_audit_has_no_headline_before_it():
