@@ -72,7 +72,8 @@ def round_rows(summary: Summary) -> list[Row]:
          "coverage": sum(r.coverages) / len(r.coverages),
          **{f"selected_{name}": r.per_class_selected[k] for k, name in enumerate(summary.classes)},
          "threshold": r.threshold, "val_balanced_accuracy": r.val_balanced_accuracy,
-         "ece_before": r.ece_before, "ece_after": r.ece_after, "temperature": r.temperature, "num_train_images": r.num_train_images,
+         "ece_before": r.ece_before, "ece_after": r.ece_after, "temperature": r.temperature,
+         "num_train_images": r.num_train_images,
          "agreement_with_withheld_labels": r.oracle_accuracy, "num_alarms": r.num_alarms}
         for r in summary.rounds
     ]  # fmt: skip
