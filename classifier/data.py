@@ -204,9 +204,14 @@ def real_part(
             f"{archive.path}: {int((labels < 0).sum())} images in part {part} of fold {fold} have no label; "
             "a classifier needs one for each: label them or leave them out of the archive"
         )
+    return rows_with_labels(archive, images, rows)
+
+
+def rows_with_labels(archive: Archive, images: np.ndarray, rows: np.ndarray) -> LabeledImages:
+    """Real images with what the archive says of them; see `real_part`, which checks them."""
     return LabeledImages(
         images=ImageTable(images, rows),
-        labels=labels,
+        labels=np.asarray(archive.labels[rows], dtype=np.int64),
         subjects=np.asarray(archive.subjects[rows], dtype=str),
         origin=np.full(len(rows), "real"),
         is_pseudo=np.zeros(len(rows), dtype=bool),

@@ -17,7 +17,8 @@ from extract.errors import SettingsError
 from extract.images import FITS, ImageConfig
 from extract.planes import SliceConfig
 
-NOT_KEPT = ("left_out", "shape_clue", "implausible")  # of an archive's preparation: long, and no settings
+# Of an archive's preparation: long, and no settings.
+NOT_KEPT = ("left_out", "shape_clue", "implausible", "phantom")
 
 
 class Prepared(Protocol):

@@ -48,6 +48,7 @@ def train_classifier(
     on_look: OnLook = no_reaction,
     kept: KeptState | None = None,
     unlabeled: Unlabeled | None = None,
+    deliberate_leak: bool = False,
 ) -> Classifier:
     """Train on `train` for `config.steps` steps; choose checkpoint and temperature on `val`.
 
@@ -65,6 +66,7 @@ def train_classifier(
             it is for the caller to remove it when the result is safe.
         unlabeled: real images of other subjects than those of the validation part, to train as FixMatch does;
             averaged weights are then kept, with FixMatch's decay where the settings name none.
+        deliberate_leak: accept pseudo-labeled images in `val`, to show what that fault would have claimed.
 
     Raises:
         ClassifierError: if the validation part holds anything else, or a class has no training image.
@@ -75,7 +77,7 @@ def train_classifier(
         train = train.subset(train.weights > 0)
     targets = train.soft_labels(len(classes))  # (N, C)
     _refuse_missing_classes(targets, classes)
-    _refuse_unfit_validation(train, val, classes)
+    _refuse_unfit_validation(train, val, classes, deliberate_leak)
     if unlabeled is not None:
         _refuse_unfit_unlabeled(unlabeled, train, val)
         config = replace(config, ema=config.ema or unlabeled.config.ema)
@@ -214,11 +216,13 @@ def _refuse_missing_classes(targets: np.ndarray, classes: Sequence[str]) -> None
         )
 
 
-def _refuse_unfit_validation(train: LabeledImages, val: LabeledImages, classes: Sequence[str]) -> None:
+def _refuse_unfit_validation(
+    train: LabeledImages, val: LabeledImages, classes: Sequence[str], deliberate_leak: bool
+) -> None:
     if len(val) == 0:
         raise ClassifierError("the validation part has no image: make a split with a larger --val-share")
     num_synthetic, num_pseudo = int((val.origin != "real").sum()), int(val.is_pseudo.sum())
-    if num_synthetic or num_pseudo or val.has_soft_labels:
+    if (num_synthetic or num_pseudo or val.has_soft_labels) and not deliberate_leak:
         raise ClassifierError(
             "validation accepts only real images with expert labels, got "
             f"{num_synthetic} synthetic and {num_pseudo} pseudo-labeled images"
@@ -230,7 +234,8 @@ def _refuse_unfit_validation(train: LabeledImages, val: LabeledImages, classes: 
             f"validation images have shape {val.images.image_shape}, training images "
             f"{train.images.image_shape}: both must come from archives of one size"
         )
-    shared = sorted(set(_named(train.subjects)) & set(_named(val.subjects)))
+    # Pseudo-labeled images got here by a deliberate leak alone, and may show subjects that are trained on.
+    shared = sorted(set(_named(train.subjects)) & set(_named(val.subjects[~val.is_pseudo])))
     if shared:
         raise ClassifierError(
             f"{len(shared)} subjects are in training and in validation ({', '.join(shared[:8])}): "

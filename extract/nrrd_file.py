@@ -19,7 +19,7 @@ import numpy as np
 from extract.errors import ExtractError, SettingsError
 from extract.nrrd_space import nrrd_affine, spatial_axes
 from extract.payload import HEADER_ERRORS, READ_ERRORS, allocate, fill_exactly, skip_bytes
-from extract.stored_volume import GZIP_RATIO, StoredVolume, check_promise, check_shape
+from extract.stored_volume import GZIP_RATIO, PHANTOM_NOTE, StoredVolume, check_promise, check_shape
 
 MAX_HEADER_BYTES = 1 << 20
 TYPES = {
@@ -82,7 +82,8 @@ def open_nrrd(path: Path, orientation: str | None = None) -> StoredVolume:
         voxels = flat.reshape(sizes[::-1]).T.reshape(shape, order="F")
         return voxels if dtype.isnative else voxels.astype(dtype.newbyteorder("="))
 
-    return StoredVolume(f"{path}", shape, affine, load)
+    tags = ((PHANTOM_NOTE, str(header[PHANTOM_NOTE])),) if PHANTOM_NOTE in header else ()
+    return StoredVolume(f"{path}", shape, affine, load, tags)
 
 
 def _damaged(path: Path, error: object) -> ExtractError:

@@ -1,5 +1,6 @@
 """NRRD files whose bytes depend on voxels and place alone."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import nrrd
@@ -10,12 +11,15 @@ from extract.atomic import replace_file
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
-def write_nrrd(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
+def write_nrrd(
+    path: Path, voxels: np.ndarray, affine: np.ndarray, notes: Mapping[str, str] | None = None
+) -> None:
     """Write a gzipped NRRD whose header says, in NRRD's usual LPS, where the voxels are.
 
     Args:
         voxels: (I, J, K), in any axis order.
         affine: (4, 4) from a voxel's index to mm in RAS.
+        notes: text by name, kept in the header as NRRD's `name:=text`.
     """
     header = {
         "space": "left-posterior-superior",
@@ -23,6 +27,7 @@ def write_nrrd(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
         "space origin": affine[:3, 3] * RAS_TO_LPS,
         "kinds": ["domain"] * 3,
         "encoding": "gzip",
+        **(notes or {}),
     }
     with replace_file(path) as temporary:
         nrrd.write(str(temporary), voxels, header, compression_level=3)

@@ -7,7 +7,8 @@ folding, tilt, contrast, coil shading, and in the axis order in which the volume
 
 import csv
 import io
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from extract.nrrd_writer import write_nrrd
 from extract.orientation import AXIS_OF_LETTER
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
+from extract.stored_volume import PHANTOM_NOTE, StoredVolume
 
 FIELD_MM = (200.0, 236.0, 212.0)  # right, anterior, superior: what the grid covers
 STORED_ORDERS = ("RAS", "LAS", "PSR", "LPS", "AIL")  # dealt to the subjects in turn
@@ -75,11 +77,9 @@ def write_phantoms(
     writer.writerow(SUBJECT_COLUMNS)
     for number in range(num_subjects):
         name = f"phantom{number:03d}"
-        phantom = make_phantom(
-            derive_seed("phantom", seed, number), STORED_ORDERS[number % len(STORED_ORDERS)], config
-        )
+        phantom = numbered_phantom(seed, number, config)
         paths.append(out / f"{name}.nrrd")
-        write_volume(paths[-1], phantom)
+        write_volume(paths[-1], phantom, json.dumps({"seed": seed, "number": number, **asdict(config)}))
         tilt = " ".join(f"{angle:.1f}" for angle in phantom.tilt_deg)
         writer.writerow([paths[-1].name, name, phantom.order, tilt, config.voxel_mm])
         progress(number + 1, num_subjects, name)
@@ -87,11 +87,24 @@ def write_phantoms(
     return paths
 
 
-def write_volume(path: Path, phantom: Phantom) -> None:
-    """Write a NRRD whose header says where the voxels are."""
+def numbered_phantom(seed: int, number: int, config: PhantomConfig) -> Phantom:
+    """The head that `write_phantoms` writes under this number, from 0."""
+    return make_phantom(
+        derive_seed("phantom", seed, number), STORED_ORDERS[number % len(STORED_ORDERS)], config
+    )
+
+
+def write_volume(path: Path, phantom: Phantom, recipe: str = "") -> None:
+    """Write a NRRD whose header says where the voxels are and, where it is given, how they were made."""
+    stored = stored_phantom(path.name, phantom)
+    write_nrrd(path, phantom.voxels, stored.affine, {PHANTOM_NOTE: recipe} if recipe else None)
+
+
+def stored_phantom(name: str, phantom: Phantom) -> StoredVolume:
+    """The same as reading the file that `write_volume` writes."""
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = phantom.directions.T, phantom.origin
-    write_nrrd(path, phantom.voxels, affine)
+    return StoredVolume(name, phantom.voxels.shape, affine, lambda: phantom.voxels)  # type: ignore[arg-type]
 
 
 def make_phantom(seed: int, order: str, config: PhantomConfig) -> Phantom:

@@ -13,6 +13,7 @@ import numpy as np
 from extract.errors import ExtractError
 
 MAX_VOXELS = 2**31  # 1290 cubed; whatever promises more is no volume that could be sliced in memory
+PHANTOM_NOTE = "synthlabel_phantom"  # in a NRRD's header: the recipe of a procedural volume
 GZIP_RATIO = 1032  # deflate cannot pack tighter than this, so a smaller file cannot keep the promise
 
 
@@ -25,7 +26,7 @@ class StoredVolume:
         shape: voxels along each axis, as stored.
         affine: (4, 4) from a voxel's index to its position in mm (RAS).
         load: gives the (I, J, K) values, checked against the shape, in the type that they are stored in.
-        tags: of DICOM: what the header says of patient and series, by keyword; empty elsewhere.
+        tags: of DICOM: what the header says of patient and series, by keyword; of NRRD: `PHANTOM_NOTE` alone.
     """
 
     name: str
@@ -35,7 +36,7 @@ class StoredVolume:
     tags: tuple[tuple[str, str], ...] = ()
 
     def tag(self, keyword: str) -> str:
-        """The text of a DICOM tag; empty where there is none."""
+        """The text of a tag; empty where there is none."""
         return dict(self.tags).get(keyword, "")
 
 

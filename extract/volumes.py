@@ -13,9 +13,11 @@ from extract.building import BuildSummary, Unreadable, refuse_unreadable
 from extract.dicom_header import check_tag
 from extract.errors import ExtractError, SettingsError
 from extract.parallel import map_ordered, num_workers
+from extract.phantom_origin import phantom_origin
 from extract.planes import NOISE, SliceConfig, pack_slices
 from extract.png import encode_png
 from extract.progress import Progress, no_progress
+from extract.stored_volume import PHANTOM_NOTE
 from extract.subjects import read_subject_table
 from extract.volume import Volume, load_volume
 from extract.volume_files import VolumeFile, list_volumes, name_subject
@@ -23,7 +25,7 @@ from extract.volume_survey import Survey, survey_volume
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class EncodedSlice:
     """One slice as it leaves a worker."""
 
     png: bytes
@@ -38,7 +40,8 @@ class _Done:
     subject: str
     patient: str  # of DICOM: PatientID
     survey: Survey
-    slices: tuple[_Encoded, ...] = ()
+    slices: tuple[EncodedSlice, ...] = ()
+    phantom: str = ""  # the recipe of a procedural volume, see `extract.phantom`
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def build_volume_archive(
         watched.total = len(volumes) + len(good)
     counts: Counter[str] = Counter()
     people: set[str] = set()
+    recipes: list[str] = []
     slicing = partial(_slice, work=work, fov_mm=fov_mm)
     with writer:
         results = map_ordered(slicing, good, workers)
@@ -129,11 +133,17 @@ def build_volume_archive(
             if subjects is None:
                 _check_patient(result, patients)
             people.add(result.subject)
+            recipes.append(result.phantom)
             for encoded in result.slices:
                 writer.add_png(encoded.png, config.pixel_shape, encoded.record)
                 counts[encoded.record.label] += 1
         refuse_unreadable(unreadable, len(volumes), "volumes", skip_unreadable)
-        writer.describe(fov_mm=fov_mm, left_out=[item.file for item in unreadable])
+        origin = phantom_origin(recipes)  # only where there is one: other archives' bytes stay as they were
+        writer.describe(
+            fov_mm=fov_mm,
+            left_out=[item.file for item in unreadable],
+            **({"phantom": origin} if origin else {}),
+        )
     return BuildSummary(
         dest,
         len(volumes) - len(unreadable),
@@ -186,8 +196,8 @@ def _check_patient(done: _Done, patients: dict[str, tuple[str, str]]) -> None:
         )
 
 
-def _load(item: VolumeFile, work: _Work) -> tuple[Volume, str, str]:
-    """The volume, its subject and its patient."""
+def _load(item: VolumeFile, work: _Work) -> tuple[Volume, str, str, str]:
+    """The volume, its subject, its patient, and the recipe of a phantom."""
     stored = item.open(work.source, work.config.orientation)
     subject = work.subject_of[item.name]
     if work.subject_tag is not None:
@@ -197,13 +207,13 @@ def _load(item: VolumeFile, work: _Work) -> tuple[Volume, str, str]:
                 f"{stored.name}: expected the subject in the DICOM tag {work.subject_tag}, got none; "
                 "give the subjects with --subjects"
             )
-    return load_volume(stored), subject, stored.tag("PatientID")
+    return load_volume(stored), subject, stored.tag("PatientID"), stored.tag(PHANTOM_NOTE)
 
 
 def _survey(item: VolumeFile, work: _Work) -> _Done | Unreadable:
     """Where the volume's tissue is, or why it cannot be used."""
     try:
-        volume, subject, patient = _load(item, work)
+        volume, subject, patient, _ = _load(item, work)
         return _Done(item, subject, patient, survey_volume(volume, work.config.parsed_windows()))
     except ExtractError as error:
         return Unreadable(item.name, str(error))
@@ -213,17 +223,25 @@ def _slice(known: tuple[VolumeFile, Survey | None], work: _Work, fov_mm: float) 
     """The slices of a volume, which may have been surveyed already, or why it cannot be used."""
     item, survey = known
     try:
-        volume, subject, patient = _load(item, work)
+        volume, subject, patient, recipe = _load(item, work)
         survey = survey or survey_volume(volume, work.config.parsed_windows())
     except ExtractError as error:
         return Unreadable(item.name, str(error))
-    slices = tuple(
-        _Encoded(
+    slices = encode_slices(volume, survey, work.config, fov_mm, subject=subject, source=item.name)
+    return _Done(item, subject, patient, survey, slices, recipe)
+
+
+def encode_slices(
+    volume: Volume, survey: Survey, config: SliceConfig, fov_mm: float, *, subject: str, source: str
+) -> tuple[EncodedSlice, ...]:
+    """All slices of one volume, as PNGs with their rows of the manifest."""
+    return tuple(
+        EncodedSlice(
             made.pixels,
             ImageRecord(
                 label=made.label,
                 subject=subject,
-                source=item.name,
+                source=source,
                 plane=made.plane,
                 angle_deg=made.angle_deg,
                 slice_index=made.slice_index,
@@ -232,6 +250,5 @@ def _slice(known: tuple[VolumeFile, Survey | None], work: _Work, fov_mm: float) 
                 affine=made.place.to_text(),
             ),
         )
-        for made in pack_slices(volume, survey, work.config, fov_mm, encode_png)
+        for made in pack_slices(volume, survey, config, fov_mm, encode_png)
     )
-    return _Done(item, subject, patient, survey, slices)

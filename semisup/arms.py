@@ -5,11 +5,12 @@ from typing import Literal
 
 from extract.language import Message
 
-PoolKind = Literal["none", "real", "synthetic", "both"]
+PoolKind = Literal["none", "real", "synthetic", "both", "oracle"]
 GeneratorData = Literal[
     "all",  # all training images of the fold, without labels
     "fraction",  # the labeled fraction alone, without labels
     "classes",  # the labeled fraction alone, with its labels: draws a class that it is told
+    "everyone",  # all images of the archive, without labels: a deliberate fault
 ]
 Method = Literal[
     "labels",  # one training on labeled images
@@ -18,6 +19,12 @@ Method = Literal[
     "given",  # one training on labeled and synthetic images whose class was asked for
     "synthetic",  # one training on such images alone
     "control",  # repeats the rounds of another arm with one thing about its additions changed
+    "by image",  # one training on labeled images that were split by image: a deliberate fault
+]
+Judge = Literal[
+    "validation",  # real images with expert labels, as it should be
+    "own labels",  # as many pseudo-labeled images among them
+    "test",
 ]
 
 
@@ -32,11 +39,13 @@ class Arm:
     method: Method = "labels"
     generator: GeneratorData = "all"
     augments: bool = True  # False: training images as they are, whatever the study's settings say
+    fault: str = ""  # of a `leak_*` arm: what it does wrong on purpose, one sentence
+    judged_by: Judge = "validation"  # what chooses its checkpoints and rounds; other than that, a fault
 
     @property
     def starts_from_supervised(self) -> bool:
         """Whether its round 0 is the supervised model of the same fold, seed and fraction."""
-        return self.method in ("rounds", "control", "given")
+        return self.method in ("rounds", "control", "given") and self.judged_by != "test"
 
     @property
     def draws_images(self) -> bool:
@@ -51,7 +60,22 @@ class Arm:
     @property
     def pseudo_labels(self) -> bool:
         """Whether a model gives labels that an expert could judge."""
-        return self.method == "rounds"
+        return self.method == "rounds" and not self.is_leak
+
+    @property
+    def is_leak(self) -> bool:
+        """Whether it commits a fault on purpose, to show what that would have claimed: never a result."""
+        return bool(self.fault)
+
+    @property
+    def has_own_pool(self) -> bool:
+        """False: its pool is that of the arm whose rounds it repeats."""
+        return not self.is_control and self.judged_by == "validation"
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether it has rounds that controls, and faults of judging, may repeat."""
+        return self.method == "rounds" and not self.is_leak
 
     @property
     def is_control(self) -> bool:
@@ -63,7 +87,10 @@ class Arm:
 
     def num_trainings(self, rounds: int) -> int:
         """Trainings of its own in a run, at most."""
-        return rounds if self.method in ("rounds", "control") else 1
+        if self.method == "by image":
+            return 2  # with the fault and without
+        own = 1 if self.method == "rounds" and not self.starts_from_supervised else 0
+        return rounds + own if self.method in ("rounds", "control") else 1
 
 
 ARMS: dict[str, Arm] = {
@@ -131,6 +158,38 @@ ARMS: dict[str, Arm] = {
         Arm(
             "duplicated_real", "none", True,
             Message("control: labeled images again in place of those the reference arm selected"), "control",
+        ),
+        Arm(
+            "oracle", "oracle", True,
+            Message(
+                "pseudo-labels on fresh samples of the phantoms' own process: "
+                "what a perfect generator could do"
+            ),
+            "rounds",
+        ),
+        Arm(
+            "leak_slices", "none", True,
+            Message("deliberate fault: split by image, so that test subjects are trained on"), "by image",
+            fault="images were split, not subjects: other images of the tested subjects were trained on",
+        ),
+        Arm(
+            "leak_generator", "synthetic", True,
+            Message("deliberate fault: the generator of pseudo_gan_full saw test and validation subjects"),
+            "rounds",
+            generator="everyone",
+            fault="the generator was trained on all images, those of test and validation subjects included",
+        ),
+        Arm(
+            "leak_validation", "none", True,
+            Message("deliberate fault: about half of the validation part is pseudo-labeled images"), "rounds",
+            fault="pseudo-labeled images were in validation, which chose the model and was reported",
+            judged_by="own labels",
+        ),
+        Arm(
+            "leak_test_selection", "none", True,
+            Message("deliberate fault: checkpoint and round are chosen on the test part"), "rounds",
+            fault="checkpoint and round were chosen on the very test images that were reported",
+            judged_by="test",
         ),
     )
 }  # fmt: skip

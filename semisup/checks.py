@@ -72,15 +72,10 @@ class Material:
     def used_folds(self) -> list[int]:
         return list(self.records.study.get("folds", range(len(self.sides or []))))
 
-    @cached_property
+    @property
     def runs(self) -> tuple[FinishedRun, ...]:
-        """Finished runs of arms that are meant to be honest."""
-        return tuple(run for run in self.records.runs if not is_deliberate_leak(run.arm))
-
-
-def is_deliberate_leak(arm: str) -> bool:
-    """Whether an arm leaks on purpose, to show by how much that inflates a result."""
-    return arm.startswith("leak_")
+        """Finished runs; those that leak on purpose are not among them."""
+        return self.records.runs
 
 
 def gather(records: StudyRecords, shelf: Shelf) -> Material:

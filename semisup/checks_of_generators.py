@@ -20,6 +20,11 @@ def generator_checks(material: Material) -> list[Check]:
 def _each_pool(material: Material) -> Iterator[Check]:
     for path in sorted(material.records.study_dir.glob(f"pools/*/{RECORDS['pool']}")):
         made = read_json(path)
+        if made.get("leak"):  # a deliberate fault serves no result
+            continue
+        if made.get("oracle"):  # drawn without a generator
+            yield from _pool_line(material, path.parent.name, made)
+            continue
         fold, key = made.get("fold"), path.parent.name
         seen = Message("the labeled images alone") if made.get("fraction") else Message("all training images")
         what = Message(
@@ -74,8 +79,8 @@ def _pool_line(material: Material, key: str, made: dict[str, Any]) -> Iterator[C
         found = Message("{file} is missing or was replaced", file=POOL_ARCHIVE)
         yield Check(name, what, "failed" if _is_there(material, key) else "unknown", found)
         return
-    others = sorted(set(archive.manifest["snapshot_sha256"]) - {made.get("snapshot_sha256")})
-    num_real = int(archive.is_real.sum())
+    others = sorted(set(archive.manifest["snapshot_sha256"]) - {made.get("snapshot_sha256", "")})
+    num_real = 0 if made.get("oracle") else int(archive.is_real.sum())  # fresh phantoms are true samples
     evidence = f"{len(archive)} images, {num_real} real, SHA-256 {archive.sha256[:12]}"
     if others or num_real:
         found = Message(

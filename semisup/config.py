@@ -23,6 +23,7 @@ from extract.errors import SettingsError
 from extract.preprocessing import PLAIN, PreprocessConfig, parse_preprocessing
 from gan.config import TrainConfig
 from semisup.arms import ARMS, DEFAULT_ARMS
+from semisup.leak_settings import check_leaks
 from semisup.pseudo_config import RULES, FixedRule, PseudoSection, settings_of
 from semisup.section import Section
 
@@ -143,6 +144,7 @@ class StudyConfig(Section):
     curve_fractions: Annotated[list[Fraction], Listed] = Field(default=[])  # of `supervised` alone, besides
     arms: Annotated[list[str], Field(min_length=1), Listed] = Field(default=list(DEFAULT_ARMS))
     controls_of: str | None = None  # arm whose rounds the controls repeat; none = see `reference_arm`
+    allow_leaks: bool = False  # deliberate faults: `leak_*` among the arms
     primary: Primary
     classifier: ClassifierSection = ClassifierSection()
     gan: GanSection = GanSection()
@@ -165,10 +167,14 @@ class StudyConfig(Section):
                 "arms: pseudo-label arms start from the supervised model, so 'supervised' must be listed"
             )
         self._check_controls()
+        check_leaks(self)
         own = [name for name in self.arms if ARMS[name].draws_images and ARMS[name].generator != "all"]
         if self.gan.network is not None and own:
+            may_see = "may see the labeled images of each fraction alone"
+            if ARMS[own[0]].is_leak:
+                may_see = "sees all images, which no other may"
             raise ValueError(
-                f"arms: the generator of {own[0]!r} may see the labeled images of each fraction alone, so "
+                f"arms: the generator of {own[0]!r} {may_see}, so "
                 "the study trains it itself; leave gan.network out, or this arm"
             )
         if "supervised_plain" in self.arms and not self._augments:
@@ -199,6 +205,8 @@ class StudyConfig(Section):
         content: dict[str, Any] = write(self)  # plans that began before there was a setting stay as they are
         if not self.audit.required:
             content.pop("audit", None)
+        if not self.allow_leaks:
+            content.pop("allow_leaks", None)
         if not self.curve_fractions:
             content.pop("curve_fractions", None)
         return content
@@ -226,7 +234,7 @@ class StudyConfig(Section):
 
     def _check_controls(self) -> None:
         controls = [name for name in self.arms if ARMS[name].is_control]
-        rounds = [name for name in self.arms if ARMS[name].method == "rounds"]
+        rounds = [name for name in self.arms if ARMS[name].may_be_repeated]
         if self.controls_of is not None and self.controls_of not in rounds:
             raise ValueError(
                 f"controls_of: expected a pseudo-label arm of this study "
@@ -244,9 +252,12 @@ class StudyConfig(Section):
             )
 
     def fits(self, arm: str, fraction: float) -> bool:
-        """Whether an arm means anything at a fraction; a control does where its reference does."""
-        named = self.reference_arm if ARMS[arm].is_control else arm
-        return named is not None and ARMS[named].fits(fraction)
+        """Whether an arm means anything at a fraction; one that repeats another's rounds: as that."""
+        return ARMS[self.pool_arm(arm)].fits(fraction)
+
+    def pool_arm(self, arm: str) -> str:
+        """The arm whose pool an arm has: its own, or that of the arm whose rounds it repeats."""
+        return arm if ARMS[arm].has_own_pool else str(self.reference_arm)
 
     def fractions_of(self, arm: str) -> list[float]:
         """The label fractions that an arm is run at, from the smallest; 1 for an arm that has all labels."""
@@ -258,7 +269,7 @@ class StudyConfig(Section):
     @property
     def reference_arm(self) -> str | None:
         """Whose rounds the controls repeat: as said, or the primary arm, or the first with rounds."""
-        rounds = [name for name in self.arms if ARMS[name].method == "rounds"]
+        rounds = [name for name in self.arms if ARMS[name].may_be_repeated]
         if self.controls_of is not None:
             return self.controls_of
         return self.primary.arm if self.primary.arm in rounds else next(iter(rounds), None)
@@ -302,19 +313,21 @@ class StudyConfig(Section):
         *,
         fraction: float | None = None,
         conditional: bool = False,
+        deliberate_leak: bool = False,
     ) -> TrainConfig:
         """The settings of a fold's generator; it goes on if it was stopped before.
 
         Args:
             fraction: of labels, whose images it may see alone; None = all training images.
             conditional: it learns from the labels, too.
+            deliberate_leak: it sees everybody, test subjects included; for `leak_generator` alone.
         """
         section = self.gan.model_dump(exclude={"network", "seed"})
         return TrainConfig(
             **section,
             data=self.data,
-            split=self.split,
-            fold=fold,
+            split=None if deliberate_leak else self.split,
+            fold=0 if deliberate_leak else fold,
             fraction=fraction,
             cond=conditional,
             outdir=outdir,

@@ -83,10 +83,12 @@ def is_done(job: Job, study_dir: Path) -> bool:
 
 def perform(job: Job, basis: Basis, progress: Progress = no_progress) -> None:
     """Do one job; its result appears in the study folder, whole or not at all."""
-    from semisup import pool, runs  # torch and fastai: where work is done, not where it is planned
+    from semisup import oracle, pool, runs  # torch and fastai: where work is done, not where it is planned
 
     if isinstance(job, GanJob):
         pool.perform_gan(job, basis, progress)
+    elif isinstance(job, PoolJob) and job.is_oracle:
+        oracle.perform_oracle(job, basis, progress)
     elif isinstance(job, PoolJob):
         pool.perform_pool(job, basis, progress)
     else:

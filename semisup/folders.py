@@ -17,6 +17,8 @@ STUDY_JSON = "study.json"
 STUDY_YAML = "study.yaml"
 RUN_JSON = "run.json"
 RECORDS = {"gan": "gan.json", "pool": "pool.json", "run": RUN_JSON}  # written last: the job is done
+PREDICTIONS = "predictions.parquet"
+HONEST_PREDICTIONS = "predictions-honest.parquet"  # of `leak_slices`: by the model without the fault
 MODEL_FOLDER = "model"  # of the best round, inside a run folder
 
 

@@ -38,6 +38,8 @@ def read_generators(records: StudyRecords) -> tuple[Generator, ...]:
     pools: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(records.study_dir.glob(f"pools/*/{RECORDS['pool']}")):
         made = read_json(path)
+        if made.get("leak"):  # a deliberate fault serves no result
+            continue
         made.setdefault("key", path.parent.name)
         pools.setdefault(str(made.get("snapshot_sha256", "")), []).append(made)
     trained = {str(made.get("snapshot_sha256", "")): made for made in records.generators}

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from semisup.arms import ARMS
 from semisup.folders import RUN_JSON, read_json, replace_folder, write_json
 from semisup.plan import RunJob
 
@@ -11,6 +12,7 @@ RunStatus = Literal["open", "done", "failed"]
 
 def describe_run(job: RunJob) -> dict[str, Any]:
     """What run.json says about any run, done or failed."""
+    arm = ARMS[job.arm]
     return {
         "key": job.key,
         "arm": job.arm,
@@ -21,6 +23,7 @@ def describe_run(job: RunJob) -> dict[str, Any]:
         "teacher_key": job.teacher_key,
         "pool_key": job.pool_key,
         "reference_key": job.reference_key,
+        **({"leak": True, "fault": arm.fault} if arm.is_leak else {}),
     }
 
 

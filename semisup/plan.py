@@ -16,11 +16,13 @@ import numpy as np
 
 from classifier.encoder_file import check_weights_for_fold
 from extract.archive import Archive, open_archive
-from extract.errors import SettingsError
+from extract.errors import ExtractError, SettingsError
 from extract.file_hash import file_sha256
+from extract.phantom_origin import read_phantom_origin
 from extract.seeds import derive_seed
 from extract.split import Split, read_split
 from semisup.arms import ARMS, Arm
+from semisup.by_image import split_by_image
 from semisup.calibrating import check_held_out, draw_held_out
 from semisup.config import StudyConfig
 from semisup.errors import StudyError
@@ -39,6 +41,7 @@ class GanJob:
     seed: int
     fraction: float | None = None  # None = all training images
     conditional: bool = False  # with labels; else without
+    is_leak: bool = False  # of all images, whoever they are of, and for all folds
 
     needs: tuple[str, ...] = ()
     kind = "gan"
@@ -46,6 +49,8 @@ class GanJob:
 
     @property
     def title(self) -> str:
+        if self.is_leak:
+            return "generator of all images (deliberate fault)"
         return f"generator of fold {self.fold}{_of_labels(self.fraction, self.conditional)}"
 
 
@@ -56,10 +61,11 @@ class PoolJob:
     key: str
     fold: int
     gan_key: str | None  # trained by this study, or
-    network: Path | None  # a snapshot that was there before
+    network: Path | None  # a snapshot that was there before, or neither: fresh phantoms
     first_seed: int
     fraction: float | None = None  # that the generator saw
     conditional: bool = False
+    is_leak: bool = False  # the generator saw everybody
 
     kind = "pool"
     folder = "pools"
@@ -69,7 +75,15 @@ class PoolJob:
         return (self.gan_key,) if self.gan_key else ()
 
     @property
+    def is_oracle(self) -> bool:
+        return self.gan_key is None and self.network is None
+
+    @property
     def title(self) -> str:
+        if self.is_oracle:
+            return f"fresh phantoms for fold {self.fold}"
+        if self.is_leak:
+            return f"synthetic images for fold {self.fold} of a generator of all images (deliberate fault)"
         return f"synthetic images of fold {self.fold}{_of_labels(self.fraction, self.conditional)}"
 
 
@@ -225,8 +239,10 @@ def _list_jobs(
     pools: dict[str, PoolJob] = {}
 
     def pool_of(arm: Arm, fold: int, fraction: float) -> PoolJob | None:
-        if arm.is_control:
-            arm = ARMS[str(config.reference_arm)]
+        arm = ARMS[config.pool_arm(arm.name)]
+        if arm.pool == "oracle":
+            pool = _oracle_job(config, fold, archive)
+            return pools.setdefault(pool.key, pool)
         if not arm.draws_images:
             return None
         gan, pool = _generator_jobs(config, arm, fold, fraction, archive, split)
@@ -236,10 +252,12 @@ def _list_jobs(
 
     runs: dict[str, RunJob] = {}
     stages = [ARMS[name] for name in config.arms]
-    for arm in sorted(stages, key=lambda arm: (arm.starts_from_supervised, arm.is_control)):
+    for arm in sorted(stages, key=lambda arm: (arm.is_leak, arm.starts_from_supervised, arm.is_control)):
         for seed in config.seeds:  # a first seed of everything is done before a second of anything
             for fold in folds:
                 for fraction in config.fractions_of(arm.name):
+                    if arm.method == "by image":
+                        split_by_image(archive, split, fold, fraction)  # refuses where nothing can leak
                     pool = pool_of(arm, fold, fraction)
                     run = _run_job(config, arm, fold, seed, fraction, pool, data)
                     _check_calibration(config, run, archive, split)
@@ -264,7 +282,7 @@ def _check_calibration(config: StudyConfig, run: RunJob, archive: Archive, split
 def generator_data(arm: Arm, fraction: float) -> tuple[float | None, bool]:
     """What an arm's generator may see: the fraction of the labeled images (None = all images), and labels."""
     conditional = arm.generator == "classes"
-    if arm.generator == "all" or (fraction == 1.0 and not conditional):
+    if arm.generator in ("all", "everyone") or (fraction == 1.0 and not conditional):
         return None, False
     return fraction, conditional
 
@@ -278,6 +296,8 @@ def _generator_jobs(
     network = config.gan.network
     if network is None:
         section = config.gan.model_dump(mode="json", exclude={"network"})
+        if arm.generator == "everyone":
+            return _leaky_jobs(config, section, fold, archive)
         data = {"archive": archive.sha256, "split": split.sha256, "threads": config.threads_of_gan}
         if seen is not None:
             data |= {"fraction": seen, "conditional": conditional}
@@ -293,6 +313,41 @@ def _generator_jobs(
     snapshot = read_fit_snapshot(path, archive, split, fold)
     key = settings_key({"pool": pool, "snapshot": snapshot.sha256, "fold": fold})
     return None, PoolJob(key, fold, None, snapshot.path, first_seed)
+
+
+def _leaky_jobs(
+    config: StudyConfig, section: dict[str, Any], fold: int, archive: Archive
+) -> tuple[GanJob, PoolJob]:
+    """A generator that saw everybody, shared by all folds; its pools are drawn as those of the others."""
+    threads = config.threads_of_gan
+    key = settings_key({"gan": section, "everyone": True, "archive": archive.sha256, "threads": threads})
+    pool_key = settings_key({"pool": config.pool.model_dump(), "gan": key, "fold": fold})
+    first_seed = derive_seed("pool", fold) % 2**30
+    return (
+        GanJob(key, 0, derive_seed("gan", section["seed"], "everyone"), is_leak=True),
+        PoolJob(pool_key, fold, key, None, first_seed, is_leak=True),
+    )
+
+
+def _oracle_job(config: StudyConfig, fold: int, archive: Archive) -> PoolJob:
+    """Fresh phantoms in place of a generator's images.
+
+    Raises:
+        SettingsError: for an archive of anything else.
+    """
+    try:
+        origin = read_phantom_origin(archive.preparation, f"{archive.path}")
+    except ExtractError as error:
+        raise SettingsError(
+            f"arms: 'oracle' draws new subjects from the process behind an archive of phantoms; {error}; "
+            "leave this arm out"
+        ) from error
+    num_images = config.pool.num_images
+    key = settings_key({"oracle": num_images, "fold": fold, "archive": archive.sha256})
+    seed = derive_seed("oracle", archive.sha256, fold)
+    while seed in origin.seeds:
+        seed = derive_seed("oracle", seed)
+    return PoolJob(key, fold, None, None, seed)
 
 
 def _run_job(
@@ -333,16 +388,7 @@ def _run_job(
 
     # One seed for every arm and round: two models of a pair then differ by their data alone.
     classifier_seed = derive_seed("classifier", seed, fold, fraction)
-    if not arm.starts_from_supervised:
-        own_pool = pool.key if pool else None
-        more: dict[str, Any] = {"pool": own_pool} if own_pool else {}
-        if arm.method == "fixmatch":
-            more["fixmatch"] = config.fixmatch.model_dump()
-        settings = settings_of(arm.name, **more)
-        return RunJob(
-            settings_key(settings), arm.name, fold, seed, fraction, classifier_seed, None, own_pool, settings
-        )
-    if arm.is_control:
+    if not arm.has_own_pool:
         assert config.reference_arm is not None
         reference = _run_job(config, ARMS[config.reference_arm], fold, seed, fraction, pool, data)
         settings = settings_of(arm.name, reference=reference.key)
@@ -351,7 +397,17 @@ def _run_job(
             key=settings_key(settings),
             arm=arm.name,
             settings=settings,
-            reference_key=reference.key,
+            teacher_key=reference.teacher_key if arm.starts_from_supervised else None,
+            reference_key=reference.key if arm.is_control else None,
+        )
+    if not arm.starts_from_supervised:
+        own_pool = pool.key if pool else None
+        more: dict[str, Any] = {"pool": own_pool} if own_pool else {}
+        if arm.method == "fixmatch":
+            more["fixmatch"] = config.fixmatch.model_dump()
+        settings = settings_of(arm.name, **more)
+        return RunJob(
+            settings_key(settings), arm.name, fold, seed, fraction, classifier_seed, None, own_pool, settings
         )
     teacher = settings_key(settings_of("supervised"))
     pool_key = pool.key if pool else None

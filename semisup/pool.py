@@ -90,11 +90,12 @@ def synthetic_pool(
     *,
     fraction: float | None = None,
     conditional: bool = False,
+    deliberate_leak: bool = False,
 ) -> Pool:
     """The synthetic images of `pools/<key>/`, checked: the very archive, from a generator fit for the fold.
 
     Args:
-        fraction, conditional: what the generator may have seen, as in `read_fit_snapshot`.
+        fraction, conditional, deliberate_leak: what the generator may have seen, as in `read_fit_snapshot`.
 
     Raises:
         StudyError: if the archive is not the one that was generated, or of another image shape.
@@ -110,7 +111,15 @@ def synthetic_pool(
                 f"remove {folder} to generate it anew"
             )
         network = basis.study_dir / made["network"]  # an absolute path stays itself
-        snapshot = read_fit_snapshot(network, real, split, fold, fraction=fraction, conditional=conditional)
+        snapshot = read_fit_snapshot(
+            network,
+            real,
+            split,
+            fold,
+            fraction=fraction,
+            conditional=conditional,
+            deliberate_leak=deliberate_leak,
+        )
         if snapshot.sha256 != made["snapshot_sha256"]:
             raise StudyError(
                 f"{snapshot.path}: expected the snapshot that the pool was drawn from "
@@ -174,13 +183,24 @@ def perform_gan(job: GanJob, basis: Basis, progress: Progress = no_progress) -> 
 
     folder = basis.study_dir / job.folder / job.key
     config = basis.config.gan_config(
-        job.fold, job.seed, folder, fraction=job.fraction, conditional=job.conditional
+        job.fold,
+        job.seed,
+        folder,
+        fraction=job.fraction,
+        conditional=job.conditional,
+        deliberate_leak=job.is_leak,
     )
     network = train(config, progress)
     seconds = training_seconds(network, math.inf)  # of all attempts
     with open_data(basis) as (archive, split):
         snapshot = read_fit_snapshot(
-            network, archive, split, job.fold, fraction=job.fraction, conditional=job.conditional
+            network,
+            archive,
+            split,
+            job.fold,
+            fraction=job.fraction,
+            conditional=job.conditional,
+            deliberate_leak=job.is_leak,
         )
     write_json(
         folder / GAN_JSON,
@@ -190,6 +210,7 @@ def perform_gan(job: GanJob, basis: Basis, progress: Progress = no_progress) -> 
             "seed": job.seed,
             "fraction": job.fraction,
             "conditional": job.conditional,
+            **({"leak": True} if job.is_leak else {}),
             "snapshot": snapshot.path.relative_to(folder).as_posix(),
             "snapshot_sha256": snapshot.sha256,
             "kimg": snapshot.kimg,
@@ -218,6 +239,7 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
             job.fold,
             fraction=job.fraction,
             conditional=job.conditional,
+            deliberate_leak=job.is_leak,
         )
         shares = _class_shares(archive, split, job) if job.conditional else None
     settings = basis.config.pool
@@ -248,6 +270,7 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
             "fold": job.fold,
             "fraction": job.fraction,
             "conditional": job.conditional,
+            **({"leak": True} if job.is_leak else {}),
             "network": network.as_posix(),
             "snapshot_sha256": snapshot.sha256,
             "archive_sha256": archive_sha256,

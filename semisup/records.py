@@ -11,7 +11,7 @@ import pandas as pd
 from extract.language import Message, Percent
 from semisup.audit import read_audit
 from semisup.errors import StudyError
-from semisup.folders import RUN_JSON, STUDY_JSON, read_json
+from semisup.folders import PREDICTIONS, RUN_JSON, STUDY_JSON, read_json
 from semisup.ledger import read_ledger
 from semisup.statistics import RunCounts, count_predictions
 
@@ -66,6 +66,7 @@ class StudyRecords:
     missing: tuple[str, ...]  # planned runs that have left nothing yet
     generators: tuple[dict[str, Any], ...]  # fold and kimg of those that the study trained
     audit: dict[str, Any] | None = None  # audit.json, where an expert has read the pseudo-labels
+    leaks: tuple[FinishedRun, ...] = ()  # runs with a deliberate fault, which are in no comparison
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -93,7 +94,7 @@ def read_records(study_dir: Path) -> StudyRecords:
         try:
             seen.add(_identity(info))
             if info["status"] == "done":
-                runs.append(_read_run(path.parent, info, len(study["classes"])))
+                runs.append(read_finished(path.parent, info, len(study["classes"])))
             else:
                 failures.append((run_title(info), info.get("error") or Message("no cause was recorded")))
         except KeyError as error:
@@ -103,6 +104,8 @@ def read_records(study_dir: Path) -> StudyRecords:
     missing = [run_title(info) for info in study.get("runs", []) if _identity(info) not in seen]
     order = {arm: index for index, arm in enumerate(study.get("arms", []))}
     runs.sort(key=lambda run: (order.get(run.arm, len(order)), run.arm, run.fraction, run.fold, run.seed))
+    leaks = [run for run in runs if run.info.get("leak")]
+    runs = [run for run in runs if not run.info.get("leak")]
     _check_same_tests(runs)
     return StudyRecords(
         study_dir,
@@ -112,6 +115,7 @@ def read_records(study_dir: Path) -> StudyRecords:
         tuple(missing),
         _read_generators(study_dir),
         read_audit(study_dir),
+        tuple(leaks),
     )
 
 
@@ -130,8 +134,15 @@ def _identity(info: dict[str, Any]) -> tuple[str, int, int, float]:
     return info["arm"], info["fold"], info["seed"], float(info["fraction"])
 
 
-def _read_run(folder: Path, info: dict[str, Any], num_classes: int) -> FinishedRun:
-    path = folder / "predictions.parquet"
+def read_finished(
+    folder: Path, info: dict[str, Any], num_classes: int, name: str = PREDICTIONS
+) -> FinishedRun:
+    """One run with its predictions.
+
+    Raises:
+        StudyError: if they are missing or damaged.
+    """
+    path = folder / name
     wanted = ["file", "subject", "label", *(f"p_{k}" for k in range(num_classes))]
     try:
         table = pd.read_parquet(path)
@@ -153,6 +164,7 @@ def _read_run(folder: Path, info: dict[str, Any], num_classes: int) -> FinishedR
 def _read_generators(study_dir: Path) -> tuple[dict[str, Any], ...]:
     """What the study wrote about the generators it trained; one that was given has left nothing."""
     found = [read_json(path) for path in study_dir.glob("gans/*/gan.json")]
+    found = [info for info in found if not info.get("leak")]
     return tuple(sorted(found, key=lambda info: info["fold"]))
 
 

@@ -196,7 +196,11 @@ def _settings(study: dict[str, Any]) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
     for section in ("classifier", "gan", "pool", "pseudo", "fixmatch"):
         values: dict[str, Any] = study.get(section) or {}
-        shown: Sequence[str] = [f"{key} {value}" for key, value in values.items() if value is not None]
+        shown: Sequence[str] = [
+            f"{key} {_file_name(str(value)) if key == 'network' else value}"
+            for key, value in values.items()
+            if value is not None
+        ]
         if shown:
             lines.append((section, ", ".join(shown)))
     return lines

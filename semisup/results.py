@@ -77,6 +77,10 @@ def _json_content(summary: Summary) -> dict[str, Any]:
              "sensitivity": _estimate(result.sensitivity), "specificity": _estimate(result.specificity)}
             for result in summary.per_class
         ],
+        "leaks": [
+            {**_fields(leak, leave_out=("honest",)), "honest": _estimate(leak.honest)}
+            for leak in summary.leaks
+        ],
         "warnings": summary.warnings,
         "failures": [{"what": what, "cause": cause} for what, cause in summary.failures],
         "missing": summary.missing,

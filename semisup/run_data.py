@@ -2,34 +2,47 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 
-from classifier.data import LabeledImages, real_part
+from classifier.data import LabeledImages, real_part, rows_with_labels
 from classifier.encoder_file import check_weights_for_fold
 from classifier.preparation import kept_settings
 from extract.archive import Archive
 from extract.cache import open_images
 from extract.split import Split
 from semisup.arms import ARMS
+from semisup.by_image import split_by_image
 from semisup.calibrating import draw_held_out
 from semisup.controls import POOL_CONTROLS
+from semisup.errors import StudyError
 from semisup.gating import GateBasis
+from semisup.oracle import oracle_pool
 from semisup.plan import Basis, RunJob, generator_data, open_data
 from semisup.pool import COPY_GATES, Pool, copies_of_pool, real_pool, seen_images, synthetic_pool
 
 
 class SealedTest:
-    """The test part of a run: closed until the best round is chosen, and every opening counted."""
+    """The test part of a run: closed until the best round is chosen, and opened once."""
 
     def __init__(self, load: Callable[[], LabeledImages]) -> None:
         self._load = load
         self.openings = 0
 
-    def open(self) -> LabeledImages:
+    def open(self, *, deliberate_leak: bool = False) -> LabeledImages:
+        """Its images; the run that asks a second time would choose by them.
+
+        Args:
+            deliberate_leak: open it as often as asked for: for `leak_test_selection`, which chooses so.
+
+        Raises:
+            StudyError: at a second opening.
+        """
+        if self.openings and not deliberate_leak:
+            raise StudyError("the test part was opened already in this run; a second look could choose by it")
         self.openings += 1
         return self._load()
 
@@ -47,6 +60,7 @@ class RunData:
     pool: Pool | None
     gate_basis: GateBasis | None  # what gates compare the pool's synthetic images with; None = no gate
     preparation: Mapping[str, Any]  # settings that made the archive's images
+    honest_labeled: LabeledImages | None = None  # of `leak_slices`: the same, without the tested subjects
 
 
 @contextmanager
@@ -64,7 +78,7 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
         part = partial(real_part, archive, images, split, job.fold)
         val, calibration = _divide(part("val", job.fraction), basis.config.pseudo.calibration_share, job)
         rows = split.rows(archive, job.fold, "test")
-        yield RunData(
+        data = RunData(
             archive.classes,
             part("train", job.fraction),
             val,
@@ -75,6 +89,21 @@ def opened_run_data(job: RunJob, basis: Basis) -> Iterator[RunData]:
             _open_gate_basis(job, basis, archive, images, split),
             kept_settings(archive.preparation),
         )
+        if ARMS[job.arm].method == "by image":
+            data = _by_image(data, job, archive, images, split)
+        yield data
+
+
+def _by_image(data: RunData, job: RunJob, archive: Archive, images: np.ndarray, split: Split) -> RunData:
+    """What a split by image would give: half of the test part is tested, some of the rest trained on."""
+    drawn = split_by_image(archive, split, job.fold, job.fraction)
+    return replace(
+        data,
+        labeled=rows_with_labels(archive, images, drawn.leaky),
+        test=SealedTest(partial(rows_with_labels, archive, images, drawn.tested)),
+        test_files=archive.manifest["file"].to_numpy(str)[drawn.tested],
+        honest_labeled=rows_with_labels(archive, images, drawn.honest),
+    )
 
 
 def _divide(val: LabeledImages, share: float, job: RunJob) -> tuple[LabeledImages, LabeledImages | None]:
@@ -87,9 +116,12 @@ def _divide(val: LabeledImages, share: float, job: RunJob) -> tuple[LabeledImage
 
 def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, split: Split) -> Pool | None:
     arm = ARMS[job.arm]
-    if job.arm in POOL_CONTROLS:
-        arm = ARMS[str(basis.config.reference_arm)]
+    if job.arm in POOL_CONTROLS or arm.is_leak:
+        arm = ARMS[basis.config.pool_arm(job.arm)]
     pools = []
+    if arm.pool == "oracle":
+        assert job.pool_key is not None
+        pools.append(oracle_pool(basis, job.pool_key, archive))
     if arm.pool in ("real", "both"):
         pools.append(real_pool(archive, images, split, job.fold, job.fraction))
     if arm.draws_images:
@@ -97,7 +129,14 @@ def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, 
         seen, conditional = generator_data(arm, job.fraction)
         pools.append(
             synthetic_pool(
-                basis, job.pool_key, archive, split, job.fold, fraction=seen, conditional=conditional
+                basis,
+                job.pool_key,
+                archive,
+                split,
+                job.fold,
+                fraction=seen,
+                conditional=conditional,
+                deliberate_leak=arm.generator == "everyone",
             )
         )
     return reduce(Pool.concat, pools) if pools else None

@@ -210,6 +210,7 @@ def _all_given(pool: Pool, num_classes: int, passes: np.ndarray | None = None) -
 PerformMethod = Callable[[RunJob, Basis, RunData, RunModels, Path], RoundsResult[Classifier]]
 METHODS: Mapping[str, PerformMethod] = MappingProxyType({
     "labels": _run_rounds,
+    "by image": _run_rounds,
     "rounds": _run_rounds,
     "control": _repeat_reference,
     "fixmatch": _train_fixmatch,

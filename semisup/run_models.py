@@ -24,6 +24,8 @@ from semisup.select import Selection
 class RunModels:
     """Makes a run's models, keeps each on disk until the best is known, and knows their hashes."""
 
+    _opens_validation = False  # to pseudo-labeled images: for a deliberate fault
+
     def __init__(self, folder: Path, job: RunJob, basis: Basis, data: RunData, progress: Progress) -> None:
         self._folder, self._job, self._basis, self._data = folder, job, basis, data
         self._progress = progress
@@ -40,6 +42,10 @@ class RunModels:
         self.sha256: dict[int, str] = {}
         self.num_train_images: dict[int, int] = {0: len(data.labeled)}  # each counted once
         self.mixing: dict[int, tuple[int, float]] = {0: (1, 1.0)}
+
+    def judges(self, round_index: int) -> LabeledImages:
+        """What chooses the checkpoint of a round's model; a deliberate fault puts other images here."""
+        return self._data.val
 
     def teacher(self) -> Classifier:
         """Round 0: the supervised model, trained here or taken from the supervised run of the same pair."""
@@ -68,6 +74,11 @@ class RunModels:
         self.num_train_images[0] = len(self._data.labeled) + len(pool.images)
         self.agreement = unlabeled.agreement
         return self._trained(self._data.labeled, 0, unlabeled)
+
+    def trained_on(self, images: LabeledImages, round_index: int) -> Classifier:
+        """On other labeled images than those of the run."""
+        self.num_train_images[round_index] = len(images)
+        return self._trained(images, round_index)
 
     def from_synthetic(self, selection: Selection) -> Classifier:
         """On the images of the pool alone."""
@@ -104,12 +115,13 @@ class RunModels:
 
         model = train_classifier(
             images,
-            self._data.val,
+            self.judges(round_index),
             self._data.classes,
             self._config,
             provenance=self._provenance,
             progress=report,
             unlabeled=unlabeled,
+            deliberate_leak=self._opens_validation,
         )
         if self._data.calibration is not None:  # they give the temperature: nobody may be judged by them
             held_out = map(str, self._data.calibration.subjects)

@@ -4,9 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from classifier.data import LabeledImages
+from classifier.evaluate import classification_metrics
 from classifier.fixmatch import Agreement
 from classifier.run import Classifier
+from extract.atomic import replace_file
 from semisup.calibrating import deal_parts
 from semisup.gates import Gated
 from semisup.ledger import LEDGER_FILE, ledger_rows, write_ledger
@@ -38,6 +42,17 @@ def write_rounds(
     ]
     if tables:
         write_ledger(tables, folder / LEDGER_FILE)
+
+
+def write_predictions(model: Classifier, test: LabeledImages, data: RunData, path: Path) -> dict[str, float]:
+    """Leave what a model says of the test images, and give its metrics."""
+    probs = model.predict_probs(test.images)  # (T, C)
+    table = pd.DataFrame({"file": data.test_files, "subject": test.subjects, "label": test.labels})
+    for k in range(len(data.classes)):
+        table[f"p_{k}"] = probs[:, k].astype(np.float64)
+    with replace_file(path) as temporary:
+        table.to_parquet(temporary, index=False)
+    return classification_metrics(probs, test.labels, len(data.classes))
 
 
 def describe_calibration(job: RunJob, data: RunData, basis: Basis) -> dict[str, Any]:

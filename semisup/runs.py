@@ -1,23 +1,27 @@
 """One run of a study: one arm at one fold, seed and fraction, from the archives to a finished run folder."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from classifier.evaluate import classification_metrics
 from classifier.run import Classifier
-from extract.atomic import replace_file
 from extract.progress import Progress, no_progress
 from semisup.arms import ARMS
-from semisup.folders import RUN_JSON, replace_folder, write_json
+from semisup.folders import PREDICTIONS, RUN_JSON, replace_folder, write_json
+from semisup.guards import refuse_seen_subjects
 from semisup.machine import Stopwatch, describe_machine
 from semisup.outcomes import describe_run
 from semisup.plan import Basis, RunJob
 from semisup.run_data import RunData, opened_run_data
+from semisup.run_leaks import MODELS, commit_fault
 from semisup.run_methods import METHODS
-from semisup.run_models import RunModels
-from semisup.run_record import describe_agreement, describe_calibration, describe_round
+from semisup.run_record import (
+    describe_agreement,
+    describe_calibration,
+    describe_round,
+    write_predictions,
+)
 
 
 def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> None:
@@ -27,12 +31,16 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
         opened_run_data(job, basis) as data,
         replace_folder(basis.study_dir / job.folder / job.key) as folder,
     ):
-        models = RunModels(folder, job, basis, data, progress)
-        perform_method = METHODS[ARMS[job.arm].method]
+        arm = ARMS[job.arm]
+        models = MODELS[arm.judged_by](folder, job, basis, data, progress)
+        perform_method = METHODS[arm.method]
         result = perform_method(job, basis, data, models, folder)
+        claim: dict[str, Any] = {}
+        if arm.is_leak:
+            result, claim = commit_fault(job, basis, data, models, result, folder)
         best = result.best.model
         best.temperature = result.best.temperature
-        test_metrics = _predict_test(best, data, folder)
+        test_metrics = _predict_test(best, data, folder, arm.is_leak)
         models.keep(result.best)
         write_json(
             folder / RUN_JSON,
@@ -58,17 +66,14 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
                 "test_openings": data.test.openings,
                 **describe_calibration(job, data, basis),
                 **describe_agreement(models.agreement),
+                **({"claim": claim} if claim else {}),
                 "rounds": [describe_round(done, data, models, basis) for done in result.rounds],
             },
         )
 
 
-def _predict_test(model: Classifier, data: RunData, folder: Path) -> dict[str, float]:
-    test = data.test.open()
-    probs = model.predict_probs(test.images)  # (T, C)
-    table = pd.DataFrame({"file": data.test_files, "subject": test.subjects, "label": test.labels})
-    for k in range(len(data.classes)):
-        table[f"p_{k}"] = probs[:, k].astype(np.float64)
-    with replace_file(folder / "predictions.parquet") as temporary:
-        table.to_parquet(temporary, index=False)
-    return classification_metrics(probs, test.labels, len(data.classes))
+def _predict_test(model: Classifier, data: RunData, folder: Path, deliberate_leak: bool) -> dict[str, float]:
+    test = data.test.open(deliberate_leak=deliberate_leak)
+    if not deliberate_leak:
+        refuse_seen_subjects([*model.train_subjects, *model.val_subjects], test.subjects)
+    return write_predictions(model, test, data, folder / PREDICTIONS)

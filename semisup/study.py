@@ -15,6 +15,7 @@ from semisup.config import StudyConfig, load_study
 from semisup.errors import StudyError
 from semisup.execute import Outcome, execute, is_done
 from semisup.folders import STUDY_JSON, STUDY_YAML, read_json, remove_leftovers, write_json
+from semisup.leak_settings import honest_arm
 from semisup.plan import Plan, PoolJob, RunJob, make_plan
 from semisup.versions import versions
 
@@ -188,6 +189,7 @@ def _short(value: Any) -> str:
 def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str]) -> dict[str, Any]:
     """The resolved plan as `study.json` keeps it, for the report and for whoever repeats the study."""
     config = plan.config
+    leaks = [name for name in config.arms if ARMS[name].is_leak]
     return {
         "name": config.name,
         "data": str(config.data),
@@ -203,6 +205,7 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
         "seeds": list(config.seeds),
         "primary": config.primary.model_dump(),
         "controls_of": config.reference_arm if any(ARMS[name].is_control for name in config.arms) else None,
+        **({"held_against": {name: honest_arm(config, name) for name in leaks}} if leaks else {}),
         "classifier": config.classifier.model_dump(mode="json"),
         "gan": config.gan.model_dump(mode="json"),
         "pool": config.pool.model_dump(),
@@ -222,7 +225,9 @@ def describe_study(plan: Plan, identity: dict[str, Any], command: Sequence[str])
             for job in plan.jobs
         ],
         "pools": {
-            str(job.fold): job.key for job in plan.jobs if isinstance(job, PoolJob) and job.fraction is None
+            str(job.fold): job.key
+            for job in plan.jobs
+            if isinstance(job, PoolJob) and job.fraction is None and not (job.is_oracle or job.is_leak)
         },
         "versions": versions(),
         "command": list(command),

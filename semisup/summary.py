@@ -14,6 +14,7 @@ from semisup.audit import strictest_bound
 from semisup.budget import Budget, measure_budget
 from semisup.further import FurtherTests, Probabilities, further_tests
 from semisup.generators import Generator, read_generators
+from semisup.leak_summary import LeakResult, summarize_leaks
 from semisup.per_class import ClassResult, class_results
 from semisup.records import FinishedRun, StudyRecords
 from semisup.statistics import (
@@ -126,6 +127,7 @@ class Summary:
     num_subjects: int
     num_draws: int
     study: dict[str, Any] = field(repr=False)
+    leaks: tuple[LeakResult, ...] = ()  # what deliberate faults would have claimed: never a result
 
     @property
     def curve(self) -> tuple[float, ...]:
@@ -192,6 +194,7 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
         num_subjects=len(strata),
         num_draws=num_draws,
         study=records.study,
+        leaks=summarize_leaks(records, metric, num_draws),
     )
     return reworded(summary, records, ENGLISH)
 
