@@ -32,7 +32,7 @@ class Check:
     what: Message  # what was checked
     outcome: Outcome
     found: Message  # in words
-    evidence: str = ""  # a hash or counts
+    evidence: str = ""  # a hash, settings, or a message with counts
     vetoes: bool = False  # a failure means that test results may be too good: no headline then
 
 

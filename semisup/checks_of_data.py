@@ -35,9 +35,10 @@ def _subjects(material: Material) -> Check:
     what = Message("Every real image has a subject")
     archive = material.archive
     assert archive is not None
+    num_images = int(archive.is_real.sum())
     without = int((archive.is_real & (archive.subjects == "")).sum())
     num_subjects = len(set(archive.subjects[archive.is_real].tolist()))
-    evidence = f"{int(archive.is_real.sum())} images, {num_subjects} subjects"
+    evidence = Message("images: {images}, subjects: {subjects}", images=num_images, subjects=num_subjects)
     if without:
         found = Message("{number} images have none", number=without)
         return Check("subjects known", what, "failed", found, evidence, vetoes=True)
@@ -56,9 +57,9 @@ def _left_out(made: dict[str, Any]) -> Check:
         return Check("left out", what, "unknown", Message("the archive does not say"))
     files = [str(name).replace("\\", "/").rsplit("/", 1)[-1] for name in made["left_out"] or ()]
     if not files:
-        return Check("left out", what, "passed", Message("none"), "0 files")
+        return Check("left out", what, "passed", Message("none"), Message("files: {files}", files=0))
     found = Message("unreadable: {files}", files=name_few(files))
-    return Check("left out", what, "noted", found, f"{len(files)} files")
+    return Check("left out", what, "noted", found, Message("files: {files}", files=len(files)))
 
 
 def _shape_clue(made: dict[str, Any]) -> Check:
@@ -70,9 +71,12 @@ def _shape_clue(made: dict[str, Any]) -> Check:
     clue = made["shape_clue"]
     if clue is None:
         return Check("size and shape", what, "unknown", Message("too few subjects to measure"))
-    evidence = (
-        f"balanced accuracy {100 * clue['balanced_accuracy']:.1f} % [{100 * clue['low']:.1f}, "
-        f"{100 * clue['high']:.1f}], chance {100 * clue['chance']:.1f} %"
+    evidence = Message(
+        "balanced accuracy {value} % [{low}; {high}], by chance {chance} %",
+        value=round(100 * clue["balanced_accuracy"], 1),
+        low=round(100 * clue["low"], 1),
+        high=round(100 * clue["high"], 1),
+        chance=round(100 * clue["chance"], 1),
     )
     if clue.get("is_alarming"):
         found = Message(

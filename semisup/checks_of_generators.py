@@ -36,9 +36,7 @@ def _each_pool(material: Material) -> Iterator[Check]:
         split, problem = material.shelf.split()
         if not network.exists():
             found = Message("its snapshot is not there any more; the run refused others when it began")
-            yield Check(
-                name, what, "unknown", found, f"snapshot SHA-256 {str(made.get('snapshot_sha256'))[:12]}"
-            )
+            yield Check(name, what, "unknown", found, f"SHA-256 {str(made.get('snapshot_sha256'))[:12]}")
             continue
         if split is None or material.archive is None or not isinstance(fold, int):
             yield Check(
@@ -59,9 +57,12 @@ def _each_pool(material: Material) -> Iterator[Check]:
             yield Check(name, what, "failed", Message("{fault}", fault=text), vetoes=True)
             continue
         judges = set(split.subjects(fold, "test")) | set(split.subjects(fold, "val"))
-        evidence = (
-            f"{len(snapshot.subjects)} subjects in its header, {len(set(snapshot.subjects) & judges)} of the "
-            f"{len(judges)} who judge; snapshot SHA-256 {snapshot.sha256[:12]}"
+        evidence = Message(
+            "subjects in its header: {seen}, of them among the {judges} who judge: {both}; SHA-256 {sha256}",
+            seen=len(snapshot.subjects),
+            judges=len(judges),
+            both=len(set(snapshot.subjects) & judges),
+            sha256=snapshot.sha256[:12],
         )
         if snapshot.sha256 != made.get("snapshot_sha256"):
             found = Message("the snapshot was replaced since its images were drawn")
@@ -81,7 +82,12 @@ def _pool_line(material: Material, key: str, made: dict[str, Any]) -> Iterator[C
         return
     others = sorted(set(archive.manifest["snapshot_sha256"]) - {made.get("snapshot_sha256", "")})
     num_real = 0 if made.get("oracle") else int(archive.is_real.sum())  # fresh phantoms are true samples
-    evidence = f"{len(archive)} images, {num_real} real, SHA-256 {archive.sha256[:12]}"
+    evidence = Message(
+        "images: {images}, real: {real}, SHA-256 {sha256}",
+        images=len(archive),
+        real=num_real,
+        sha256=archive.sha256[:12],
+    )
     if others or num_real:
         found = Message(
             "images of another origin: {names}", names=name_few([o[:12] for o in others]) or "real"

@@ -38,7 +38,12 @@ def _check_models(material: Material) -> Check:
         both = sorted(tested & {*map(str, own.get("train", ())), *map(str, own.get("val", ()))})
         if both:
             faults.append(f"{_title(run)}: {name_few(both, 3)}")
-    evidence = f"{seen} of {len(material.runs)} models, {len(faults)} with a subject in common"
+    evidence = Message(
+        "models: {seen} of {all}, with a subject in common: {faults}",
+        seen=seen,
+        all=len(material.runs),
+        faults=len(faults),
+    )
     if faults:
         found = Message("in common: {runs}", runs="; ".join(faults[:NUM_NAMED]))
         return Check("models' subjects", what, "failed", found, evidence, vetoes=True)
@@ -67,7 +72,11 @@ def _check_expert_labels(material: Material) -> Check:
             wrong += abs(int(whole.sum()) - len(rows))
         if wrong:
             faults.append(f"{_title(run)}: {wrong} images")
-    evidence = f"{sum(len(run.files) for run in material.runs)} predictions of {len(material.runs)} runs"
+    evidence = Message(
+        "predictions: {predictions}, runs: {runs}",
+        predictions=sum(len(run.files) for run in material.runs),
+        runs=len(material.runs),
+    )
     if faults:
         found = Message("otherwise: {runs}", runs="; ".join(faults[:NUM_NAMED]))
         return Check("test labels", what, "failed", found, evidence, vetoes=True)
@@ -94,8 +103,11 @@ def _check_pools(material: Material) -> Check:
         num_images += len(images)
         if images & judged[run.fold]:
             faults.append(f"{_title(run)}: {len(images & judged[run.fold])} images")
-    evidence = (
-        f"{num_images} pool images of {len(runs)} ledgers against {sum(map(len, judged.values()))} pictures"
+    evidence = Message(
+        "pool images: {images}, ledgers: {ledgers}, pictures of validation and test: {pictures}",
+        images=num_images,
+        ledgers=len(runs),
+        pictures=sum(map(len, judged.values())),
     )
     if faults:
         found = Message("found: {runs}", runs="; ".join(faults[:NUM_NAMED]))
@@ -117,6 +129,9 @@ def _check_validation(material: Material) -> Check:
         allowed = set(map(str, material.folds[run.fold]["val"].get(str(run.fraction), ())))
         foreign = sorted(set(map(str, own.get("val", ()))) - allowed)
         num_images = run.info.get("num_val_images")
+        apart = run.info.get("calibration") or {}
+        if num_images is not None and apart.get("is_held_out"):
+            num_images += apart["num_images"]  # held out for the temperature alone
         if material.archive is not None and num_images is not None:
             there = np.isin(material.archive.subjects, sorted(allowed)) & material.archive.is_real
             there &= material.archive.labels >= 0
@@ -124,7 +139,7 @@ def _check_validation(material: Material) -> Check:
                 foreign.append(f"{num_images} images where the part has {int(there.sum())}")
         if foreign:
             faults.append(f"{_title(run)}: {name_few(foreign, 3)}")
-    evidence = f"{seen} of {len(material.runs)} models"
+    evidence = Message("models: {seen} of {all}", seen=seen, all=len(material.runs))
     if faults:
         found = Message("otherwise: {runs}", runs="; ".join(faults[:NUM_NAMED]))
         return Check("validation", what, "failed", found, evidence, vetoes=True)
@@ -147,7 +162,7 @@ def _check_kept_rounds(material: Material) -> Check:
         )
         if best["round_index"] != run.info["best_round"]:
             faults.append(f"{_title(run)}: round {run.info['best_round']}")
-    evidence = f"{len(runs)} runs, {len(faults)} with another round"
+    evidence = Message("runs: {runs}, with another round: {faults}", runs=len(runs), faults=len(faults))
     if faults:
         found = Message("another round was kept: {runs}", runs="; ".join(faults[:NUM_NAMED]))
         return Check("kept rounds", what, "failed", found, evidence, vetoes=True)
@@ -159,7 +174,11 @@ def _check_openings(material: Material) -> Check:
     counts = Counter(int(run.info["test_openings"]) for run in material.runs)
     if not counts:
         return Check("test openings", what, "noted", Message("no run has finished yet"))
-    evidence = f"{sum(n * times for n, times in counts.items())} openings in {len(material.runs)} runs"
+    evidence = Message(
+        "openings: {openings}, runs: {runs}",
+        openings=sum(n * times for n, times in counts.items()),
+        runs=len(material.runs),
+    )
     if set(counts) != {1}:
         found = Message("{most} times in a run", most=max(counts))
         return Check("test openings", what, "failed", found, evidence, vetoes=True)
@@ -188,7 +207,9 @@ def _check_scaling(material: Material) -> Check:
             found = Message(
                 "the study prepares its images first; the scaling after that is not measured anew here"
             )
-            return Check("preprocessing", what, "unknown", found, f"{len(runs)} models")
+            return Check(
+                "preprocessing", what, "unknown", found, Message("models: {models}", models=len(runs))
+            )
         if run.fold not in measured:
             labeled = material.folds[run.fold]["labeled"].get(str(run.fraction), ())
             rows = (
@@ -197,7 +218,9 @@ def _check_scaling(material: Material) -> Check:
             measured[run.fold] = _mean_of(archive, np.flatnonzero(rows))
         if not np.allclose(scaling["mean"], measured[run.fold], atol=1e-6):
             faults.append(f"fold {run.fold}, seed {run.seed}")
-    evidence = f"{len(runs)} supervised models, {len(measured)} folds, mean to 6 decimals"
+    evidence = Message(
+        "supervised models: {models}, folds: {folds}, decimals: 6", models=len(runs), folds=len(measured)
+    )
     if faults:
         found = Message(
             "another mean than that of the labeled training images: {runs}", runs="; ".join(faults)
@@ -219,7 +242,12 @@ def _check_settings(material: Material) -> Check:
     what = Message("Every run has the settings that its folder is named after")
     runs = [run for run in material.records.runs if run.info.get("settings")]
     wrong = [_title(run) for run in runs if settings_key(run.info["settings"]) != run.folder.name]
-    evidence = f"{len(runs)} of {len(material.records.runs)} runs, {len(wrong)} with others"
+    evidence = Message(
+        "runs: {runs} of {all}, with others: {wrong}",
+        runs=len(runs),
+        all=len(material.runs),
+        wrong=len(wrong),
+    )
     if not runs:
         return Check("settings", what, "unknown", Message("no run says what it was made with"), evidence)
     if wrong:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from extract.archive import Archive
-from extract.language import Message
+from extract.language import Message, Percent
 from extract.split import PARTS
 from semisup.checks import Check, Material, brief, name_few, no_data, no_split
 
@@ -45,7 +45,11 @@ def _check_same_files(material: Material) -> Check:
             files=", ".join(changed),
         )
         return Check(
-            "same files", what, "failed", found, f"split SHA-256 {now[:12]}, planned {wanted[1][:12]}"
+            "same files",
+            what,
+            "failed",
+            found,
+            Message("split SHA-256 {now}, planned {planned}", now=now[:12], planned=wanted[1][:12]),
         )
     evidence = f"SHA-256 {wanted[0][:12]}, {wanted[1][:12]}"
     return Check("same files", what, "passed", Message("the same to the byte"), evidence)
@@ -62,7 +66,12 @@ def _check_disjoint(material: Material) -> Check:
         for subject in sorted(sides[first] & sides[second])
     ]
     subjects = set().union(*(side for sides in material.sides for side in sides.values()))
-    evidence = f"{len(material.sides)} folds, {len(subjects)} subjects, {len(crossing)} on two sides"
+    evidence = Message(
+        "folds: {folds}, subjects: {subjects}, on two sides: {crossing}",
+        folds=len(material.sides),
+        subjects=len(subjects),
+        crossing=len(crossing),
+    )
     if crossing:
         found = Message("on two sides: {subjects}", subjects=name_few(crossing))
         return Check("subjects disjoint", what, "failed", found, evidence, vetoes=True)
@@ -75,7 +84,9 @@ def _check_tested_once(material: Material) -> Check:
         return Check("tested once", what, "unknown", no_split(material))
     times = Counter(subject for sides in material.sides for subject in sides["test"])
     twice = sorted(subject for subject, count in times.items() if count > 1)
-    evidence = f"{len(times)} subjects tested, {len(twice)} of them twice"
+    evidence = Message(
+        "subjects tested: {tested}, of them twice: {twice}", tested=len(times), twice=len(twice)
+    )
     if twice:
         return Check(
             "tested once",
@@ -100,8 +111,11 @@ def _check_same_pictures(material: Material) -> Check:
         if len(touched := {part for part in PARTS if subjects & sides[part]}) > 1
     ]
     num_shared = sum(len(subjects) > 1 for subjects in owners.values())
-    evidence = (
-        f"{len(owners)} different pictures, {num_shared} of several subjects, {len(crossing)} on two sides"
+    evidence = Message(
+        "different pictures: {pictures}, of several subjects: {shared}, on two sides: {crossing}",
+        pictures=len(owners),
+        shared=num_shared,
+        crossing=len(crossing),
     )
     if crossing:
         found = Message("on two sides: {pictures}", pictures=name_few(crossing))
@@ -133,14 +147,16 @@ def _check_near_duplicates(material: Material) -> Check:
         found = Message(
             "not searched for: the split was made without --link-near; identical pictures alone were compared"
         )
-        return Check("near duplicates", what, "unknown", found, f"{len(groups)} groups linked")
+        return Check(
+            "near duplicates", what, "unknown", found, Message("groups linked: {groups}", groups=len(groups))
+        )
     torn = [
         name_few(sorted(group), 3)
         for sides in material.sides or ()
         for group in groups
         if sum(bool(group & side) for side in sides.values()) > 1
     ]
-    evidence = f"{len(groups)} groups linked, {len(torn)} torn apart"
+    evidence = Message("groups linked: {groups}, torn apart: {torn}", groups=len(groups), torn=len(torn))
     if torn:
         found = Message("on two sides: {subjects}", subjects="; ".join(torn[:3]))
         return Check("near duplicates", what, "failed", found, evidence, vetoes=True)
@@ -155,7 +171,13 @@ def _check_promises(material: Material) -> Check:
     if split is None:
         return Check("split", what, "failed", Message("{fault}", fault=brief(problem)))
     found = Message("labeled {fractions} of the training subjects", fractions=_listed(split.fractions))
-    return Check("split", what, "passed", found, f"seed {split.seed}, validation {split.val_share:g}")
+    return Check(
+        "split",
+        what,
+        "passed",
+        found,
+        Message("seed {seed}, validation {share}", seed=str(split.seed), share=Percent(split.val_share)),
+    )
 
 
 def _listed(fractions: tuple[float, ...]) -> str:

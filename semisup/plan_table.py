@@ -21,7 +21,7 @@ def plan_table(plan: Plan) -> str:
     pools = [job for job in plan.jobs if job.kind == "pool"]
     lines = [
         f"{config.name}: {len(plan.runs)} runs, at most {plan.num_trainings} classifier trainings of "
-        f"{config.classifier_config(0).steps} steps, {num_gans} generator{"s" * (num_gans != 1)} to train",
+        f"{config.classifier_config(0).steps} steps, {num_gans} generator{'s' * (num_gans != 1)} to train",
         f"data: {config.data} ({', '.join(plan.classes)})",
         f"folds {_listed(plan.folds)}; seeds {_listed(config.seeds)}; "
         f"fractions {_listed(sorted(config.fractions))}",
