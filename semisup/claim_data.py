@@ -33,7 +33,7 @@ def _preprocessing(facts: ClaimFacts) -> list[Message]:
     steps = (facts.study.get("classifier") or {}).get("preprocessing")
     if steps:
         answers.append(Message("before the network: {settings}", settings=list_settings(steps)))
-    answers.append(Message("then each channel scaled to mean 0 and standard deviation 1"))
+    answers.append(Message("then each channel is standardised"))
     if check and check.outcome == "passed":
         answers.append(Message("fitted on training images alone (checked)"))
     return answers
