@@ -6,6 +6,7 @@ that figures are sharp and can be searched.
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +94,9 @@ class Drawing:
                 if isinstance(axis.get_major_formatter(), ScalarFormatter):
                     axis.set_major_formatter(_Ticks(self.language))
         with matplotlib.rc_context({**RC, "svg.hashsalt": self.name}):
+            if self.figure.get_layout_engine() is not None:  # laid out once, whatever is saved
+                self.figure.draw_without_rendering()
+                self.figure.set_layout_engine("none")
             self.figure.savefig(buffer, format=kind, metadata=nameless, **how)
         return buffer.getvalue()
 
@@ -197,12 +201,11 @@ def difference_forest(summary: Summary, language: Language = ENGLISH, width: flo
             [0.5] + [100 * abs(end) for c in comparisons for end in (c.difference.low, c.difference.high)]
         )
         ax.set_xlim(-1.08 * reach, 1.08 * reach)
-        ax.set_xlabel(
-            language.text(
-                "difference in {metric} (points, 95 % interval): left of 0 worse, right of 0 better",
-                metric=metric_phrase(summary.metric, language),
-            )
+        below = language.text(
+            "difference in {metric} (points, 95 % interval): left of 0 worse, right of 0 better",
+            metric=metric_phrase(summary.metric, language),
         )
+        figure.supxlabel(textwrap.fill(below, int(13 * width)), fontsize=9)  # wider than the axes
         ax.grid(axis="x", color=GRID, linewidth=0.8)
         ax.set_axisbelow(True)
         ax.spines["left"].set_visible(False)
@@ -224,7 +227,7 @@ def confusion_matrices(
     """Row-normalised confusion matrices side by side; each row is a true class and sums to 100 %."""
     names = [_shorten(name) for name in classes]
     with matplotlib.rc_context(RC):
-        columns = min(4 if len(names) <= 4 else 2, len(results))
+        columns = _columns(len(results), width, wide=len(names) > 4)
         rows = -(-len(results) // columns)
         side = min(width / columns, 3.2 if len(names) <= 4 else 4.2)
         turned = max(map(len, names)) > 9 or len(names) > 4
@@ -273,7 +276,7 @@ def reliability_diagrams(
 ) -> Drawing:
     """Accuracy against confidence; on the diagonal a model is as often right as it says."""
     with matplotlib.rc_context(RC):
-        columns = min(4, len(items))
+        columns = _columns(len(items), width)
         rows = -(-len(items) // columns)
         figure = Figure(figsize=(width, rows * 2.75), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
@@ -313,6 +316,12 @@ def arm_style(arm: str) -> tuple[str, str]:
     if arm in STYLES:
         return STYLES[arm]
     return SPARE_STYLES[sum(map(ord, arm)) % len(SPARE_STYLES)]
+
+
+def _columns(number: int, width: float, wide: bool = False) -> int:
+    """How many panels stand side by side, so that their titles do not run into each other."""
+    most = 2 if wide else 4 if width >= WIDTH_IN else 3
+    return 2 if number == 4 and most == 3 else min(most, number)
 
 
 def _shorten(name: str, length: int = 16) -> str:

@@ -74,6 +74,12 @@ def finished_study(data_dir, tmp_path_factory, own_cache) -> Path:
     return folder / "out"
 
 
+@pytest.fixture(autouse=True)
+def no_paper_figures(monkeypatch):
+    """Reports without the files for a paper, which take seconds; test_figure_files.py has them."""
+    monkeypatch.setattr("semisup.report.figure_files", lambda *_: {})
+
+
 @pytest.fixture
 def write_study(data_dir, tmp_path):
     """A function that writes a study file with some settings changed and gives its path."""
