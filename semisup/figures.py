@@ -185,8 +185,8 @@ def difference_forest(summary: Summary, language: Language = ENGLISH, width: flo
             difference = comparison.difference
             color, marker = arm_style(comparison.arm)
             ends = [100 * difference.low, 100 * difference.high]
-            width = 2.8 if comparison.is_primary else 1.5
-            ax.plot(ends, [row, row], color=color, linewidth=width, solid_capstyle="butt")
+            thickness = 2.8 if comparison.is_primary else 1.5
+            ax.plot(ends, [row, row], color=color, linewidth=thickness, solid_capstyle="butt")
             ax.plot([100 * difference.value], [row], color=color, marker=marker, markersize=6)
         names = [
             f"{c.arm} - {c.baseline}, {language.percent(c.fraction)}"
@@ -229,7 +229,7 @@ def confusion_matrices(
     with matplotlib.rc_context(RC):
         columns = _columns(len(results), width, wide=len(names) > 4)
         rows = -(-len(results) // columns)
-        side = min(width / columns, 3.2 if len(names) <= 4 else 4.2)
+        side = min(width / columns, 0.33 * width if len(names) <= 4 else 0.44 * width)
         turned = max(map(len, names)) > 9 or len(names) > 4
         figure = Figure(
             figsize=(width, rows * (side + 0.45) + (0.4 * rows if turned else 0)), layout="constrained"
