@@ -74,10 +74,12 @@ def finished_study(data_dir, tmp_path_factory, own_cache) -> Path:
     return folder / "out"
 
 
-@pytest.fixture(autouse=True)
-def no_paper_figures(monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def no_paper_figures():
     """Reports without the files for a paper, which take seconds; test_figure_files.py has them."""
-    monkeypatch.setattr("semisup.report.figure_files", lambda *_: {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("semisup.report.figure_files", lambda *_: {})
+        yield
 
 
 @pytest.fixture
