@@ -35,6 +35,7 @@ from classifier.threads import torch_threads
 from classifier.usual import measure_usual
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
+from extract.sides import refuse_mirroring
 
 
 def train_classifier(
@@ -70,9 +71,11 @@ def train_classifier(
 
     Raises:
         ClassifierError: if the validation part holds anything else, or a class has no training image.
-        SettingsError: if `config.arch` names no network.
+        SettingsError: if `config.arch` names no network, or mirroring is asked for where classes name a side.
     """
     check_arch(config.arch, config.pretrained)
+    if config.mirror:
+        refuse_mirroring("--mirror", classes)
     if train.weights is not None:
         train = train.subset(train.weights > 0)
     targets = train.soft_labels(len(classes))  # (N, C)

@@ -52,6 +52,20 @@ class Points(float):
     """A difference of shares among the values of a text; it is written in points, with its sign."""
 
 
+class Number(float):
+    """A number among the values of a text; it is written with so many decimals."""
+
+    digits: int
+
+    def __new__(cls, value: float, digits: int) -> "Number":
+        number = super().__new__(cls, value)
+        number.digits = digits
+        return number
+
+    def __getnewargs__(self) -> tuple[float, int]:  # type: ignore[override]
+        return float(self), self.digits  # for copies
+
+
 @dataclass(frozen=True)
 class Language:
     """The texts of one language, and how it writes numbers."""
@@ -69,7 +83,8 @@ class Language:
         Args:
             english: the wording in the code, or a `Message`, which may bring values of its own.
             values: by the name that stands in braces. Whole numbers are written as counts, `Percent` as a
-                percentage, `Points` in points, a `Message` in this language, everything else as it is.
+                percentage, `Points` in points, `Number` with its decimals, a `Message` in this language,
+                all else as it is.
         """
         if isinstance(english, Message):
             return self.fill(self.wording(english.english), {**english.values, **values})
@@ -101,6 +116,8 @@ class Language:
             return self.percent(value)
         if isinstance(value, Points):
             return self.points(value)
+        if isinstance(value, Number):
+            return self.number(value, value.digits)
         if isinstance(value, int):
             return self.count(value)
         if isinstance(value, float):

@@ -1,6 +1,5 @@
 """What settings mean together with the data and the machine: refused before work starts, or warned about."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,10 @@ from typing import Any
 import torch
 
 from extract.errors import SettingsError, name_some
+from extract.sides import names_a_side
 from gan.config import Recipe, TrainConfig
 from gan.data import TrainingImages
 from gan.networks import fastest_precision
-
-SIDES = frozenset(
-    ("left", "right", "l", "r", "lh", "rh", "links", "rechts", "dexter", "sinister", "od", "os")
-)
 
 
 def check_fit(config: TrainConfig, recipe: Recipe, data: TrainingImages) -> None:
@@ -104,8 +100,3 @@ def _only_on_gpu(config: TrainConfig) -> dict[str, bool]:
         "--nobench": config.nobench,
         "--allow-tf32": config.allow_tf32,
     }
-
-
-def names_a_side(class_name: str) -> bool:
-    """Whether a class is told from another by left and right: `left-lung`, `knee_R`, `OD`."""
-    return not SIDES.isdisjoint(re.split(r"[^a-z]+", class_name.lower()))

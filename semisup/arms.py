@@ -39,7 +39,7 @@ class Arm:
     method: Method = "labels"
     generator: GeneratorData = "all"
     augments: bool = True  # False: training images as they are, whatever the study's settings say
-    fault: str = ""  # of a `leak_*` arm: what it does wrong on purpose, one sentence
+    fault: Message | None = None  # of a `leak_*` arm: what it does wrong on purpose, one sentence
     judged_by: Judge = "validation"  # what chooses its checkpoints and rounds; other than that, a fault
 
     @property
@@ -65,7 +65,7 @@ class Arm:
     @property
     def is_leak(self) -> bool:
         """Whether it commits a fault on purpose, to show what that would have claimed: never a result."""
-        return bool(self.fault)
+        return self.fault is not None
 
     @property
     def has_own_pool(self) -> bool:
@@ -170,25 +170,29 @@ ARMS: dict[str, Arm] = {
         Arm(
             "leak_slices", "none", True,
             Message("deliberate fault: split by image, so that test subjects are trained on"), "by image",
-            fault="images were split, not subjects: other images of the tested subjects were trained on",
+            fault=Message(
+                "images were split, not subjects: other images of the tested subjects were trained on"
+            ),
         ),
         Arm(
             "leak_generator", "synthetic", True,
             Message("deliberate fault: the generator of pseudo_gan_full saw test and validation subjects"),
             "rounds",
             generator="everyone",
-            fault="the generator was trained on all images, those of test and validation subjects included",
+            fault=Message(
+                "the generator was trained on all images, those of test and validation subjects included"
+            ),
         ),
         Arm(
             "leak_validation", "none", True,
             Message("deliberate fault: about half of the validation part is pseudo-labeled images"), "rounds",
-            fault="pseudo-labeled images were in validation, which chose the model and was reported",
+            fault=Message("pseudo-labeled images were in validation, which chose the model and was reported"),
             judged_by="own labels",
         ),
         Arm(
             "leak_test_selection", "none", True,
             Message("deliberate fault: checkpoint and round are chosen on the test part"), "rounds",
-            fault="checkpoint and round were chosen on the very test images that were reported",
+            fault=Message("checkpoint and round were chosen on the very test images that were reported"),
             judged_by="test",
         ),
     )

@@ -30,6 +30,7 @@ class Gate:
     nearest: np.ndarray  # (N,) int, row of the training image that it was measured against, -1 = none
     text: str  # what is measured and which side of the limit is out, for the report
     real_share: float | None = None  # of real images that it was not made from, that it would turn away
+    num_asked: int | None = None  # images that it was asked about; None = all N
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def spread(gate: Gate, rows: np.ndarray, num_images: int) -> Gate:
     is_out, value = np.zeros(num_images, dtype=bool), np.full(num_images, np.nan)
     nearest = np.full(num_images, -1, dtype=np.int64)
     is_out[rows], value[rows], nearest[rows] = gate.is_out, gate.value, gate.nearest
-    return replace(gate, is_out=is_out, value=value, nearest=nearest)
+    return replace(gate, is_out=is_out, value=value, nearest=nearest, num_asked=len(rows))
 
 
 def not_measured(reason: str, num_images: int, why: str) -> Gate:

@@ -6,6 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
+from extract.language import Message
 from semisup.arms import ARMS
 from semisup.folders import HONEST_PREDICTIONS
 from semisup.records import FinishedRun, StudyRecords, read_finished
@@ -35,7 +36,7 @@ class LeakResult:
     interval: Interval  # of the inflation, 95 %
     is_paired: bool  # over the same subjects and trainings; else the claim is taken as printed
     num_runs: int
-    remarks: tuple[str, ...]
+    remarks: tuple[Message, ...]
 
 
 def summarize_leaks(records: StudyRecords, metric: str, num_draws: int = NUM_DRAWS) -> tuple[LeakResult, ...]:
@@ -89,37 +90,57 @@ def _leak_result(arm: str, honest_arm: str, pairs: Sequence[Pair], metric: str, 
     )
 
 
-def _of_validation(runs: Sequence[FinishedRun], honest_arm: str, honest: Estimate, metric: str) -> list[str]:
+def _of_validation(
+    runs: Sequence[FinishedRun], honest_arm: str, honest: Estimate, metric: str
+) -> list[Message]:
     real = np.mean([run.info["val_metrics"][metric] for run in runs])
     rounds = [entry for run in runs for entry in run.info["claim"]["by_round"] if entry["round_index"]]
     share = np.mean([entry["num_pseudo_labeled"] / entry["num_judging"] for entry in rounds] or [0.0])
     return [
-        f"{100 * share:.0f} % of what judged the rounds were pseudo-labeled images. On the real validation "
-        f"images alone the same models reach {100 * real:.1f} %.",
-        f"The honest figure is that of the same models on the test part; {honest_arm}, chosen by real "
-        f"validation, reaches {100 * honest.value:.1f} % there.",
+        Message(
+            "{share} % of what judged the rounds were pseudo-labeled images. On the real validation images "
+            "alone the same models reach {reached} %.",
+            share=f"{100 * share:.0f}",
+            reached=round(100 * float(real), 1),
+        ),
+        Message(
+            "The honest figure is that of the same models on the test part; {honest_arm}, chosen by real "
+            "validation, reaches {reached} % there.",
+            honest_arm=honest_arm,
+            reached=round(100 * honest.value, 1),
+        ),
     ]
 
 
-def _of_slices(runs: Sequence[FinishedRun], supervised: Estimate) -> list[str]:
+def _of_slices(runs: Sequence[FinishedRun], supervised: Estimate) -> list[Message]:
     claims = [run.info["claim"] for run in runs]
     drawn = np.mean([claim["num_images_of_tested_subjects"] for claim in claims])
     exposed = np.mean([claim["num_tested_images_exposed"] for claim in claims])
     num_tested = np.mean([len(run.files) for run in runs])
     return [
-        f"{drawn:.0f} of {runs[0].info['num_labeled_images']:,} labeled images are of tested subjects; of "
-        f"{num_tested:,.0f} tested images {exposed:,.0f} are of a subject that was trained on.",
-        "The honest model has the same images but for those, in whose place stand others of the same class "
-        "from the training part. Both draw their images from more subjects than the labeled fraction has: "
-        f"supervised reaches {100 * supervised.value:.1f} % on the same tested images.",
+        Message(
+            "{drawn} of {labeled} labeled images are of tested subjects; of {tested} tested images {exposed} "
+            "are of a subject that was trained on.",
+            drawn=round(drawn),
+            labeled=runs[0].info["num_labeled_images"],
+            tested=round(num_tested),
+            exposed=round(exposed),
+        ),
+        Message(
+            "The honest model has the same images but for those, in whose place stand others of the same "
+            "class from the training part. Both draw their images from more subjects than the labeled "
+            "fraction has: supervised reaches {reached} % on the same tested images.",
+            reached=round(100 * supervised.value, 1),
+        ),
     ]
 
 
-def _other_choices(runs: Sequence[FinishedRun]) -> str:
+def _other_choices(runs: Sequence[FinishedRun]) -> Message:
     others = sum(run.info["best_round"] != run.info["claim"]["honest_best_round"] for run in runs)
-    return (
-        f"In {others} of {len(runs)} runs real validation would have chosen another round among the same "
-        "models."
+    return Message(
+        "In {others} of {runs} runs real validation would have chosen another round among the same models.",
+        others=others,
+        runs=len(runs),
     )
 
 

@@ -20,6 +20,7 @@ from extract.errors import ExtractError, SettingsError
 from extract.file_hash import file_sha256
 from extract.phantom_origin import read_phantom_origin
 from extract.seeds import derive_seed
+from extract.sides import refuse_mirroring
 from extract.split import Split, read_split
 from semisup.arms import ARMS, Arm
 from semisup.by_image import split_by_image
@@ -175,6 +176,9 @@ def make_plan(config: StudyConfig) -> Plan:
     classifier = config.classifier
     with open_archive(config.data) as archive:
         check_classes(config.pseudo, archive.classes)
+        for section in ("classifier", *(["gan"] if config.needs_gan else [])):
+            if getattr(config, section).mirror:
+                refuse_mirroring(f"{section}.mirror", archive.classes)
         split = read_split(config.split, archive)
         folds = _check_against(config, split)
         check_arch(classifier.arch, classifier.pretrained)

@@ -48,6 +48,7 @@ COLUMN_MEANINGS: dict[str, dict[str, str]] = {
         "uncertainty": "how unsure the teacher was beyond its probabilities; NULL where it was not measured",
         "uncertainty_method": "how that was measured",
         "pseudo_label": "of a control: number of the class that a selected image was given, -1 = none",
+        "in_validation": "of leak_validation: whether a selected image judged instead of being learned from",
     },
     "predictions": {
         **_RUN,
@@ -84,6 +85,9 @@ COLUMN_MEANINGS: dict[str, dict[str, str]] = {
         "teacher_key": "the supervised run whose model is round 0",
         "pool_key": "the folder of its synthetic images in pools/",
         "reference_key": "of a control: the run whose rounds it repeats",
+        "leak": "true where the run commits a fault on purpose: never a result; NULL elsewhere",
+        "fault": "which fault",
+        "claim_*": "of some of these: what such a project would report, and by which images",
         "agreement_num_views": "of FixMatch: weak views of unlabeled images in the course of the training",
         "agreement_share_passed": "share of them that reached the threshold",
         "agreement_per_class_passed": "how many did, by class, as a list",

@@ -18,6 +18,7 @@ from semisup.claim_items import CITATIONS
 from semisup.examples import Examples, Shelf, find_examples, find_samples
 from semisup.figure_files import FIGURES, draw_figures, figure_files
 from semisup.findings import Findings, find, reworded_findings
+from semisup.gate_examples import find_gate_sheets
 from semisup.markdown import markdown_cell, markdown_fence, tidy_markdown
 from semisup.records import StudyRecords, read_records
 from semisup.report_files import LIST, write_files
@@ -119,6 +120,7 @@ def _context(records: StudyRecords, findings: Findings, shelf: Shelf, language: 
         "figures": {name: Markup(text) for name, text in figures.items()},  # matplotlib has escaped its texts
         "rounds": _rounds_by_arm(summary),
         "examples": _all_examples(records, summary, shelf),
+        "gate_sheets": find_gate_sheets(records, summary.rounds, primary_fraction(summary), shelf),
         "samples": find_samples(records, shelf),
         "data": findings.data,
         "claim": claim_sections(findings.claim),

@@ -129,6 +129,7 @@ def describe_gates(gated: Gated | None) -> list[dict[str, Any]]:
     return [
         {
             "gate": gate.reason,
+            "num_asked": len(gate.is_out) if gate.num_asked is None else gate.num_asked,
             "num_out": gated.counts()[gate.reason],
             "limit": gate.limit,
             "text": gate.text,

@@ -13,6 +13,7 @@ from semisup.arms import ARMS
 from semisup.audit import strictest_bound
 from semisup.budget import Budget, measure_budget
 from semisup.further import FurtherTests, Probabilities, further_tests
+from semisup.gate_counts import GateCount, count_gates, gate_warning
 from semisup.generators import Generator, read_generators
 from semisup.leak_summary import LeakResult, summarize_leaks
 from semisup.per_class import ClassResult, class_results
@@ -103,6 +104,7 @@ class RoundResult:
     num_train_images: float
     oracle_accuracy: float | None
     num_alarms: int  # runs in which more than 90 % of the pool passed
+    gates: tuple[GateCount, ...] = ()  # what turned images away before the rule
 
 
 @dataclass(frozen=True)
@@ -350,6 +352,7 @@ def _round_results(runs: Sequence[FinishedRun]) -> list[RoundResult]:
                 num_train_images=_mean([entry["num_train_images"] for entry in chosen]),
                 oracle_accuracy=_mean(oracle) if oracle else None,
                 num_alarms=sum(bool(entry.get("alarm")) for entry in chosen),
+                gates=count_gates(chosen),
             )
         )
     return results
@@ -373,6 +376,9 @@ def _warnings(records: StudyRecords, summary: Summary, language: Language) -> li
         )
         for arm in dict.fromkeys(r.arm for r in rounds if r.num_alarms)
     ]
+    for arm in dict.fromkeys(r.arm for r in rounds if r.gates):
+        warned = (gate_warning(arm, r.gates, language) for r in rounds if r.arm == arm)
+        found += [text for text in warned if text][:1]
     cells = [
         language.text("{arm} at {fraction}", arm=b.arm, fraction=Percent(b.fraction)) for b in summary.budgets
     ]

@@ -12,7 +12,8 @@ import torch
 from click.testing import CliRunner
 
 from extract.errors import SettingsError
-from gan.checks import list_warnings, names_a_side, num_freezable_layers
+from extract.sides import names_a_side
+from gan.checks import list_warnings, num_freezable_layers
 from gan.config import PRESETS, TrainConfig, config_from_json, config_to_json, describe, make_recipe
 from gan.data import open_training_images
 from gan.networks import build_discriminator, network_settings
@@ -266,4 +267,5 @@ def test_mirroring_classes_that_name_a_side_is_warned_of(tmp_path: Path):
         data=tmp_path / "knees.zip", mirror=True
     )
     assert warnings_of(data=write_shapes(tmp_path / "shapes.zip"), mirror=True) == ""
-    assert names_a_side("knee_R") and not names_a_side("pleural effusion") and not names_a_side("axial")
+    assert names_a_side("knee_R") and names_a_side("rodilla izquierda")
+    assert not names_a_side("pleural effusion") and not names_a_side("axial")

@@ -270,6 +270,21 @@ def test_correlation_forgives_small_shifts_brightness_and_contrast():
     assert best_correlation(head, np.full_like(head, 9)) == 0
 
 
+def test_the_best_correlation_is_that_of_the_best_of_all_shifts():
+    random = np.random.default_rng(0)
+    first, second = random.integers(0, 256, (2, 6, 1, 40, 32), dtype=np.uint8)
+    second[0] = np.roll(first[0], (1, 2), axis=(1, 2))
+    reach = 2  # 5 % of 32 pixels
+    for image, other, found in zip(first[:, 0], second[:, 0], best_correlation(first, second), strict=True):
+        middle = image[reach:-reach, reach:-reach].ravel()
+        slow = max(
+            np.corrcoef(middle, other[down : down + 36, right : right + 28].ravel())[0, 1]
+            for down in range(5)
+            for right in range(5)
+        )
+        assert found == pytest.approx(slow, abs=1e-5)
+
+
 def test_the_spectrum_hardly_changes_when_a_picture_moves():
     head, other = person(1)[3:4][:, None], person(2)[3:4][:, None]
     see = SpectrumExtractor().features
