@@ -84,7 +84,7 @@ class Language:
             english: the wording in the code, or a `Message`, which may bring values of its own.
             values: by the name that stands in braces. Whole numbers are written as counts, `Percent` as a
                 percentage, `Points` in points, `Number` with its decimals, a `Message` in this language,
-                all else as it is.
+                a tuple as a list of such, all else as it is.
         """
         if isinstance(english, Message):
             return self.fill(self.wording(english.english), {**english.values, **values})
@@ -122,6 +122,8 @@ class Language:
             return self.count(value)
         if isinstance(value, float):
             return self._set(f"{float(value)}")
+        if isinstance(value, tuple):
+            return f"{self.separator} ".join(map(self._write, value))
         return str(value)
 
     # Numbers ----------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from extract.language import Message
+from extract.language import Message, Number, Percent
 from semisup.budget import Budget
 
 UNKNOWN = Message("unknown")
@@ -87,18 +87,21 @@ def _generators(one: Budget, other: Budget) -> list[Message]:
             arm=one.arm,
             number=len(own),
             kimg=UNKNOWN if one.gan_kimg is None else round(one.gan_kimg),
-            hours=UNKNOWN if one.gan_seconds is None else round(one.gan_seconds / 3600, 1),
+            hours=UNKNOWN if one.gan_seconds is None else Number(one.gan_seconds / 3600, 1),
             baseline=other.arm,
         )
     ]
     if one.shares_generators_with:
-        names = [f"{arm} ({100 * fraction:.3g} %)" for arm, fraction in one.shares_generators_with]
-        more = ", ..." if len(names) > MAX_NAMED else ""
+        names = [
+            Message("{arm} ({share})", arm=arm, share=Percent(fraction))
+            for arm, fraction in one.shares_generators_with
+        ]
+        more = ("...",) if len(names) > MAX_NAMED else ()
         sentences.append(
             Message(
                 "Generators of {arm} serve other arms as well and were trained once: {names}.",
                 arm=one.arm,
-                names=", ".join(names[:MAX_NAMED]) + more,
+                names=(*names[:MAX_NAMED], *more),
             )
         )
     return sentences

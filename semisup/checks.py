@@ -119,14 +119,13 @@ def name_few(names: Sequence[str], most: int = NUM_NAMED) -> str:
 
 def no_split(material: Material) -> Message:
     """Why a check that needs the split is unknown."""
-    problem = material.split_problem or "the file cannot be read"
-    return Message("the split is not there: {problem}", problem=brief(problem))
+    return Message("the split is not there, or cannot be read")
 
 
 def no_data(material: Material) -> Message:
     """Why a check that needs archive, split and runs is unknown."""
     if material.archive is None:
-        return Message("the archive is not there: {problem}", problem=brief(material.shelf.data_problem))
+        return Message("the archive is not there")
     return no_split(material) if material.sides is None else Message("no finished run to check")
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from extract.language import Message
+from extract.language import Message, Number
 from semisup.checks import Check, Material, name_few
 
 
@@ -28,7 +28,7 @@ def _source(made: dict[str, Any]) -> Check:
     kinds = {"volumes": Message("sliced from volumes"), "images": Message("made of single pictures"),
              "phantom": Message("drawn: phantoms, no patients")}  # fmt: skip
     kind = str(made.get("kind", ""))
-    return Check("source", what, "noted", kinds.get(kind, Message("{kind}", kind=kind or "?")), settings)
+    return Check("source", what, "noted", kinds.get(kind, Message("made otherwise")), settings)
 
 
 def _subjects(material: Material) -> Check:
@@ -73,10 +73,10 @@ def _shape_clue(made: dict[str, Any]) -> Check:
         return Check("size and shape", what, "unknown", Message("too few subjects to measure"))
     evidence = Message(
         "balanced accuracy {value} % [{low}; {high}], by chance {chance} %",
-        value=round(100 * clue["balanced_accuracy"], 1),
-        low=round(100 * clue["low"], 1),
-        high=round(100 * clue["high"], 1),
-        chance=round(100 * clue["chance"], 1),
+        value=Number(100 * clue["balanced_accuracy"], 1),
+        low=Number(100 * clue["low"], 1),
+        high=Number(100 * clue["high"], 1),
+        chance=Number(100 * clue["chance"], 1),
     )
     if clue.get("is_alarming"):
         found = Message(

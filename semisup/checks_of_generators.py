@@ -5,7 +5,7 @@ from typing import Any
 
 from extract.errors import SynthlabelError
 from extract.language import Message
-from semisup.checks import Check, Material, name_few
+from semisup.checks import Check, Material, brief, name_few
 from semisup.folders import RECORDS, read_json
 from semisup.guards import read_fit_snapshot
 
@@ -39,9 +39,7 @@ def _each_pool(material: Material) -> Iterator[Check]:
             yield Check(name, what, "unknown", found, f"SHA-256 {str(made.get('snapshot_sha256'))[:12]}")
             continue
         if split is None or material.archive is None or not isinstance(fold, int):
-            yield Check(
-                name, what, "unknown", Message("archive or split cannot be used: {problem}", problem=problem)
-            )
+            yield Check(name, what, "unknown", Message("archive or split cannot be used"), brief(problem))
             continue
         try:
             snapshot = read_fit_snapshot(
@@ -54,7 +52,7 @@ def _each_pool(material: Material) -> Iterator[Check]:
             )
         except SynthlabelError as error:
             text = " ".join(str(error).split()).replace(f"{network.parent}/", "")
-            yield Check(name, what, "failed", Message("{fault}", fault=text), vetoes=True)
+            yield Check(name, what, "failed", Message("refused; see the evidence"), text, vetoes=True)
             continue
         judges = set(split.subjects(fold, "test")) | set(split.subjects(fold, "val"))
         evidence = Message(

@@ -32,7 +32,7 @@ def _check_same_files(material: Material) -> Check:
     wanted = str(study.get("archive_sha256", "")), str(study.get("split_sha256", ""))
     if material.split_text is None or (material.archive is None and not material.shelf.data_was_replaced):
         missing = material.shelf.data_problem or material.split_problem
-        return Check("same files", what, "unknown", Message("not there: {problem}", problem=brief(missing)))
+        return Check("same files", what, "unknown", Message("one of them is not there"), brief(missing))
     now = hashlib.sha256(material.split_text.encode("utf-8")).hexdigest()
     changed = [
         name
@@ -169,8 +169,10 @@ def _check_promises(material: Material) -> Check:
     if material.archive is None or material.split_text is None:
         return Check("split", what, "unknown", no_data(material))
     if split is None:
-        return Check("split", what, "failed", Message("{fault}", fault=brief(problem)))
-    found = Message("labeled {fractions} of the training subjects", fractions=_listed(split.fractions))
+        return Check("split", what, "failed", Message("it does not; see the evidence"), brief(problem))
+    found = Message(
+        "labeled {fractions} of the training subjects", fractions=tuple(map(Percent, split.fractions))
+    )
     return Check(
         "split",
         what,
@@ -178,7 +180,3 @@ def _check_promises(material: Material) -> Check:
         found,
         Message("seed {seed}, validation {share}", seed=str(split.seed), share=Percent(split.val_share)),
     )
-
-
-def _listed(fractions: tuple[float, ...]) -> str:
-    return ", ".join(f"{100 * fraction:.3g} %" for fraction in fractions)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from extract.language import Message
-from semisup.claim_facts import Answer, ClaimFacts, line_found, list_percents, list_settings
+from extract.language import Message, Number
+from semisup.claim_facts import Answer, ClaimFacts, line_found, list_settings, percents
 
 
 def _sources(facts: ClaimFacts) -> list[Message]:
@@ -43,7 +43,7 @@ def _subsets(facts: ClaimFacts) -> list[Message]:
     return [
         Message(
             "labeled subsets of the training subjects, drawn by subject, each within the next: {fractions}",
-            fractions=list_percents(facts.study.get("fractions") or ()),
+            fractions=percents(facts.study.get("fractions") or ()),
         )
     ]
 
@@ -113,7 +113,7 @@ def _sample_size(facts: ClaimFacts) -> list[Message]:
             "difference reaches {half} points to either side",
             subjects=primary.difference.num_subjects,
             images=primary.difference.num_images,
-            half=f"{half:.1f}",
+            half=Number(half, 1),
         )
     ]
 

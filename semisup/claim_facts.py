@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from extract.language import Message
+from extract.language import Message, Percent
 from semisup.checks import Check
 from semisup.examples import DataSheet
-from semisup.statistics import Estimate
 from semisup.summary import Summary
 
 NO_SETTINGS = (
@@ -60,16 +59,6 @@ def list_values(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values))
 
 
-def list_percents(fractions: Sequence[float]) -> str:
-    """ "20 %, 50 %"."""
-    return ", ".join(f"{100 * fraction:.3g} %" for fraction in fractions)
-
-
-def show_share(value: float) -> str:
-    """0.7825 -> "78.2"."""
-    return f"{100 * value:.1f}"
-
-
-def show_interval(estimate: Estimate) -> str:
-    """ "[73.4, 82.9]", in percent."""
-    return f"[{show_share(estimate.low)}, {show_share(estimate.high)}]"
+def percents(fractions: Sequence[float]) -> tuple[Percent, ...]:
+    """For a text, which writes them as a list."""
+    return tuple(map(Percent, fractions))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from extract.language import Message, Percent
-from semisup.claim_facts import Answer, ClaimFacts, list_percents, list_settings, list_values
+from semisup.claim_facts import Answer, ClaimFacts, list_settings, list_values, percents
 from semisup.summary import CONTROLS
 from semisup.verdict import METRIC_PHRASES
 
@@ -48,7 +48,7 @@ def _model(facts: ClaimFacts) -> list[Message]:
 def _software(facts: ClaimFacts) -> list[Message]:
     versions = facts.study.get("versions") or {}
     text = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return [Message("{versions}", versions=text)] if text else []
+    return [Message("versions: {settings}", settings=text)] if text else []
 
 
 def _initial(facts: ClaimFacts) -> list[Message]:
@@ -131,7 +131,7 @@ def _robustness(facts: ClaimFacts) -> list[Message]:
             "repeated over seeds ({seeds}), folds ({folds}) and shares of the labels ({fractions})",
             seeds=len(facts.study.get("seeds") or ()),
             folds=len(facts.study.get("folds") or ()),
-            fractions=list_percents(facts.study.get("fractions") or ()),
+            fractions=percents(facts.study.get("fractions") or ()),
         )
     ]
     controls = sorted({result.arm for result in facts.summary.arms if result.arm in CONTROLS})

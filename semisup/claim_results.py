@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from extract.language import Message, Points
-from semisup.claim_facts import Answer, ClaimFacts, show_interval, show_share
+from extract.language import Message, Number, Points
+from semisup.claim_facts import Answer, ClaimFacts
 from semisup.statistics import Estimate
 from semisup.summary import CEILING
 
@@ -18,10 +18,11 @@ def _performance(facts: ClaimFacts) -> list[Message]:
             found.append((result.arm, result.estimates[facts.summary.metric]))
     return [
         Message(
-            "{arm}: {value} %, 95 % interval {interval}",
+            "{arm}: {value} %, 95 % interval [{low}, {high}]",
             arm=arm,
-            value=show_share(e.value),
-            interval=show_interval(e),
+            value=Number(100 * e.value, 1),
+            low=Number(100 * e.low, 1),
+            high=Number(100 * e.high, 1),
         )
         for arm, e in found
     ]
@@ -38,7 +39,7 @@ def _precision(facts: ClaimFacts) -> list[Message]:
             value=Points(e.value),
             low=Points(e.low),
             high=Points(e.high),
-            p=round(e.p_value, 3),
+            p=Number(e.p_value, 3),
         )
     ]
 
