@@ -242,6 +242,7 @@ SUBJECTS: tuple[ClaimSubject, ...] = (
     ),
     ClaimSubject(44, _OTHER, Message("funding"), Message("sources, and their role")),
 )
+SOURCES = "Tejani et al. 2024, Radiology: AI 6(4):e240300; Mongan et al. 2020, Radiology: AI 2(2):e200029"
 CITATIONS = (
     "Tejani AS, Klontzas ME, Gatti AA, et al. Checklist for Artificial Intelligence in Medical Imaging "
     "(CLAIM): 2024 Update. Radiology: Artificial Intelligence 2024; 6(4):e240300.",

@@ -14,7 +14,7 @@ from extract.language import ENGLISH, Language, read_language
 from extract.page_parts import page_templates
 from semisup.arms import ARMS
 from semisup.claim import claim_sections
-from semisup.claim_items import CITATIONS
+from semisup.claim_items import CITATIONS, SOURCES
 from semisup.examples import Examples, Shelf, find_examples, find_samples
 from semisup.figure_files import FIGURES, draw_figures, figure_files
 from semisup.findings import Findings, find, reworded_findings
@@ -125,6 +125,7 @@ def _context(records: StudyRecords, findings: Findings, shelf: Shelf, language: 
         "data": findings.data,
         "claim": claim_sections(findings.claim),
         "citations": CITATIONS,
+        "sources": SOURCES,
         "command": _command_text(records.study.get("command")),
         "settings": _settings(records.study),
         "versions": version_lists(records),
