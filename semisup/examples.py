@@ -209,6 +209,8 @@ def _example_round(
     run: FinishedRun,
 ) -> ExampleRound:
     is_selected = (ledger["decision"] == SELECTED).to_numpy()
+    if "pseudo_label" in ledger:  # where labels are kept, they need not be the predicted ones
+        ledger = ledger.assign(predicted=ledger["predicted"].where(~is_selected, ledger["pseudo_label"]))
     predicted = ledger["predicted"].to_numpy()
 
     def pictures(chosen: np.ndarray, count: int, *key: object) -> tuple[Picture, ...]:
