@@ -70,8 +70,12 @@ class TrainingBatches:
             if self._augmentation is not None:
                 batch = augment_batch(batch, self._augmentation, self._generator)
             rows = torch.from_numpy(indices).to(self.device)
-            drawn = batch, self._targets[rows], self._weights[rows]
+            drawn = batch, self._targets[rows], self.weights_of(rows)
             yield drawn if self._mixer is None else self._mixer(*drawn)
+
+    def weights_of(self, rows: Tensor) -> Tensor:
+        """(N,) what the images at `rows` weigh in the batch that was drawn last."""
+        return self._weights[rows]
 
     def generators(self) -> dict[str, Tensor]:
         """The states of what is drawn from, by name."""
@@ -114,10 +118,17 @@ class ValidationBatches:
 def sample_weights(images: LabeledImages, targets: np.ndarray, balance_classes: bool) -> np.ndarray:
     """(N,) float32 weights: those given, times the inverse frequency of the image's class where asked.
 
-    Balanced, every class has the same total weight; a soft label counts for each class by its share.
+    Balanced, every class has the same total weight; a soft label counts for each class by its share. Images
+    that only have negative labels keep their weight.
+
+    Args:
+        targets: (N, C), or (N, 2 C) with excluded classes behind.
     """
     weights = np.ones(len(images)) if images.weights is None else np.asarray(images.weights, dtype=np.float64)
     if balance_classes:
+        if images.excluded is not None:
+            targets = targets[:, : images.excluded.shape[1]]
         frequency = (targets * weights[:, None]).sum(axis=0)  # (C,)
-        weights = weights * (targets @ (frequency.sum() / (targets.shape[1] * frequency)))
+        factors = targets @ (frequency.sum() / (targets.shape[1] * frequency))
+        weights = weights * (factors if images.excluded is None else np.where(images.is_negative, 1, factors))
     return weights.astype(np.float32)

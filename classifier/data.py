@@ -98,9 +98,11 @@ class LabeledImages:
     origin: np.ndarray  # (N,) "real" | "synthetic"
     is_pseudo: np.ndarray  # (N,) bool, label given by a model
     weights: np.ndarray | None = None  # (N,) float, relative; None = all alike
+    # (N, C) bool, classes that an image is known not to be of; such an image has no label (-1). None = none
+    excluded: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name in ("labels", "subjects", "origin", "is_pseudo", "weights"):
+        for name in ("labels", "subjects", "origin", "is_pseudo", "weights", "excluded"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.images):
                 raise ValueError(
@@ -115,15 +117,27 @@ class LabeledImages:
         return len(self.images)
 
     @property
+    def is_negative(self) -> np.ndarray:
+        """(N,) bool, images of which only some classes are known that they are not."""
+        if self.excluded is None:
+            return np.zeros(len(self), dtype=bool)
+        return np.asarray(self.excluded.any(axis=1))
+
+    @property
     def has_soft_labels(self) -> bool:
         return self.labels.ndim == 2
 
     def soft_labels(self, num_classes: int) -> np.ndarray:
-        """Labels as (N, C) float32 distributions; integers become one-hot rows.
+        """Labels as (N, C) float32 distributions; integers become one-hot rows, negative labels zeros.
 
         Raises:
             ClassifierError: where an image has no label, or a label outside the classes.
         """
+        if self.excluded is not None:
+            targets = np.zeros((len(self), num_classes), dtype=np.float32)
+            labeled = np.flatnonzero(~self.is_negative)
+            targets[labeled] = replace(self.subset(labeled), excluded=None).soft_labels(num_classes)
+            return targets
         if self.has_soft_labels:
             if self.labels.shape[1] != num_classes:
                 raise ClassifierError(
@@ -151,6 +165,7 @@ class LabeledImages:
             origin=self.origin[indices],
             is_pseudo=self.is_pseudo[indices],
             weights=None if self.weights is None else self.weights[indices],
+            excluded=None if self.excluded is None else self.excluded[indices],
         )
 
     @staticmethod
@@ -176,7 +191,17 @@ class LabeledImages:
             origin=np.concatenate([part.origin for part in parts]),
             is_pseudo=np.concatenate([part.is_pseudo for part in parts]),
             weights=weights,
+            excluded=_joined_excluded(parts),
         )
+
+
+def _joined_excluded(parts: Sequence[LabeledImages]) -> np.ndarray | None:
+    known = [part.excluded.shape[1] for part in parts if part.excluded is not None]
+    if not known:
+        return None
+    return np.concatenate(
+        [np.zeros((len(part), known[0]), bool) if part.excluded is None else part.excluded for part in parts]
+    )
 
 
 def real_part(

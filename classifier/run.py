@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -82,16 +82,24 @@ class Classifier:
 
     def predict_logits(self, images: ImageTable, batch_size: int | None = None) -> np.ndarray:
         """Score every image: (N, C) float32 logits, uncalibrated, in the order of the table."""
+        logits = np.empty((len(images), len(self.classes)), dtype=np.float32)
+        for rows, batch in self.prepared_batches(images, batch_size):
+            with torch.inference_mode():
+                logits[rows] = self.network_output(batch).cpu().numpy()
+        return logits
+
+    def prepared_batches(
+        self, images: ImageTable, batch_size: int | None = None
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Rows of the table and the network's input for them, in order, the network in inference mode."""
         self.model.eval()
         device = next(self.model.parameters()).device
         batch_size = batch_size or predict_batch(device)
-        logits = np.empty((len(images), len(self.classes)), dtype=np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(images), batch_size):
-                rows = np.arange(start, min(start + batch_size, len(images)))
+        for start in range(0, len(images), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(images)))
+            with torch.inference_mode():
                 batch = self.preprocessing.to_batch(images.gather(rows), device)
-                logits[rows] = self.network_output(batch).cpu().numpy()
-        return logits
+            yield rows, batch
 
     def network_output(self, batch: torch.Tensor) -> torch.Tensor:
         """Logits (N, C) float32 of a prepared batch (N, c, h, w), the mean over views where there are any."""

@@ -25,10 +25,12 @@ from classifier.fixmatch import FixMatchBatches, FixMatchLoss, Unlabeled
 from classifier.looks import Looks, OnLook, StepBudget, no_reaction
 from classifier.losses import ClassificationLoss, make_loss
 from classifier.models import build_model, check_arch, choose_device
+from classifier.negative import NegativeLoss
 from classifier.optimising import make_optimizer, make_rates
 from classifier.phases import look_lengths, plan_phases, rate_groups, resting_norms
 from classifier.precision import Autocast
 from classifier.preprocess import Preprocessing, fit_preprocessing
+from classifier.pseudo_mix import MixedBatches, PseudoMix, RampedLoss
 from classifier.resuming import KeptState, Resuming
 from classifier.run import Classifier, Provenance
 from classifier.threads import torch_threads
@@ -49,6 +51,8 @@ def train_classifier(
     on_look: OnLook = no_reaction,
     kept: KeptState | None = None,
     unlabeled: Unlabeled | None = None,
+    mix: PseudoMix | None = None,
+    start: Classifier | None = None,
     deliberate_leak: bool = False,
 ) -> Classifier:
     """Train on `train` for `config.steps` steps; choose checkpoint and temperature on `val`.
@@ -67,6 +71,9 @@ def train_classifier(
             it is for the caller to remove it when the result is safe.
         unlabeled: real images of other subjects than those of the validation part, to train as FixMatch does;
             averaged weights are then kept, with FixMatch's decay where the settings name none.
+        mix: how pseudo-labeled images enter the batches; not with `unlabeled`.
+        start: a classifier of the same network whose weights the training begins with; the optimiser and its
+            rates begin anew.
         deliberate_leak: accept pseudo-labeled images in `val`, to show what that fault would have claimed.
 
     Raises:
@@ -79,7 +86,9 @@ def train_classifier(
     if train.weights is not None:
         train = train.subset(train.weights > 0)
     targets = train.soft_labels(len(classes))  # (N, C)
-    _refuse_missing_classes(targets, classes)
+    _refuse_missing_classes(targets[~train.is_negative], classes)
+    if train.excluded is not None:
+        targets = np.concatenate([targets, train.excluded.astype(np.float32)], axis=1)  # (N, 2 C)
     _refuse_unfit_validation(train, val, classes, deliberate_leak)
     if unlabeled is not None:
         _refuse_unfit_unlabeled(unlabeled, train, val)
@@ -88,8 +97,10 @@ def train_classifier(
     preprocessing = fit_preprocessing(train.images, config.preprocessing)
     with reproducible(config, device):
         model = make_network(config, len(classes), preprocessing).to(device)
+        if start is not None:
+            _start_from(model, start, val)
         history = _fit(
-            model, train, targets, val, preprocessing, config, device, progress, on_look, kept, unlabeled
+            model, train, targets, val, preprocessing, config, device, progress, on_look, kept, unlabeled, mix
         )
     taught, chose = seen_by_weights(config.weights)
     classifier = Classifier(
@@ -98,8 +109,15 @@ def train_classifier(
         config,
         preprocessing,
         history=history,
-        train_subjects=sorted({*_named(train.subjects), *_seen_without_label(unlabeled), *taught}),
-        val_subjects=sorted({*_named(val.subjects), *chose}),
+        train_subjects=sorted(
+            {
+                *_named(train.subjects),
+                *_seen_without_label(unlabeled),
+                *taught,
+                *(start.train_subjects if start else ()),
+            }
+        ),
+        val_subjects=sorted({*_named(val.subjects), *chose, *(start.val_subjects if start else ())}),
         provenance=provenance,
         usual=measure_usual(train.images),
     )
@@ -135,18 +153,13 @@ def _fit(
     on_look: OnLook,
     kept: KeptState | None,
     unlabeled: Unlabeled | None,
+    mix: PseudoMix | None,
 ) -> pd.DataFrame:
-    loss: ClassificationLoss | FixMatchLoss = make_loss(config)
-    if unlabeled is None:
-        batches = TrainingBatches(train, targets, preprocessing, config, device)
-    else:
-        batches = FixMatchBatches(train, targets, preprocessing, config, device, unlabeled)
-        loss = FixMatchLoss(make_loss(config), config.loss, unlabeled)
-    loaders = DataLoaders(
-        batches, ValidationBatches(val, targets.shape[1], preprocessing, device), device=device
-    )
+    num_classes = targets.shape[1] if train.excluded is None else train.excluded.shape[1]
+    batches, loss = _make_batches(train, targets, preprocessing, config, device, unlabeled, mix)
+    loaders = DataLoaders(batches, ValidationBatches(val, num_classes, preprocessing, device), device=device)
     budget = StepBudget(config.steps, progress)
-    looks = Looks(val.labels, targets.shape[1], budget, config, on_look)
+    looks = Looks(val.labels, num_classes, budget, config, on_look)
     average = WeightAverage(config.ema) if config.ema is not None else None
     resuming = Resuming(kept, batches, budget, looks, average) if kept is not None else None
     start = 0
@@ -194,6 +207,43 @@ def _fit(
     elif average is not None:
         model.load_state_dict(average.average)
     return pd.DataFrame(looks.rows)
+
+
+def _make_batches(
+    train: LabeledImages,
+    targets: np.ndarray,
+    preprocessing: Preprocessing,
+    config: ClassifierConfig,
+    device: torch.device,
+    unlabeled: Unlabeled | None,
+    mix: PseudoMix | None,
+) -> tuple[TrainingBatches, nn.Module | ClassificationLoss]:
+    """What a training draws, and the loss that understands it."""
+    supervised = make_loss(config)
+    if unlabeled is not None:
+        batches = FixMatchBatches(train, targets, preprocessing, config, device, unlabeled)
+        return batches, FixMatchLoss(supervised, config.loss, unlabeled)
+    loss = supervised if train.excluded is None else NegativeLoss(supervised, config.loss)
+    if mix is None:
+        return TrainingBatches(train, targets, preprocessing, config, device), loss
+    mixed = MixedBatches(train, targets, preprocessing, config, device, mix)
+    return mixed, loss if mix.ramp is None else RampedLoss(loss, mixed)
+
+
+def _start_from(model: nn.Module, start: Classifier, val: LabeledImages) -> None:
+    shared = sorted(set(start.train_subjects) & set(_named(val.subjects)))
+    if shared:
+        raise ClassifierError(
+            f"the classifier to start from was trained on {len(shared)} subjects of the validation part "
+            f"({', '.join(shared[:8])}): split by subject"
+        )
+    try:
+        model.load_state_dict(start.model.state_dict())
+    except RuntimeError as error:
+        raise ClassifierError(
+            f"expected a classifier with the network of this training to start from, got {start.config.arch} "
+            f"of {len(start.classes)} classes, whose weights do not fit; start from one trained alike"
+        ) from error
 
 
 class RestingNorms(Callback):

@@ -75,6 +75,8 @@ def read_population(
         chosen = ledger["decision"].to_numpy() == SELECTED
         if rounds:
             chosen &= ledger["round_index"].isin(list(rounds)).to_numpy()
+        if "pseudo_label" in ledger:  # where labels are kept, they need not be the predicted ones
+            ledger["predicted"] = ledger["predicted"].where(~chosen, ledger["pseudo_label"])
         kept = ledger.loc[chosen, ["round_index", "archive_sha256", "image", "predicted", "confidence"]]
         kept.insert(0, "ledger_row", np.flatnonzero(chosen))
         kept.insert(0, "fraction", fraction)

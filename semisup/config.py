@@ -240,10 +240,26 @@ class StudyConfig(Section):
                 f"controls_of: expected a pseudo-label arm of this study "
                 f"({', '.join(rounds) or 'it has none'}), got {self.controls_of!r}"
             )
-        if controls and self.pseudo.labels != "hard":
+        asked = self.pseudo.uncertainty
+        if asked is not None and asked.method == "mc_dropout" and not self.classifier.dropout:
             raise ValueError(
-                f"arms: {controls[0]!r} repeats hard labels, and pseudo.labels is {self.pseudo.labels}; set "
-                "it to hard, or leave the controls out"
+                "pseudo.uncertainty: mc_dropout needs a network with dropout, and classifier.dropout is 0; "
+                "set it to 0.2, say, or choose tta or ensemble"
+            )
+        if controls and self.pseudo.labels == "soft":
+            raise ValueError(
+                f"arms: {controls[0]!r} repeats one label an image, and pseudo.labels is soft; set it to "
+                "hard or weighted, or leave the controls out"
+            )
+        if controls and self.pseudo.negative is not None:
+            raise ValueError(
+                f"arms: {controls[0]!r} repeats what images are, and pseudo.negative says what they are not; "
+                "leave it out, or the controls"
+            )
+        if "random_selection" in controls and not self.pseudo.relabel:
+            raise ValueError(
+                "arms: 'random_selection' draws anew in each round, and pseudo.relabel: false keeps labels; "
+                "leave one of the two out"
             )
         if controls and not rounds:
             raise ValueError(
@@ -412,8 +428,9 @@ def _in_words(error: ValidationError) -> str:
     place = ".".join(str(part) for part in loc if part not in ("all", "list[constrained-int]"))
     if first["type"] == "extra_forbidden":
         key = str(loc[-1])
-        allowed = settings_of(RULES[rule]) if rule else _allowed_keys(loc[:-1])
-        problem = _of_another_rule(key, rule) if rule else ""
+        of_rule = rule if len(loc) == 2 else None  # else of a section within the rule's
+        allowed = settings_of(RULES[rule]) if of_rule and rule else _allowed_keys(loc[:-1], rule)
+        problem = _of_another_rule(key, of_rule) if of_rule else ""
         sentence = (
             f"{place}: {problem or 'unknown setting' + _suggest(key, allowed)}; "
             f"allowed here: {', '.join(allowed)}"
@@ -467,10 +484,12 @@ def _of_another_rule(key: str, rule: str) -> str:
     return f"goes with rule {' or '.join(owners)}, and the rule here is {rule}" if owners else ""
 
 
-def _allowed_keys(place: tuple[int | str, ...]) -> list[str]:
+def _allowed_keys(place: tuple[int | str, ...], rule: str | None = None) -> list[str]:
     section: Any = StudyConfig
     for part in place:
-        section = section.model_fields[str(part)].annotation
+        found = RULES[rule] if rule and part == "pseudo" else section.model_fields[str(part)].annotation
+        # Of a section that may be left out, the part that is there.
+        section = next((kind for kind in typing.get_args(found) if kind is not type(None)), found)
     return list(section.model_fields)
 
 

@@ -11,15 +11,16 @@ Deep Semi-Supervised Learning Algorithms", arXiv:1804.09170, Section 4; permuted
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
+from semisup.choosing import PoolScores
 from semisup.gates import Gated
 from semisup.random_control import NOT_DRAWN
-from semisup.rounds import Model, PoolScores, Round, RoundsResult, best_round
+from semisup.rounds import Model, Round, RoundsResult, best_round
 from semisup.select import SELECTED, Selection
 
 
@@ -33,6 +34,7 @@ class RecordedRound:
     confidence: np.ndarray  # (N,) float
     gates: np.ndarray  # (N,) str, the gate that held an image back; empty where none did
     selected: np.ndarray  # (K,) rows of the pool, most confident first
+    given: np.ndarray  # (N,) int64, the pseudo-label of those that were selected; as predicted for the others
 
     @property
     def may_be_drawn(self) -> np.ndarray:
@@ -42,7 +44,12 @@ class RecordedRound:
     @property
     def labels(self) -> np.ndarray:
         """(K,) int64, the pseudo-labels of the selected images."""
-        return self.predicted[self.selected]
+        return self.given[self.selected]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(K,) what each counted in the student's loss."""
+        return self.rows["weight"].to_numpy(np.float64)[self.selected]
 
 
 def recorded_rounds(ledger: pd.DataFrame) -> list[RecordedRound]:
@@ -54,15 +61,21 @@ def recorded_rounds(ledger: pd.DataFrame) -> list[RecordedRound]:
         order = np.argsort(-confidence, kind="stable")  # as the rules order what they select
         is_selected = rows["decision"].to_numpy(str) == SELECTED
         gates = rows["gate"].to_numpy(str) if "gate" in rows else np.full(len(rows), "")
+        predicted = rows["predicted"].to_numpy(np.int64)
+        given = predicted
+        if "pseudo_label" in rows:  # where labels are kept, they need not be the predicted ones
+            told = rows["pseudo_label"].to_numpy(np.int64)
+            given = np.where(told >= 0, told, predicted)
         if is_selected.any():
             found.append(
                 RecordedRound(
                     round_index,
                     rows.reset_index(drop=True),
-                    rows["predicted"].to_numpy(np.int64),
+                    predicted,
                     confidence,
                     gates,
                     order[is_selected[order]],
+                    given,
                 )
             )
     return found
@@ -121,6 +134,23 @@ def repeat_labeled(recorded: RecordedRound, labels: np.ndarray, rng: np.random.G
     return Selection(indices, labels[indices], np.ones(len(indices)), no_threshold(recorded))
 
 
+def carry_weights(recorded: RecordedRound, selection: Selection, weights: np.ndarray | None) -> Selection:
+    """Let additions weigh what the reference's did: the very images as they did, others class by class.
+
+    Args:
+        selection: as many of each class as the reference selected.
+        weights: (K,) relative, of the reference's selected images; None = all alike.
+    """
+    if weights is None:
+        return selection
+    if np.array_equal(selection.indices, recorded.selected):
+        return replace(selection, weights=weights)
+    carried = np.empty(len(selection))
+    for label in np.unique(recorded.labels):  # in either the most confident first
+        carried[selection.labels == label] = weights[recorded.labels == label]
+    return replace(selection, weights=carried)
+
+
 Change = Callable[[RecordedRound, np.random.Generator], Selection]  # to rows of the reference's pool
 POOL_CONTROLS: Mapping[str, Change] = MappingProxyType(
     {"random_selection": draw_at_random, "shuffled_labels": shuffle_labels}
@@ -136,7 +166,7 @@ def control_rows(recorded: RecordedRound, selection: Selection, rule: str, weigh
     decision[~recorded.may_be_drawn] = recorded.gates[~recorded.may_be_drawn]
     decision[selection.indices] = SELECTED
     weights = np.zeros(len(recorded.rows), dtype=np.float32)
-    weights[selection.indices] = weight
+    weights[selection.indices] = weight if selection.weights is None else weight * selection.weights
     given = np.full(len(recorded.rows), -1, dtype=np.int32)
     given[selection.indices] = selection.labels
     return recorded.rows.assign(

@@ -178,7 +178,9 @@ def job_seconds(
         step_seconds = classifier.fixmatch_step_seconds or step_seconds
     training = classifier.setup_seconds + settings.steps * step_seconds + looks * look_seconds
     trainings = plan.trainings_of(job)
-    scored = sizes.test + val * (trainings + 1) + rounds_of(job, plan) * pool_size(job, plan, sizes)
+    pool, rounds = pool_size(job, plan, sizes), rounds_of(job, plan)
+    scored = sizes.test + val * (trainings + 1) + rounds * pool
+    scored += rounds * further_predictions(job, plan) * (pool + val)
     return trainings * training + scored * classifier.image_seconds
 
 
@@ -196,7 +198,15 @@ def job_bytes(job: Job, plan: Plan, sizes: Sizes, model_bytes: int, generator: G
 
 def rounds_of(run: RunJob, plan: Plan) -> int:
     """How often a run scores a pool, at most."""
-    return plan.trainings_of(run) if pool_kind(run) != "none" else 0
+    if pool_kind(run) == "none":
+        return 0
+    return plan.config.pseudo.rounds if ARMS[run.arm].method == "rounds" else 1
+
+
+def further_predictions(run: RunJob, plan: Plan) -> int:
+    """Predictions of each scored image beyond the first, where teachers are asked several times."""
+    asked = plan.config.pseudo.uncertainty
+    return asked.samples - 1 if asked is not None and ARMS[run.arm].method == "rounds" else 0
 
 
 def pool_kind(run: RunJob) -> str:

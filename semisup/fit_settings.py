@@ -9,7 +9,7 @@ from extract.errors import SettingsError
 from semisup.pseudo_config import RULES, ErrorControlledRule, PseudoConfig, PseudoSection, settings_of
 
 WITH_EVERY_RULE = frozenset(
-    {"align", "labels", "weight_by"}
+    {"align", "labels", "weight_by", "relabel", "stop_class_drift"}
 )  # of the section, beside what the classifier sets
 RuleSettings = str | Mapping[str, Any] | PseudoConfig
 _SECTION: TypeAdapter[PseudoConfig] = TypeAdapter(PseudoSection)

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from extract.atomic import replace_file
+from semisup.choosing import PoolScores
 from semisup.errors import StudyError
-from semisup.rounds import PoolScores
-from semisup.select import decisions
+from semisup.select import NEGATIVE, SELECTED, TOO_UNCERTAIN, Negatives, decisions
 
 LEDGER_FILE = "ledger.parquet"
 VERSION_KEY = b"synthlabel_ledger_version"  # in the file's metadata; a ledger without it has version 1
@@ -76,15 +76,14 @@ def ledger_rows(
     rule: str,
     threshold: float | np.ndarray,
     weight: float,
-    uncertainty: np.ndarray | None = None,
-    uncertainty_method: str = "",
+    keeps_labels: bool = False,
 ) -> pd.DataFrame:
     """The (N,) rows of one round, in pool order.
 
     Args:
         threshold: the one in force, or (C,) by predicted class; inf (NaN in the ledger) where none qualified.
         weight: of a selected image in the loss, before its own relative weight.
-        uncertainty: (N,) float, by `uncertainty_method`; None = not measured.
+        keeps_labels: labels of earlier rounds may stand, so that the column `pseudo_label` says each.
     """
     selection, judged = scores.selection, scores.judged_probs
     n, c = scores.probs.shape
@@ -93,8 +92,17 @@ def ledger_rows(
     weights = np.zeros(n, dtype=np.float32)
     weights[selection.indices] = weight if selection.weights is None else weight * selection.weights
     aligned = {} if selection.aligned_probs is None else {f"aligned_p_{k}": judged[:, k] for k in range(c)}
-    gated = scores.gated
+    gated, doubt = scores.gated, scores.doubt
     words = decisions(judged, threshold, selection)
+    if doubt is not None:
+        words[~doubt.is_certain & ~np.isin(words.astype(str), (SELECTED, NEGATIVE))] = TOO_UNCERTAIN
+    more: dict[str, np.ndarray] = {}
+    if keeps_labels:
+        more["pseudo_label"] = np.full(n, -1, dtype=np.int32)
+        more["pseudo_label"][selection.indices] = selection.labels
+    if selection.negatives is not None:
+        weights[selection.negatives.indices] = weight
+        more["excluded"] = _named_classes(selection.negatives, n)
     if gated is not None:
         words = np.where(gated.passes, words, gated.reason).astype(object)
     return pd.DataFrame(
@@ -117,12 +125,21 @@ def ledger_rows(
             "decision": words,
             "weight": weights,
             "gate": np.full(n, "") if gated is None else gated.reason,
-            "uncertainty": np.full(n, np.nan) if uncertainty is None else uncertainty.astype(np.float64),
-            "uncertainty_method": uncertainty_method,
+            "uncertainty": np.full(n, np.nan) if doubt is None else doubt.uncertainty,
+            "uncertainty_method": "" if doubt is None else doubt.method,
             "gate_value": np.full(n, np.nan) if gated is None else gated.value,
             "gate_nearest": np.full(n, "") if gated is None else gated.nearest_file,
+            **more,
         }
     )
+
+
+def _named_classes(negatives: Negatives, num_images: int) -> np.ndarray:
+    """(N,) str, the numbers of the classes that each image was taught not to be, such as "0 2"."""
+    named = np.full(num_images, "", dtype=object)
+    for row, excluded in zip(negatives.indices.tolist(), negatives.excluded, strict=True):
+        named[row] = " ".join(str(label) for label in np.flatnonzero(excluded))
+    return named.astype(str)
 
 
 def write_ledger(rounds: Sequence[pd.DataFrame], path: Path) -> None:

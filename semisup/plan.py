@@ -28,6 +28,7 @@ from semisup.calibrating import check_held_out, draw_held_out
 from semisup.config import StudyConfig
 from semisup.errors import StudyError
 from semisup.guards import read_fit_snapshot
+from semisup.pseudo_config import PseudoConfig
 from semisup.rules import check_classes
 
 FORMAT = "synthlabel-study-1"  # part of every hash: raised when the same settings would give other numbers
@@ -158,7 +159,13 @@ class Plan:
         return sum(self.trainings_of(run) for run in self.runs)
 
     def trainings_of(self, run: RunJob) -> int:
-        return ARMS[run.arm].num_trainings(self.config.pseudo.rounds)
+        return trainings_of(ARMS[run.arm], self.config.pseudo)
+
+
+def trainings_of(arm: Arm, pseudo: PseudoConfig) -> int:
+    """Classifier trainings of its own in a run of an arm, at most; with those of an ensemble."""
+    helpers = pseudo.rounds * pseudo.num_members if arm.method == "rounds" else 0
+    return arm.num_trainings(pseudo.rounds) + helpers
 
 
 def make_plan(config: StudyConfig) -> Plan:
@@ -416,7 +423,10 @@ def _run_job(
     teacher = settings_key(settings_of("supervised"))
     pool_key = pool.key if pool else None
     if arm.method == "given":
-        pseudo: dict[str, Any] = {"pseudo_share": config.pseudo.pseudo_share}
+        pseudo: dict[str, Any] = {
+            "pseudo_share": config.pseudo.pseudo_share,
+            **config.pseudo.student_settings,
+        }
         if config.pseudo.gates:
             pseudo["gates"] = config.pseudo.gates
     else:

@@ -22,6 +22,30 @@ from semisup.section import Section
 # What may turn a synthetic image away before a rule sees it; see gates.py.
 GATES = ("same_picture", "memorised", "near_duplicate", "off_manifold")
 Share = Annotated[float, Field(gt=0, lt=1)]
+ENSEMBLE_SIZE = 3  # of teachers, each a training
+STUDENT_SETTINGS = ("student", "ramp", "quota")  # how a model is trained on labeled and other images
+# Settings that a plan does not show at their defaults: studies that began before there were they go on.
+LEFT_OUT = (
+    "calibration_share", "uncertainty", "align", "labels", "weight_by", "stop_flip_rate", "stop_without_gain",
+    "negative", *STUDENT_SETTINGS, "relabel", "stop_class_drift",
+)  # fmt: skip
+
+
+class UncertaintyConfig(Section):
+    """How often a teacher is asked about each image, and what becomes of those it is unsure of."""
+
+    method: Literal["tta", "mc_dropout", "ensemble"]
+    samples: int = Field(default=8, ge=1)  # predictions of an image; of an ensemble 3 by default: trainings
+    measure: Literal["std", "mutual_information"] = "std"  # of the predicted class; or over all classes
+    max: float | None = Field(default=None, gt=0)  # images above it get no pseudo-label; none = all may
+    scale: float = Field(default=0.1, gt=0)  # with weight_by: uncertainty; weight exp(-uncertainty / scale)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fewer_trainings(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("method") == "ensemble":
+            return {"samples": ENSEMBLE_SIZE, **given}
+        return given
 
 
 class PseudoConfig(Section):
@@ -36,9 +60,17 @@ class PseudoConfig(Section):
     pseudo_share: float = Field(default=0.5, gt=0, le=1)
     align: bool = False  # shift predictions over the pool to the labeled images' shares of the classes first
     labels: Literal["hard", "soft", "weighted"] = "hard"  # what a student learns from a selected image
-    weight_by: Literal["confidence", "entropy"] = "confidence"  # with weighted labels
+    weight_by: Literal["confidence", "entropy", "uncertainty"] = "confidence"  # with weighted labels
+    uncertainty: UncertaintyConfig | None = None  # none = the teacher is asked once
+    # Classes at or below this probability are what an image without a pseudo-label is taught not to be.
+    negative: float | None = Field(default=None, gt=0, lt=0.5)
+    student: Literal["fresh", "warm"] = "fresh"  # from scratch, or from the teacher's weights
+    ramp: float | None = Field(default=None, gt=0, le=1)  # of the steps, in which pseudo-labels gain weight
+    quota: Share | None = None  # of pseudo-labeled images in every batch, in place of pseudo_share
+    relabel: bool = True  # false: what was selected once keeps its label in all later rounds
     stop_flip_rate: float | None = Field(default=None, ge=0, lt=1)  # end where no more labels would change
     stop_without_gain: int | None = Field(default=None, ge=1)  # end after so many rounds without a better one
+    stop_class_drift: Share | None = None  # end where the pseudo-labels' classes are farther from the labels'
     gates: list[str] = Field(default=list(GATES))  # that synthetic images must pass, in the order of asking
 
     @field_validator("gates")
@@ -59,23 +91,40 @@ class PseudoConfig(Section):
     def _check_weights(self) -> "PseudoConfig":
         if "weight_by" in self.model_fields_set and self.labels != "weighted":
             raise ValueError(f"weight_by goes with labels: weighted, and labels is {self.labels}")
+        if self.quota is not None and "pseudo_share" in self.model_fields_set:
+            raise ValueError(
+                "quota and pseudo_share both say how much pseudo-labeled images count; set one of the two"
+            )
+        if self.negative is not None and self.labels == "soft":
+            raise ValueError("negative goes with labels: hard or weighted; soft ones say it all already")
+        if self.weight_by == "uncertainty" and self.uncertainty is None:
+            raise ValueError(
+                "weight_by: uncertainty needs to know it; add uncertainty: {method: tta}, or another method"
+            )
         if self.calibration_share and not self.calibrate:
             raise ValueError("calibration_share holds subjects out for a temperature, and calibrate is false")
         return self
+
+    @property
+    def student_settings(self) -> dict[str, Any]:
+        """Those of `STUDENT_SETTINGS` that are not at their defaults."""
+        values = {name: getattr(self, name) for name in STUDENT_SETTINGS}
+        return {
+            name: value for name, value in values.items() if value != type(self).model_fields[name].default
+        }
+
+    @property
+    def num_members(self) -> int:
+        """Trainings of further teachers, in each round that scores a pool."""
+        asked = self.uncertainty
+        return asked.samples - 1 if asked is not None and asked.method == "ensemble" else 0
 
     @model_serializer(mode="wrap")
     def _leave_out_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = write(self)
         if content.get("rule") == "fixed":
             content.pop("rule")  # studies that began before there was a choice go on
-        for name in (
-            "calibration_share",
-            "align",
-            "labels",
-            "weight_by",
-            "stop_flip_rate",
-            "stop_without_gain",
-        ):
+        for name in LEFT_OUT:
             if getattr(self, name) == type(self).model_fields[name].default:
                 content.pop(name, None)
         if not self.gates:

@@ -20,8 +20,9 @@ from extract.errors import SettingsError
 from semisup.base_fits import BaseFits, log_probs, validation_of
 from semisup.fit_data import UNKNOWN, UNLABELED, FitData, arrange, name_people
 from semisup.fit_settings import RuleSettings, resolve_settings
-from semisup.rounds import Round, RoundsResult, StopRules, run_rounds
+from semisup.rounds import Round, RoundsResult, run_rounds
 from semisup.rules import RunFacts, check_classes, labeled_shares, make_rule
+from semisup.stopping import ClassDrift, StopRules
 
 SET_HERE = (
     "rounds", "calibrate", "calibration_share", "pseudo_share", "stop_flip_rate", "stop_without_gain"
@@ -64,7 +65,8 @@ class PseudoLabelClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         labeled_iter_: (N,) 0 where the label was given; else the round since which a row has had its
             pseudo-label without a break; -1 where it has none.
         termination_condition_: "max_iter" (all rounds done), "no_change" (nothing was selected, or
-            too few labels would change), "no_gain", or "all_labeled" (there was nothing to label).
+            too few labels would change), "no_gain", "class_drift", or "all_labeled" (there was nothing to
+            label).
         stopped_: the same in a sentence.
         rounds_: a dict a round, with the keys of a study's `run.json`.
         temperature_: of the kept round.
@@ -137,6 +139,9 @@ class PseudoLabelClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         has_validation = len(validation.labels) > 0
         num_rounds = pseudo.rounds if len(data.pool) else 0
         shares = labeled_shares(data.labels[data.train], len(names))
+        drift = None
+        if pseudo.stop_class_drift is not None:
+            drift = ClassDrift(pseudo.stop_class_drift, shares, names)
         result = run_rounds(
             fits.teacher(),
             num_rounds,
@@ -149,7 +154,8 @@ class PseudoLabelClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             metrics=partial(classification_metrics, num_classes=len(names))
             if has_validation
             else _unmeasured,
-            stop=StopRules(pseudo.stop_flip_rate, pseudo.stop_without_gain),
+            stop=StopRules(pseudo.stop_flip_rate, pseudo.stop_without_gain, drift),
+            relabel=pseudo.relabel,
             parts=validation.parts,
             held_out=validation.for_calibration,
         )
@@ -254,6 +260,8 @@ def _unmeasured(probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def _termination(result: RoundsResult[Any], num_rounds: int) -> str:
     if len(result.rounds) == num_rounds + 1:
         return "max_iter"
+    if result.stopped.startswith("class drift"):
+        return "class_drift"
     return "no_gain" if result.stopped.startswith("no gain") else "no_change"
 
 

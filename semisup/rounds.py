@@ -1,10 +1,10 @@
 """The pseudo-label rounds: a loop over functions that are passed in, so that fakes can test its laws.
 
 Teacher trained on the labeled images -> temperature fitted on real held-out subjects -> pool scored ->
-selection among the images that passed the gates -> student trained from scratch on labeled + selected ->
-real validation; the student is the next teacher. Every round selects anew from the whole pool, so labels
-may change or leave. The best round by real validation is kept, round 0 (no pseudo-labels at all) included:
-synthetic data may lose.
+selection among the images that passed the gates -> student trained on labeled + selected -> real validation;
+the student is the next teacher. Every round selects anew from the whole pool, so labels may change or leave
+(unless they are kept, `relabel`). The best round by real validation is kept, round 0 (no pseudo-labels at
+all) included: synthetic data may lose.
 
 Source: self-training as in Lee 2013, "Pseudo-Label"; students from scratch as in Xie et al. 2020,
 "Self-training with Noisy Student", arXiv:1911.04252; calibration of Guo et al. 2017, arXiv:1706.04599.
@@ -12,38 +12,19 @@ Source: self-training as in Lee 2013, "Pseudo-Label"; students from scratch as i
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
 import numpy as np
 from scipy.special import softmax
 
 from semisup.calibrating import UNDIVIDED, FitTemperature, Parts, calibrate
+from semisup.choosing import Choosing, PoolScores, Seen
 from semisup.gates import Gated
-from semisup.select import Evidence, Rule, Selection, coverage, is_alarming, rule_among
+from semisup.select import Rule, Selection, coverage, is_alarming
+from semisup.stopping import NEVER, StopRules, flip_rate
+from semisup.uncertainty import Asking, Model
 
-Model = TypeVar("Model")
 Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]  # probs (N, C), labels (N,)
-
-
-@dataclass(frozen=True)
-class PoolScores:
-    """What a teacher said about every image of the pool."""
-
-    raw_probs: np.ndarray  # (N, C)
-    probs: np.ndarray  # (N, C), after calibration
-    selection: Selection
-    gated: Gated | None = None  # which of them the rule could see; None = all
-
-    @property
-    def judged_probs(self) -> np.ndarray:
-        """(N, C), what the rule looked at: aligned where it asked for that."""
-        aligned = self.selection.aligned_probs
-        return self.probs if aligned is None else aligned
-
-    @property
-    def num_passed(self) -> int:
-        """Images that the rule could see."""
-        return len(self.probs) if self.gated is None else int(self.gated.passes.sum())
 
 
 @dataclass(frozen=True)
@@ -123,24 +104,30 @@ class RealValidation(Generic[Model]):
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class StopRules:
-    """When to end before the last round; None = never for that reason."""
-
-    flip_rate: float | None = None  # at most this share of the pseudo-labels would change; 0 = none would
-    without_gain: int | None = None  # rounds in a row that are no better than an earlier one
-
-
-NEVER = StopRules()
+def ask_once(teacher: Round[Model], pool_logits: Callable[[Model], np.ndarray]) -> Seen:
+    """The teacher's one prediction, at the temperature that its round was judged with."""
+    logits = pool_logits(teacher.model).astype(np.float64)  # (N, C)
+    probs = softmax(logits / teacher.temperature, axis=1)
+    return Seen(softmax(logits, axis=1), probs, teacher.val_probs)
 
 
-def flip_rate(before: Selection, after: Selection, pool_size: int) -> float:
-    """Share of the images selected in either of two rounds that left, came, or changed their label."""
-    labels = np.full((2, pool_size), -1, dtype=np.int64)
-    for row, selection in zip(labels, (before, after), strict=True):
-        row[selection.indices] = selection.labels
-    chosen = (labels >= 0).any(axis=0)  # (N,)
-    return float((labels[0] != labels[1])[chosen].mean()) if chosen.any() else 0.0
+def ask_often(teacher: Round[Model], asking: Asking[Model], validation: RealValidation[Model]) -> Seen:
+    """The mean of several predictions, at a temperature fitted on such means of real images."""
+    model, made_in = teacher.model, teacher.round_index
+    val = asking.ask(model, made_in, "val")
+    held_out = None
+    if validation.held_out is not None:
+        held_out = asking.ask(model, made_in, "calibration").logits, validation.held_out.labels
+    found = calibrate(validation.fit_temperature, val.logits, validation.labels, UNDIVIDED, held_out)
+    pool = asking.ask(model, made_in, "pool")
+    logits = pool.logits.astype(np.float64)
+    return Seen(
+        softmax(logits, axis=1),
+        softmax(logits / found.temperature, axis=1),
+        found.probs,
+        asking.doubt(pool, found.temperature),
+        asking.is_certain(val),
+    )
 
 
 def run_rounds(
@@ -157,7 +144,10 @@ def run_rounds(
     stop: StopRules = NEVER,
     parts: Parts = UNDIVIDED,
     held_out: HeldOut[Model] | None = None,
+    asking: Asking[Model] | None = None,
     gated: Gated | None = None,
+    relabel: bool = True,
+    negative: float | None = None,
     progress: Callable[[int, str], None] = lambda done, message: None,
 ) -> RoundsResult[Model]:
     """Run the loop and keep the round that is best on the real validation part.
@@ -174,30 +164,42 @@ def run_rounds(
         stop: when to end before `num_rounds`.
         parts: of the validation images by subject, for a calibration error that was not fitted away.
         held_out: images to fit the temperature on; None = the validation images.
+        asking: how a teacher is asked several times about an image; None = once, by `pool_logits`. Rounds are
+            judged by one prediction either way, as the test part will be.
         gated: which images of the pool the rule may see; None = all.
+        relabel: False = what was selected once keeps its label in all later rounds.
+        negative: images that did not reach get negative labels of the classes at or below this probability.
 
     Returns:
         Every round with its record. Where nothing is selected the loop ends early: a student
         trained on the labeled images alone would be the teacher again.
     """
-    judge = RealValidation(val_logits, val_labels, fit_temperature, metrics, parts, held_out).judge
+    validation = RealValidation(val_logits, val_labels, fit_temperature, metrics, parts, held_out)
+    judge = validation.judge
+    weigh = asking.weigh if asking is not None else None
+    choosing = Choosing(select, gated, weigh, relabel, negative)
     rounds = [judge(0, teacher, None)]
-    if gated is not None:
-        select = rule_among(gated.passes, select)
     stopped, unused = "all rounds done", None
     for round_index in range(1, num_rounds + 1):
         last = rounds[-1]
         progress(round_index - 1, f"round {round_index}: scoring the pool")
-        logits = pool_logits(last.model).astype(np.float64)  # (N, C)
-        probs = softmax(logits / last.temperature, axis=1)
-        selection = select(Evidence(round_index, probs, last.val_probs, val_labels))
-        scores = PoolScores(softmax(logits, axis=1), probs, selection, gated)
+        seen = ask_once(last, pool_logits) if asking is None else ask_often(last, asking, validation)
+        earlier = last.scores.selection if last.scores else None
+        scores, num_new = choosing.choose(round_index, seen, val_labels, earlier)
+        selection = scores.selection
+        if earlier is not None and len(selection) and not num_new:
+            stopped = f"nothing new selected in round {round_index}, and labels are kept"
+            break
         if not len(selection):
             reason = f": {selection.note}" if selection.note else ""
             stopped, unused = f"nothing selected in round {round_index}{reason}", scores
             break
-        if last.scores and stop.flip_rate is not None:
-            rate = flip_rate(last.scores.selection, selection, len(probs))
+        drift = stop.class_drift.reason(selection) if stop.class_drift else ""
+        if drift:
+            stopped = f"{drift} in round {round_index}"
+            break
+        if earlier is not None and stop.flip_rate is not None:
+            rate = flip_rate(earlier, selection, len(seen.probs))
             if rate <= stop.flip_rate:
                 stopped = f"{rate:.1%} of the pseudo-labels would change in round {round_index}"
                 break

@@ -97,11 +97,13 @@ def _chooser(pseudo: PseudoConfig, facts: RunFacts) -> Rule:
 
 
 def _error_controlled(pseudo: ErrorControlledRule, facts: RunFacts, seen: Evidence) -> Selection:
+    # The bound is about images that could be selected, so it is taken over such real images alone.
+    counts = np.ones(len(seen.val_labels), dtype=bool) if seen.val_is_certain is None else seen.val_is_certain
     return select_error_controlled(
         seen.probs,
-        seen.val_probs,
-        seen.val_labels,
-        facts.val_subjects,
+        seen.val_probs[counts],
+        seen.val_labels[counts],
+        facts.val_subjects[counts],
         pseudo.epsilon,
         pseudo.delta,
         by_class=pseudo.by_class,

@@ -10,11 +10,14 @@ import numpy as np
 from classifier.calibration import fit_temperature
 from classifier.evaluate import classification_metrics
 from classifier.run import Classifier
+from classifier.uncertainty import predict_dropout, predict_views
 from extract.seeds import derive_seed
 from semisup.calibrating import deal_parts
+from semisup.choosing import PoolScores
 from semisup.controls import (
     POOL_CONTROLS,
     RecordedRound,
+    carry_weights,
     control_rows,
     recorded_rounds,
     repeat_labeled,
@@ -28,12 +31,9 @@ from semisup.plan import Basis, RunJob
 from semisup.pool import Pool
 from semisup.rounds import (
     HeldOut,
-    PoolScores,
     RealValidation,
     RoundsResult,
-    StopRules,
     best_round,
-    mixing,
     run_rounds,
 )
 from semisup.rules import RunFacts, labeled_shares, make_rule
@@ -41,6 +41,8 @@ from semisup.run_data import RunData
 from semisup.run_models import RunModels
 from semisup.run_record import write_rounds
 from semisup.select import Selection
+from semisup.stopping import ClassDrift, StopRules
+from semisup.uncertainty import Asking, Part, make_asking
 
 BY_CONSTRUCTION = "by construction"  # a generator was told the class
 
@@ -71,14 +73,49 @@ def _run_rounds(
         train_student=models.student,
         fit_temperature=validation.fit_temperature,
         metrics=validation.metrics,
+        asking=_asking(basis, data, models),
         parts=validation.parts,
         held_out=validation.held_out,
-        stop=StopRules(basis.config.pseudo.stop_flip_rate, basis.config.pseudo.stop_without_gain),
+        stop=_stop_rules(job, basis, data),
+        relabel=basis.config.pseudo.relabel,
+        negative=basis.config.pseudo.negative,
         gated=_gated(basis, data, teacher) if num_rounds else None,
     )
     if data.pool:
         write_rounds(result, data.pool, models, basis, folder)
     return result
+
+
+def _stop_rules(job: RunJob, basis: Basis, data: RunData) -> StopRules:
+    pseudo, facts = basis.config.pseudo, _facts(job, data)
+    drift = None
+    if pseudo.stop_class_drift is not None:
+        drift = ClassDrift(pseudo.stop_class_drift, facts.labeled_shares, facts.classes)
+    return StopRules(pseudo.stop_flip_rate, pseudo.stop_without_gain, drift)
+
+
+def _asking(basis: Basis, data: RunData, models: RunModels) -> Asking[Classifier] | None:
+    """How teachers are asked several times, where the study says so."""
+    pseudo = basis.config.pseudo
+    config = pseudo.uncertainty
+    if config is None:
+        return None
+    images = {"val": data.val.images}
+    if data.pool is not None:
+        images["pool"] = data.pool.images
+    if data.calibration is not None:
+        images["calibration"] = data.calibration.images
+
+    def ask(model: Classifier, round_index: int, part: Part) -> np.ndarray:
+        match config.method:
+            case "tta":
+                return predict_views(model, images[part], config.samples, model.config.seed)
+            case "mc_dropout":
+                return predict_dropout(model, images[part], config.samples, model.config.seed)
+        everybody = [model, *models.members(round_index, pseudo.num_members)]
+        return np.stack([member.predict_logits(images[part]) for member in everybody])
+
+    return make_asking(config, pseudo.weight_by == "uncertainty", ask)
 
 
 def _gated(basis: Basis, data: RunData, teacher: Classifier) -> Gated | None:
@@ -109,16 +146,17 @@ def _repeat_reference(
 
     def change(done: RecordedRound) -> Selection:
         rng = np.random.default_rng(derive_seed("control", job.arm, job.classifier_seed, done.round_index))
+        mix_weight = models.mix(len(done.selected))[1]
+        weights = done.weights / mix_weight if basis.config.pseudo.labels == "weighted" else None
         if data.pool is None:
-            return repeat_labeled(done, data.labeled.labels, rng)
+            return carry_weights(done, repeat_labeled(done, data.labeled.labels, rng), weights)
         if done.rows["image"].tolist() != data.pool.identity.images.tolist():
             raise StudyError(
                 f"{path}: expected the images of this run's pool in round {done.round_index}, got others; "
                 f"remove {path.parent} to run it anew"
             )
-        selection = POOL_CONTROLS[job.arm](done, rng)
-        weight = mixing(len(data.labeled), len(selection), basis.config.pseudo.pseudo_share)[1]
-        tables.append(control_rows(done, selection, job.arm, weight))
+        selection = carry_weights(done, POOL_CONTROLS[job.arm](done, rng), weights)
+        tables.append(control_rows(done, selection, job.arm, mix_weight))
         return selection
 
     result = repeat_rounds(

@@ -12,6 +12,7 @@ from classifier.fixmatch import Agreement
 from classifier.run import Classifier
 from extract.atomic import replace_file
 from semisup.calibrating import deal_parts
+from semisup.choosing import PoolScores
 from semisup.gates import Gated
 from semisup.ledger import LEDGER_FILE, ledger_rows, write_ledger
 from semisup.plan import Basis, RunJob
@@ -37,6 +38,7 @@ def write_rounds(
             rule=basis.config.pseudo.rule,
             threshold=scores.selection.thresholds,
             weight=models.mixing.get(round_index, (1, 0.0))[1],
+            keeps_labels=not basis.config.pseudo.relabel,
         )
         for round_index, scores in scored
     ]
@@ -104,6 +106,7 @@ def describe_round(done: Round[Classifier], data: RunData, models: RunModels, ba
         "num_gated": len(done.scores.probs) - done.pool_size if done.scores else 0,
         "gates": describe_gates(done.scores.gated if done.scores else None),
         "num_selected": done.num_selected,
+        **_describe_teacher(done.scores),
         "coverage": done.coverage,
         "per_class_selected": np.bincount(labels, minlength=len(data.classes)).tolist(),
         "rule": models.rule if selection else None,
@@ -120,6 +123,19 @@ def describe_round(done: Round[Classifier], data: RunData, models: RunModels, ba
         "alarm": done.is_alarming and models.chooses,
         "oracle_accuracy": oracle,
     }
+
+
+def _describe_teacher(scores: PoolScores | None) -> dict[str, Any]:
+    """How many images were held back as uncertain, or got negative labels, where that is asked."""
+    found: dict[str, Any] = {}
+    if scores is not None and scores.doubt is not None:
+        passes = np.ones(len(scores.probs), dtype=bool) if scores.gated is None else scores.gated.passes
+        found["num_uncertain"] = int((passes & ~scores.doubt.is_certain).sum())
+        found["mean_uncertainty"] = float(scores.doubt.uncertainty.mean())
+        found["pool_temperature"] = scores.doubt.temperature
+    if scores is not None and scores.selection.negatives is not None:
+        found["num_negative"] = len(scores.selection.negatives.indices)
+    return found
 
 
 def describe_gates(gated: Gated | None) -> list[dict[str, Any]]:

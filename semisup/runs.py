@@ -59,7 +59,7 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
                 "num_val_subjects": len(np.unique(data.val.subjects)),
                 "num_test_images": len(data.test_files),
                 "steps_per_training": basis.config.classifier_config(0).steps,
-                "trainings": len(result.rounds),  # a shared round 0 counts
+                "trainings": len(result.rounds) + models.num_members,  # a shared round 0 counts
                 "trainings_here": models.num_trained,
                 "seconds": round(time.monotonic() - started, 3),
                 "test_openings": data.test.openings,

@@ -14,6 +14,8 @@ ALARM_COVERAGE = 0.9  # where nearly everything passes, it is no selection any m
 SELECTED = "selected"
 BELOW_THRESHOLD = "below threshold"
 OVER_CAP = "over cap"
+NEGATIVE = "negative"
+TOO_UNCERTAIN = "too uncertain"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,16 @@ class Evidence:
     probs: np.ndarray  # (N, C) of the unlabeled pool
     val_probs: np.ndarray  # (V, C) of the held-out real images
     val_labels: np.ndarray  # (V,) int, their expert labels
+    # (V,) bool: real images that would be held back as uncertain, if they were of the pool, are False
+    val_is_certain: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Images without a pseudo-label, and the classes that they are taught not to be."""
+
+    indices: np.ndarray  # (M,) int, rows of the unlabeled pool, rising
+    excluded: np.ndarray  # (M, C) bool, at least one and not all of a row
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,7 @@ class Selection:
     soft_labels: np.ndarray | None = None  # (K, C), to train on in place of `labels`
     weights: np.ndarray | None = None  # (K,) in [0, 1], relative; None = all alike
     aligned_probs: np.ndarray | None = None  # (N, C), where the rule looked at these in place of the pool's
+    negatives: Negatives | None = None  # None = none asked for
     note: str = ""  # what a reader of the report should know about this choice
 
     def __len__(self) -> int:
@@ -218,7 +231,7 @@ def is_alarming(share: float) -> bool:
 
 
 def decisions(probs: np.ndarray, threshold: float | np.ndarray, selection: Selection) -> np.ndarray:
-    """Say in words what became of each of the (N, C) rows: `selected`, `below threshold`, `over cap`.
+    """Say in words what became of each of the (N, C) rows: `selected`, `negative`, `below threshold`, ...
 
     Args:
         probs: what the rule looked at.
@@ -227,4 +240,6 @@ def decisions(probs: np.ndarray, threshold: float | np.ndarray, selection: Selec
     to_reach = np.broadcast_to(threshold, probs.shape[1:])[probs.argmax(axis=1)]  # (N,)
     words = np.where(probs.max(axis=1) >= to_reach, selection.passed_over, BELOW_THRESHOLD).astype(object)
     words[selection.indices] = SELECTED
+    if selection.negatives is not None:
+        words[selection.negatives.indices] = NEGATIVE
     return words

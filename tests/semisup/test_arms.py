@@ -194,7 +194,7 @@ def test_a_control_of_an_arm_without_rounds_has_none_and_is_the_supervised_model
         (
             {"arms": ["supervised", "pseudo_real", "shuffled_labels"],
              "pseudo": {"threshold": 0.5, "labels": "soft"}},
-            "'shuffled_labels' repeats hard labels, and pseudo.labels is soft",
+            "'shuffled_labels' repeats one label an image, and pseudo.labels is soft",
         ),
         (
             {"arms": ["supervised", "supervised_plain", "pseudo_real"]},

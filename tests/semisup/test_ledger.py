@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from semisup.choosing import PoolScores
 from semisup.errors import StudyError
 from semisup.gates import combine, near_duplicates
 from semisup.ledger import (
@@ -16,8 +17,8 @@ from semisup.ledger import (
     read_ledger,
     write_ledger,
 )
-from semisup.rounds import PoolScores
 from semisup.select import select_confident
+from semisup.uncertainty import Doubt
 
 MANIFEST = pd.DataFrame(
     {
@@ -84,15 +85,15 @@ def test_gates_and_uncertainty_are_empty_until_there_are_some():
     assert table["uncertainty"].isna().all() and (table["uncertainty_method"] == "").all()
     gated = combine([near_duplicates(np.array([0.1, 0.99, 0.2]), np.array([0, 1, 0]), 0.98)], ["a", "b"])
     scores = PoolScores(
-        np.full((3, 2), 0.5), np.full((3, 2), 0.5), select_confident(np.full((3, 2), 0.5), 0.75), gated
-    )
+        np.full((3, 2), 0.5), np.full((3, 2), 0.5), select_confident(np.full((3, 2), 0.5), 0.75), gated,
+        Doubt("tta", np.array([0.1, 0.2, 0.3]), np.array([True, False, False]), np.ones((3, 2), bool)),
+    )  # fmt: skip
     measured = ledger_rows(
         PoolIdentity.of_rows(MANIFEST, np.arange(3), "archive"), scores, round_index=1, teacher_sha256="t",
         rule="confident", threshold=0.75, weight=1.0,
-        uncertainty=np.array([0.1, 0.2, 0.3]), uncertainty_method="tta",
     )  # fmt: skip
     assert measured["gate"].tolist() == ["", "near duplicate", ""]
-    assert measured["decision"].tolist() == ["below threshold", "near duplicate", "below threshold"]
+    assert measured["decision"].tolist() == ["below threshold", "near duplicate", "too uncertain"]
     assert measured["gate_value"].tolist()[1] == 0.99 and measured["gate_value"].isna().sum() == 2
     assert measured["gate_nearest"].tolist() == ["", "b", ""]
     assert measured["uncertainty"].tolist() == [0.1, 0.2, 0.3]

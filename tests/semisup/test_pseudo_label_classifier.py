@@ -327,6 +327,28 @@ def test_without_unlabeled_rows_the_labeled_ones_are_all(digits):
     assert (found.transduction_ == y).all() and (found.labeled_iter_ == 0).all()
 
 
+@pytest.mark.parametrize("rounds", [2, 3, 6])
+def test_with_kept_labels_any_number_of_rounds_is_scikit_learns_own(digits, rounds):
+    x, y, pool, test, _ = digits
+    rule = {"rule": "fixed", "threshold": 0.9, "relabel": False}
+    ours = unseen(rule=rule, rounds=rounds, pseudo_share=1.0).fit(x, y, X_unlabeled=pool)
+    theirs = SelfTrainingClassifier(logistic(), threshold=0.9, max_iter=rounds).fit(
+        np.concatenate([x, pool]), np.concatenate([y, np.full(len(pool), -1)])
+    )
+    assert (ours.transduction_ == theirs.transduction_).all()
+    assert (ours.labeled_iter_ == theirs.labeled_iter_).all()
+    assert len(set(ours.labeled_iter_.tolist())) > 3  # labels came in more than one round
+    assert (ours.predict(test) == theirs.predict(test)).all()
+
+
+def test_it_stops_where_classes_drift(digits):
+    x, y, pool, *_ = digits
+    found = unseen(rule={"rule": "fixed", "threshold": 0.9, "stop_class_drift": 0.05})
+    found.fit(x, y, X_unlabeled=pool)
+    assert (found.termination_condition_, found.n_iter_) == ("class_drift", 0)
+    assert found.stopped_.startswith("class drift 0.")
+
+
 def test_it_stops_for_want_of_gain_and_of_change(digits):
     x, y, pool, *_ = digits
     gain = PseudoLabelClassifier(logistic(), rounds=9, stop_without_gain=1, random_state=0)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from semisup.rounds import NEVER, StopRules, flip_rate, mixing, run_rounds
+from semisup.rounds import mixing, run_rounds
 from semisup.select import select_confident
+from semisup.stopping import NEVER, StopRules, flip_rate
 
 VAL_LABELS = np.array([0, 0, 1, 1])
 

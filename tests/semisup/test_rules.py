@@ -9,6 +9,7 @@ import pytest
 from extract.errors import SettingsError
 from semisup.adaptive_thresholds import select_flexmatch, select_freematch
 from semisup.alignment import align_to_prior
+from semisup.choosing import PoolScores
 from semisup.config import load_study
 from semisup.curriculum import select_curriculum
 from semisup.error_control import select_error_controlled
@@ -16,7 +17,6 @@ from semisup.ledger import PoolIdentity, ledger_rows, read_ledger
 from semisup.plan import make_plan
 from semisup.pseudo_config import RULES
 from semisup.random_control import select_at_random
-from semisup.rounds import PoolScores
 from semisup.rules import RunFacts, labeled_shares, make_rule
 from semisup.select import Evidence, select_by_class, select_confident, select_top
 from semisup.study import run_study
