@@ -48,6 +48,20 @@ class Percent(float):
     """A share in [0, 1] among the values of a text; it is written as a percentage."""
 
 
+class Number(float):
+    """A number among the values of a text; it is written with so many decimals."""
+
+    digits: int
+
+    def __new__(cls, value: float, digits: int) -> "Number":
+        number = super().__new__(cls, value)
+        number.digits = digits
+        return number
+
+    def __getnewargs__(self) -> tuple[float, int]:  # type: ignore[override]
+        return float(self), self.digits  # for copies
+
+
 @dataclass(frozen=True)
 class Language:
     """The texts of one language, and how it writes numbers."""
@@ -65,7 +79,7 @@ class Language:
         Args:
             english: the wording in the code, or a `Message`, which may bring values of its own.
             values: by the name that stands in braces. Whole numbers are written as counts, `Percent` as a
-                percentage, a `Message` in this language, everything else as it is.
+                percentage, `Number` with its decimals, a `Message` in this language, all else as it is.
         """
         if isinstance(english, Message):
             return self.fill(self.wording(english.english), {**english.values, **values})
@@ -95,6 +109,8 @@ class Language:
             return self.text(value)
         if isinstance(value, Percent):
             return self.percent(value)
+        if isinstance(value, Number):
+            return self.number(value, value.digits)
         if isinstance(value, int):
             return self.count(value)
         if isinstance(value, float):

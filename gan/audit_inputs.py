@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from extract.split import read_split
 from gan.class_shares import assign_classes, shares_of
 from gan.errors import GanError
 from gan.images import channels_last
-from gan.reference import find_reference, part_rows
+from gan.reference import find_reference, is_own_part, part_rows, seen_rows
 from gan.sampling import check_sampling, open_sampler
 from gan.snapshot import read_snapshot, refuse_overlap
 
@@ -54,6 +54,10 @@ class RealSides:
 def reals_of_network(
     network: Path, data: Path | None, split: Path | None, fold: int | None, progress: Progress
 ) -> RealSides:
+    """Both sides of a snapshot's fold: the training images that it saw, and the held-out ones.
+
+    The training images of people whom a generator of a labeled fraction has not seen are on neither side.
+    """
     snapshot = read_snapshot(network)
     reference = find_reference(snapshot, data, None, split, fold, None)
     own_fold = None if reference.split is None else reference.fold
@@ -69,6 +73,10 @@ def reals_of_network(
         refuse_overlap(
             snapshot, subjects, reals.archive_sha256, f"the held-out parts of fold {reference.fold}"
         )
+    if reals.split_sha256 is not None and is_own_part(
+        snapshot, "train", reals.archive_sha256, reals.split_sha256, reals.fold
+    ):
+        reals = replace(reals, train=seen_rows(snapshot, reals.train, reals.subjects))
     return reals
 
 

@@ -23,7 +23,7 @@ from gan.log import to_json_line
 from gan.metric_names import DEFAULT_NUM, Metric
 from gan.networks import choose_device
 from gan.quality import MetricResult, measure_generator, measure_images
-from gan.reference import Reference, find_reference, part_rows, refuse_taught
+from gan.reference import Reference, find_reference, is_own_part, part_rows, refuse_taught, seen_rows
 from gan.runfolder import OPTIONS_NAME
 from gan.snapshot import Snapshot, load_generator, read_snapshot, refuse_overlap
 
@@ -75,7 +75,7 @@ def evaluate_network(
     _check_num(num, batch_size)
     snapshot = read_snapshot(network)
     reference = find_reference(snapshot, data, mirror, split, fold, part)
-    reals = _open_reference(reference, snapshot, progress)
+    reals = open_reference(reference, snapshot, progress)
     notes = _check_reference(reference, reals, snapshot, extractors)
     chosen = choose_device(device)
     generator, snapshot = load_generator(snapshot.path, chosen)
@@ -220,7 +220,12 @@ def _check_num(num: int, batch_size: int) -> None:
         raise SettingsError(f"--batch must be at least 1, got {batch_size}")
 
 
-def _open_reference(reference: Reference, snapshot: Snapshot, progress: Progress) -> TrainingImages:
+def open_reference(reference: Reference, snapshot: Snapshot, progress: Progress) -> TrainingImages:
+    """The real images that a generator is measured against; of its own training part, those that it saw.
+
+    Raises:
+        GanError: if the images are of another size, or the classes others, than the generator's.
+    """
     reals = open_training_images(
         reference.data,
         reference.split,
@@ -240,10 +245,15 @@ def _open_reference(reference: Reference, snapshot: Snapshot, progress: Progress
             f"got {', '.join(reals.classes)}; take the archive it was trained on"
         )
     if reference.part in ("train", "all"):
-        return reals
+        is_own = reference.split is not None and _is_own_part(reference, reals, snapshot)
+        if not is_own or set(reals.subjects) <= set(snapshot.subjects):
+            return reals
     with open_archive(archive_of(reference.data)) as archive:
-        assert reference.split is not None
-        rows = part_rows(read_split(reference.split, archive), archive, reference.fold, reference.part)
+        if reference.part == "train":
+            rows = seen_rows(snapshot, reals.rows, archive.subjects)
+        else:
+            assert reference.split is not None
+            rows = part_rows(read_split(reference.split, archive), archive, reference.fold, reference.part)
         subjects = tuple(sorted({str(name) for name in archive.subjects[rows]}))
     return replace(reals, rows=rows.astype(np.int64), subjects=subjects, num_available=len(rows))
 
@@ -266,7 +276,14 @@ def _check_reference(
             f"{reference.data.name} is not the archive that the generator was trained on; the figures tell "
             "how near it comes to other data"
         )
-    elif not _is_own_part(reference, reals, snapshot):
+    elif _is_own_part(reference, reals, snapshot):
+        num_training = len(_training_subjects(reference)) if reference.split else 0
+        if len(reals.subjects) < num_training:
+            notes.append(
+                f"the generator learned from {len(reals.subjects)} of the {num_training} subjects of the "
+                "training part; their images are the reference"
+            )
+    else:
         notes.append(
             "the reference is not the part that the generator was trained on (another split or fold); the "
             "figures cannot be compared with those taken in training"
@@ -274,7 +291,7 @@ def _check_reference(
     for name, extractor in extractors.items():
         if not isinstance(extractor, TaughtOnSubjects) or reference.part != "train":
             continue
-        strangers = sorted(set(extractor.train_subjects) - set(reals.subjects))
+        strangers = sorted(set(extractor.train_subjects) - _training_subjects(reference))
         if strangers:
             notes.append(
                 f"the network of '{name}' learned from {len(strangers)} subjects outside the training part "
@@ -283,11 +300,13 @@ def _check_reference(
     return notes
 
 
+def _training_subjects(reference: Reference) -> set[str]:
+    """Of the whole training part, whether the generator saw all of it or a labeled fraction."""
+    assert reference.split is not None
+    with open_archive(archive_of(reference.data)) as archive:
+        return set(read_split(reference.split, archive).subjects(reference.fold, "train"))
+
+
 def _is_own_part(reference: Reference, reals: TrainingImages, snapshot: Snapshot) -> bool:
-    """Whether the reference is exactly what the generator was trained on."""
-    return (
-        reference.part in ("train", "all")
-        and reals.archive_sha256 == snapshot.archive_sha256
-        and reals.split_sha256 == snapshot.split_sha256
-        and (reference.split is None or reference.fold == snapshot.fold)
-    )
+    """Whether the reference is what the generator was trained on."""
+    return is_own_part(snapshot, reference.part, reals.archive_sha256, reals.split_sha256, reference.fold)

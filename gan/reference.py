@@ -76,6 +76,30 @@ def part_rows(split: Split, archive: Archive, fold: int, part: str) -> np.ndarra
     return split.rows(archive, fold, part)
 
 
+def seen_rows(snapshot: Snapshot, rows: np.ndarray, subjects: np.ndarray) -> np.ndarray:
+    """Of the rows of a generator's own training part, those of the people whom it learned from.
+
+    A generator of a labeled fraction has seen some of them alone; its header names everybody it saw.
+
+    Args:
+        rows: (N,) int of the archive.
+        subjects: (M,) str, of all its images.
+    """
+    return rows[np.isin(subjects[rows], snapshot.subjects)]
+
+
+def is_own_part(
+    snapshot: Snapshot, part: str, archive_sha256: str, split_sha256: str | None, fold: int | None
+) -> bool:
+    """Whether a part is the one that the generator was trained on, or a labeled fraction of."""
+    return (
+        part in ("train", "all")
+        and archive_sha256 == snapshot.archive_sha256
+        and split_sha256 == snapshot.split_sha256
+        and (split_sha256 is None or fold == snapshot.fold)
+    )
+
+
 def refuse_taught(
     extractors: Mapping[str, FeatureExtractor], subjects: Sequence[str], archive_sha256: str, what: str
 ) -> None:

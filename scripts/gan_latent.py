@@ -161,8 +161,7 @@ def sweep(
     overwrite: bool,
 ) -> None:
     """Compare truncation psi: samples, precision, recall, density, coverage and FID of each."""
-    from gan.data import open_training_images
-    from gan.evaluation import find_reference
+    from gan.evaluation import find_reference, open_reference
     from gan.seeds import parse_seeds
     from gan.snapshot import read_snapshot
     from gan.sweep import SweepConfig, parse_psi, sweep_truncation
@@ -174,9 +173,7 @@ def sweep(
     snapshot = read_snapshot(network)
     found = find_reference(snapshot, data, False, split, fold)
     with progress_bar("sweep") as progress:
-        reals = open_training_images(
-            found.data, found.split, found.fold, cond=bool(snapshot.classes), progress=progress
-        )
+        reals = open_reference(found, snapshot, progress)
         summary = sweep_truncation(
             snapshot.path, outdir, reals, extractor, config, fold=found.fold if found.split else None,
             device=device, progress=progress, overwrite=overwrite,

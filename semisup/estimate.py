@@ -59,6 +59,7 @@ class Estimate:
     chain: tuple[str, ...]  # its titles
     bytes_by_kind: dict[str, float]  # of generators, pools and runs, in the study folder
     detectable: Detectable
+    fixmatch_ratio: float | None = None  # of the time of its steps to that of the others; None = not measured
 
 
 def estimate_study(
@@ -102,6 +103,9 @@ def estimate_study(
         chain=chain,
         bytes_by_kind=dict(stored),
         detectable=_detectable(plan, sizes),
+        fixmatch_ratio=None
+        if classifier is None or classifier.fixmatch_step_seconds is None
+        else classifier.fixmatch_step_seconds / classifier.step_seconds,
     )
 
 
@@ -169,7 +173,10 @@ def job_seconds(
     looks = -(-settings.steps // settings.validate_every)
     val = sizes.val[job.fraction]  # the trial looked at that of the primary comparison
     look_seconds = classifier.look_seconds * val / max(sizes.val[config.primary.fraction], 1)
-    training = classifier.setup_seconds + settings.steps * classifier.step_seconds + looks * look_seconds
+    step_seconds = classifier.step_seconds
+    if ARMS[job.arm].method == "fixmatch":
+        step_seconds = classifier.fixmatch_step_seconds or step_seconds
+    training = classifier.setup_seconds + settings.steps * step_seconds + looks * look_seconds
     trainings = plan.trainings_of(job)
     pool, rounds = pool_size(job, plan, sizes), rounds_of(job, plan)
     scored = sizes.test + val * (trainings + 1) + rounds * pool

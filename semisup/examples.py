@@ -163,6 +163,19 @@ class Shelf:
         self._opened[archive.sha256] = archive
 
 
+@dataclass(frozen=True)
+class PictureSource:
+    """An archive, and where in it each image lies; a pool may be of two."""
+
+    archive: Archive
+    numbers: dict[str, int]
+
+    @staticmethod
+    def of(archive: Archive) -> "PictureSource":
+        """Any archive."""
+        return PictureSource(archive, {name: row for row, name in enumerate(archive.manifest["file"])})
+
+
 def find_examples(records: StudyRecords, runs: Sequence[FinishedRun], shelf: Shelf) -> Examples | None:
     """Examples of the first of an arm's runs that has a ledger; None for an arm without a pool."""
     for run in runs:
@@ -170,21 +183,18 @@ def find_examples(records: StudyRecords, runs: Sequence[FinishedRun], shelf: She
         if ledger is None or ledger.empty:
             continue
         title = run_title({**run.info, "fraction": run.fraction})
-        archive = shelf.find(str(ledger["archive_sha256"].iat[0]))
-        if archive is None:
+        found = {str(sha256): shelf.find(str(sha256)) for sha256 in ledger["archive_sha256"].unique()}
+        sources = {sha256: PictureSource.of(archive) for sha256, archive in found.items() if archive}
+        if len(sources) < len(found):
+            is_of_data = shelf.data is None and run.arm in ("pseudo_real", "pseudo_both")
             problem = (
-                shelf.data_problem
-                if run.arm == "pseudo_real"
-                else Message("the archive of its pool is not in pools/")
+                shelf.data_problem if is_of_data else Message("the archive of its pool is not in pools/")
             )
             return Examples(
                 run.arm, title, problem=problem or Message("the archive of its pool was not found")
             )
-        numbers = {name: row for row, name in enumerate(archive.manifest["file"])}
         rounds = tuple(
-            _example_round(
-                index, ledger[ledger["round_index"] == index], archive, numbers, records.classes, run
-            )
+            _example_round(index, ledger[ledger["round_index"] == index], sources, records.classes, run)
             for index in sorted({int(value) for value in ledger["round_index"]})
         )
         return Examples(run.arm, title, rounds)
@@ -194,8 +204,7 @@ def find_examples(records: StudyRecords, runs: Sequence[FinishedRun], shelf: She
 def _example_round(
     index: int,
     ledger: pd.DataFrame,
-    archive: Archive,
-    numbers: dict[str, int],
+    sources: dict[str, PictureSource],
     classes: Sequence[str],
     run: FinishedRun,
 ) -> ExampleRound:
@@ -208,7 +217,8 @@ def _example_round(
         taken = _draw(np.flatnonzero(chosen), count, run.arm, run.fold, run.seed, index, *key)
         rows = ledger.iloc[taken].sort_values("confidence", ascending=False, kind="stable")
         return tuple(
-            _ledger_picture(row, archive, numbers, classes, not key) for row in rows.to_dict("records")
+            _ledger_picture(row, sources[row["archive_sha256"]], classes, not key)
+            for row in rows.to_dict("records")
         )
 
     rows = tuple(
@@ -224,9 +234,9 @@ def _example_round(
 
 
 def _ledger_picture(
-    row: dict[Any, Any], archive: Archive, numbers: dict[str, int], classes: Sequence[str], names_class: bool
+    row: dict[Any, Any], source: PictureSource, classes: Sequence[str], names_class: bool
 ) -> Picture:
-    number = numbers[row["image"]]
+    archive, number = source.archive, source.numbers[row["image"]]
     confidence = f"{100 * row['confidence']:.0f} %"
     caption = f"{classes[row['predicted']]} {confidence}" if names_class else confidence
     label = int(archive.labels[number])

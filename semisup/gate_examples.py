@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from extract.archive import Archive
-from extract.language import Message
+from extract.language import Message, Number
 from extract.seeds import derive_seed
-from semisup.examples import Picture, Shelf, to_uri
+from semisup.examples import Picture, PictureSource, Shelf, to_uri
 from semisup.gate_counts import GateCount
 from semisup.records import FinishedRun, StudyRecords, run_title
 from semisup.summary import RoundResult
@@ -69,14 +68,14 @@ def _sheet(result: RoundResult, runs: Sequence[FinishedRun], shelf: Shelf) -> Ga
     gated = _first_round(ledger)
     pools = {sha256: shelf.find(sha256) for sha256 in dict.fromkeys(gated["archive_sha256"])}
     problem = Message("the archive of its pool is not in pools/") if None in pools.values() else ""
-    readers = {sha256: _Reader(archive) for sha256, archive in pools.items() if archive}
-    real = _Reader(shelf.data) if shelf.data else None
+    sources = {sha256: PictureSource.of(archive) for sha256, archive in pools.items() if archive}
+    real = PictureSource.of(shelf.data) if shelf.data else None
 
     def pairs(reason: str) -> tuple[Pair, ...]:
-        rows = gated[(gated["gate"] == reason) & gated["archive_sha256"].isin(list(readers))]
+        rows = gated[(gated["gate"] == reason) & gated["archive_sha256"].isin(list(sources))]
         seed = derive_seed("gate examples", result.arm, result.fraction, reason)
         drawn = np.random.default_rng(seed).permutation(len(rows))[:NUM_EXAMPLES]
-        return tuple(_pair(row, readers, real) for row in rows.iloc[np.sort(drawn)].to_dict("records"))
+        return tuple(_pair(row, sources, real) for row in rows.iloc[np.sort(drawn)].to_dict("records"))
 
     return GateSheet(
         result.arm,
@@ -98,22 +97,17 @@ def _first_round(ledger: pd.DataFrame | None) -> pd.DataFrame:
     return first[first["gate"].fillna("") != ""]
 
 
-class _Reader:
-    """Pictures of an archive by name."""
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-        self._rows = {name: row for row, name in enumerate(archive.manifest["file"])}
-
-    def picture(self, name: str, caption: str) -> Picture | None:
-        row = self._rows.get(name)
-        return None if row is None else Picture(to_uri(self._archive.read_image(row)), caption)
-
-
-def _pair(row: dict[Any, Any], readers: dict[str, _Reader], real: _Reader | None) -> Pair:
+def _pair(row: dict[Any, Any], sources: dict[str, PictureSource], real: PictureSource | None) -> Pair:
     value = row.get("gate_value")
-    caption = f"{value:.2f}" if isinstance(value, float) and np.isfinite(value) else ""
-    synthetic = readers[str(row["archive_sha256"])].picture(str(row["image"]), caption)
+    caption = ""
+    if isinstance(value, float) and np.isfinite(value):
+        caption = Message("{value}", value=Number(value, 2))
+    synthetic = _picture(sources[str(row["archive_sha256"])], str(row["image"]), caption)
     assert synthetic is not None, "a ledger names images of the archive whose hash it gives"
     near = str(row.get("gate_nearest") or "")
-    return Pair(synthetic, real.picture(near, Message("real")) if real and near else None)
+    return Pair(synthetic, _picture(real, near, Message("real")) if real and near else None)
+
+
+def _picture(source: PictureSource, name: str, caption: str) -> Picture | None:
+    number = source.numbers.get(name)
+    return None if number is None else Picture(to_uri(source.archive.read_image(number)), caption)

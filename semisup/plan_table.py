@@ -49,7 +49,10 @@ def plan_table(plan: Plan) -> str:
 
 def estimate_table(estimate: Estimate) -> str:
     """Steps, time, disk and the smallest effect, as text for a terminal."""
-    lines = [f"optimiser steps of classifiers: {estimate.steps:,} at most", ""]
+    lines = [f"optimiser steps of classifiers: {estimate.steps:,} at most"]
+    if estimate.fixmatch_ratio is not None:
+        lines.append(f"a step of FixMatch takes {estimate.fixmatch_ratio:.1f} times as long as the others'")
+    lines.append("")
     rows = [("", "jobs' time", "disk")]
     for kind, stored in estimate.bytes_by_kind.items():
         seconds = estimate.seconds_by_kind[kind] if estimate.seconds_by_kind else None

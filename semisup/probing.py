@@ -8,11 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from extract.progress import Progress, no_progress
+from semisup.arms import ARMS
 from semisup.plan import Plan, open_data
 
 MODEL_OVERHEAD = 20_000  # bytes of a model folder beside its weights
 LOOK_EVERY = 6  # steps between two looks of the probe, so that some fall into it
 UNHURRIED = 2  # first steps that do not count: allocations, first calls
+FIXMATCH_STEPS = 4  # at least, of those that count: each is some ten times as long as another's
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class ClassifierCost:
     image_seconds: float  # to score one image
     model_bytes: int
     num_steps: int  # that were measured
+    fixmatch_step_seconds: float | None = None  # whose batches hold views of unlabeled images, too
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,12 @@ class _Enough(Exception):
 def probe_classifier(plan: Plan, probe_sec: float, progress: Progress = no_progress) -> ClassifierCost:
     """Train a scratch classifier at the study's settings for about `probe_sec`, at least two looks long.
 
-    It trains on the labeled images of the first fold at the primary comparison's fraction.
+    It trains on the labeled images of the first fold at the primary comparison's fraction. Where the study
+    has FixMatch, a second one is trained as long with it: its steps cost several times as much, by how much
+    depends on the network and the machine.
     """
     from classifier.data import real_part
+    from classifier.fixmatch import Unlabeled
     from classifier.threads import torch_threads
     from classifier.training import train_classifier
     from extract.cache import open_images
@@ -54,22 +60,38 @@ def probe_classifier(plan: Plan, probe_sec: float, progress: Progress = no_progr
     config, fold, fraction = plan.config, plan.folds[0], plan.config.primary.fraction
     settings = config.classifier_config(config.seeds[0])
     settings = replace(settings, validate_every=LOOK_EVERY, steps=max(settings.steps, 4 * LOOK_EVERY))
+
+    def watch(moments: list[float], at_least: int, what: str) -> Progress:
+        started = time.perf_counter()
+
+        def note(done: int, total: int, message: str) -> None:
+            moments.append(time.perf_counter())
+            spent = moments[-1] - started
+            progress(min(int(spent), int(probe_sec)), int(probe_sec), f"measuring {what}")
+            if spent > probe_sec and len(moments) > at_least:
+                raise _Enough("measured")
+
+        return note
+
     moments: list[float] = []
-
-    def note(done: int, total: int, message: str) -> None:
-        moments.append(time.perf_counter())
-        spent = moments[-1] - started
-        progress(min(int(spent), int(probe_sec)), int(probe_sec), "measuring the classifier")
-        if spent > probe_sec and len(moments) > 2 * LOOK_EVERY:
-            raise _Enough("measured")
-
+    of_fixmatch: list[float] = []
     with open_data(plan.basis(Path())) as (archive, split), torch_threads(config.threads):
         images = open_images(archive, progress)
         started = time.perf_counter()
         train = real_part(archive, images, split, fold, "train", fraction)
         val = real_part(archive, images, split, fold, "val", fraction)
         with suppress(_Enough):
+            note = watch(moments, 2 * LOOK_EVERY, "the classifier")
             train_classifier(train, val, plan.classes, settings, progress=note)
+        if any(ARMS[run.arm].method == "fixmatch" for run in plan.runs):
+            pool = real_part(archive, images, split, fold, "unlabeled", min(config.fractions))
+            unlabeled = Unlabeled(pool.images, pool.subjects, config.fixmatch_config)
+            with suppress(_Enough):
+                note = watch(of_fixmatch, UNHURRIED + FIXMATCH_STEPS, "FixMatch")
+                train_classifier(
+                    train, val, plan.classes, replace(settings, validate_every=settings.steps),
+                    progress=note, unlabeled=unlabeled,
+                )  # fmt: skip
     gaps = [after - before for before, after in pairwise(moments)]
     # The gap after each LOOK_EVERY-th step holds a look as well.
     with_look = [gap for number, gap in enumerate(gaps, start=1) if number % LOOK_EVERY == 0]
@@ -77,7 +99,11 @@ def probe_classifier(plan: Plan, probe_sec: float, progress: Progress = no_progr
     step = statistics.median(plain)
     look = max(statistics.median(with_look) - step, 0.0)
     setup = max(moments[0] - started - step, 0.0)
-    return ClassifierCost(setup, step, look, look / max(len(val), 1), classifier_bytes(plan), len(moments))
+    fixmatch_gaps = [after - before for before, after in pairwise(of_fixmatch)][UNHURRIED:]
+    return ClassifierCost(
+        setup, step, look, look / max(len(val), 1), classifier_bytes(plan), len(moments),
+        statistics.median(fixmatch_gaps) if fixmatch_gaps else None,
+    )  # fmt: skip
 
 
 def classifier_bytes(plan: Plan) -> int:

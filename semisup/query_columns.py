@@ -49,6 +49,7 @@ COLUMN_MEANINGS: dict[str, dict[str, str]] = {
         "uncertainty_method": "how that was measured",
         "pseudo_label": "number of the class that a selected image was given (controls, kept labels)",
         "excluded": "numbers of the classes that an image was taught not to be (negative labels)",
+        "in_validation": "of leak_validation: whether a selected image judged instead of being learned from",
     },
     "predictions": {
         **_RUN,
@@ -85,6 +86,9 @@ COLUMN_MEANINGS: dict[str, dict[str, str]] = {
         "teacher_key": "the supervised run whose model is round 0",
         "pool_key": "the folder of its synthetic images in pools/",
         "reference_key": "of a control: the run whose rounds it repeats",
+        "leak": "true where the run commits a fault on purpose: never a result; NULL elsewhere",
+        "fault": "which fault",
+        "claim_*": "of some of these: what such a project would report, and by which images",
         "agreement_num_views": "of FixMatch: weak views of unlabeled images in the course of the training",
         "agreement_share_passed": "share of them that reached the threshold",
         "agreement_per_class_passed": "how many did, by class, as a list",

@@ -145,10 +145,14 @@ def _open_pool(job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, 
 def _open_gate_basis(
     job: RunJob, basis: Basis, archive: Archive, images: np.ndarray, split: Split
 ) -> GateBasis | None:
-    arm, names = ARMS[job.arm], basis.config.pseudo.gates
+    """None where no gate is asked; a control asks none itself, a deliberate fault those of its pool's arm."""
+    names = basis.config.pseudo.gates
+    arm = ARMS[basis.config.pool_arm(job.arm)] if ARMS[job.arm].is_leak else ARMS[job.arm]
     if not names or not arm.is_gated:
         return None
     assert job.pool_key is not None
+    # Of a generator that saw everybody, too, the training part alone is compared with: gates must not hide
+    # that fault by turning away copies of test images.
     seen, _ = generator_data(arm, job.fraction)
     copies = None
     if COPY_GATES & set(names):

@@ -14,6 +14,7 @@ from semisup.outcomes import read_run
 from semisup.plan_table import KINDS, format_seconds
 from semisup.times import MIN_SHARE, read_times
 
+FIXMATCH = "fixmatch_real"
 STATES = ("done", "running", "open", "failed")
 FOLDERS = {"gan": "gans", "pool": "pools"}
 
@@ -55,7 +56,7 @@ class _Job:
     group: str
     title: str
     needs: tuple[str, ...]
-    trainings: int
+    trainings: int  # as long as those of a supervised run
     state: str
     cause: str | None
     seconds: float | None  # that it took, if done
@@ -114,9 +115,12 @@ def _read_jobs(study: Mapping[str, Any], study_dir: Path, beats: Mapping[str, An
         rounds = study["pseudo"].get("rounds", 0) if run["arm"].startswith("pseudo") else 1
         seconds = float(content["seconds"]) if content and state == "done" else None
         known = planned.get(key, {})
+        trainings = known.get("trainings", rounds)
+        if run["arm"] == FIXMATCH:  # a batch holds two views of `mu` unlabeled images for each labeled one
+            trainings *= 1 + 2 * int(study.get("fixmatch", {}).get("mu", 0))
         jobs.append(
             _Job(key, "run", run["arm"], run["title"], tuple(known.get("needs", ())),
-                 known.get("trainings", rounds), state, content.get("error") if content else None, seconds)
+                 trainings, state, content.get("error") if content else None, seconds)
         )  # fmt: skip
     return jobs
 

@@ -1,6 +1,7 @@
 """Which texts a package shows, read off its code and its templates."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def _python_texts(path: Path) -> Iterator[tuple[Text, int]]:
         if name not in ("text", "plural", "Message"):
             continue
         first = [_constant(argument, path) for argument in node.args[: 2 if name == "plural" else 1]]
-        if name != "plural" and len(first) == 1 and first[0]:
+        if name != "plural" and len(first) == 1 and first[0] and _has_words(first[0]):
             yield _one_line(first[0]), node.lineno
         elif len(first) == 2 and first[0] and first[1]:
             yield (_one_line(first[0]), _one_line(first[1])), node.lineno
@@ -50,7 +51,13 @@ def _template_texts(path: Path) -> Iterator[tuple[Text, int]]:
     for line, function, message in found:
         forms = [message] if isinstance(message, str) else message[: 2 if function == "ngettext" else 1]
         texts = [_one_line(from_template(form)) for form in forms]
-        yield (texts[0] if len(texts) == 1 else (texts[0], texts[1])), line
+        if _has_words(texts[0]):
+            yield (texts[0] if len(texts) == 1 else (texts[0], texts[1])), line
+
+
+def _has_words(text: str) -> bool:
+    """Whether there is anything to translate beside values."""
+    return bool(re.search(r"[^\W\d_]", re.sub(r"\{\w+\}", "", text)))
 
 
 def _one_line(text: str) -> str:

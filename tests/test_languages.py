@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from extract.errors import SettingsError
-from extract.language import ENGLISH, LANGUAGES, Message, Percent, Text, read_catalogue, read_language
+from extract.language import ENGLISH, LANGUAGES, Message, Number, Percent, Text, read_catalogue, read_language
 from extract.page_parts import from_template, page_templates, to_template
 from tests.language_texts import texts_of
 
@@ -52,7 +52,8 @@ def test_translations_keep_the_values_and_the_markup_of_their_texts(path):
 @pytest.mark.parametrize("path", CATALOGUES, ids=NAMES)
 def test_translations_name_the_same_numbers(path):
     def numbers(text: str) -> list[str]:
-        return sorted(re.findall(r"\d+(?:[.,]\d+)?", text.replace(",", ".")))
+        without_grouping = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+        return sorted(re.findall(r"\d+(?:[.,]\d+)?", without_grouping.replace(",", ".")))
 
     for english, other in read_catalogue(path).items():
         for ours, theirs in zip(forms(english), forms(other), strict=True):
@@ -145,6 +146,11 @@ def test_a_message_is_a_text_to_everything_else():
     assert json.dumps([message]) == '["x (ceiling)"]'
     again = copy.deepcopy(message)
     assert (again, again.english, again.values) == (message, message.english, message.values)
+
+
+def test_numbers_in_a_message_have_the_decimals_that_it_names():
+    message = copy.deepcopy(Message("p = {value}", value=Number(0.5, 3)))
+    assert message == "p = 0.500" and spanish.text(message) == "p = 0,500"
 
 
 def test_braces_and_percent_signs_in_values_are_left_alone():

@@ -1,6 +1,7 @@
 """How long a study takes, foreseen: jobs that wait for one another, and what a size of study can show."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -67,6 +68,29 @@ def test_asking_a_teacher_often_costs_scores_and_an_ensemble_costs_trainings(wri
     )
     assert views["supervised"] == several["supervised"] == plain["supervised"]
     assert (num_plain, num_views, num_several) == (4, 4, 10)
+
+
+def test_fixmatch_costs_its_own_steps(write_study):
+    arms = ["supervised", "fixmatch_real"]
+    plan = make_plan(load_study(write_study(arms=arms, primary={"arm": "fixmatch_real", "fraction": 0.4})))
+    sizes = measure_sizes(plan)
+    plain, dear = (
+        {run.arm: job_seconds(run, plan, sizes, cost, None) for run in plan.runs}
+        for cost in (COST, replace(COST, fixmatch_step_seconds=1.5))
+    )
+    assert dear["supervised"] == plain["supervised"]
+    assert dear["fixmatch_real"] - plain["fixmatch_real"] == pytest.approx(12 * (1.5 - 0.1))
+
+
+def test_the_trial_measures_the_steps_of_fixmatch_where_the_study_has_it(write_study):
+    arms = ["supervised", "fixmatch_real"]
+    primary = {"arm": "fixmatch_real", "fraction": 0.4}
+    with_it = make_plan(load_study(write_study(arms=arms, primary=primary, fixmatch={"mu": 4})))
+    estimate = estimate_study(with_it, probe_sec=0.3)
+    assert 2 < estimate.fixmatch_ratio < 50  # batches of nine times as many images
+    assert f"a step of FixMatch takes {estimate.fixmatch_ratio:.1f} times" in estimate_table(estimate)
+    without = estimate_study(make_plan(load_study(write_study())), probe_sec=0.1)
+    assert without.fixmatch_ratio is None and "FixMatch" not in estimate_table(without)
 
 
 def test_a_generator_costs_its_kimg_and_a_pool_its_images(write_study):

@@ -18,13 +18,16 @@ from gan.training import train
 from semisup import run_models
 from semisup.config import load_study
 from semisup.errors import StudyError
+from semisup.examples import Shelf, find_examples, to_uri
 from semisup.gate_counts import count_gates, gate_warning
 from semisup.ledger import read_ledger
 from semisup.plan import make_plan
 from semisup.pool import copies_of_pool, seen_images
 from semisup.pool_copies import COPIES_FILE, measure_copies, read_copies, write_copies
 from semisup.query import query_study
+from semisup.records import read_records
 from semisup.report import write_report
+from semisup.run_data import opened_run_data
 from semisup.study import run_study
 from tests.gan.test_privacy import person
 from tests.semisup.test_pool import TINY_GAN
@@ -210,8 +213,9 @@ def test_a_gated_image_names_the_training_image_that_it_is_like(people, draw_pla
 def test_the_report_counts_what_was_turned_away_and_shows_it_beside_real_images(
     people, draw_planted, tmp_path
 ):
-    run_study(write_study(people, tmp_path, arms=["supervised", "pseudo_gan_full"]), tmp_path / "out", jobs=1)
-    info = by_arm(tmp_path / "out")["pseudo_gan_full"]
+    both = {"arms": ["supervised", "pseudo_both"], "primary": {"arm": "pseudo_both", "fraction": 0.5}}
+    run_study(write_study(people, tmp_path, **both), tmp_path / "out", jobs=1)
+    info = by_arm(tmp_path / "out")["pseudo_both"]
     counts = {gate["gate"]: gate["num_out"] for gate in info["rounds"][1]["gates"]}
     num_out = sum(counts.values())
     for language, heading, sentence in (
@@ -219,13 +223,42 @@ def test_the_report_counts_what_was_turned_away_and_shows_it_beside_real_images(
         ("es", "Lo que rechazaron los filtros", f"Se rechazaron {num_out} de 34 imágenes sintéticas"),
     ):
         page = write_report(tmp_path / "out", language).path.read_text()
-        section = page[page.index(heading) :].split("<h2")[0]
+        section = page[page.index(f">{heading}</h2>") :].split("<h2")[0]
         assert sentence in section
         shown = sum(min(number, 8) for number in counts.values())
         assert section.count("<img") == 2 * shown  # each has a nearest training image
     found = json.loads((tmp_path / "out" / "results.json").read_text())
-    (entry,) = (r for r in found["rounds"] if r["arm"] == "pseudo_gan_full" and r["round_index"] == 1)
+    (entry,) = (r for r in found["rounds"] if r["arm"] == "pseudo_both" and r["round_index"] == 1)
     assert {gate["reason"]: gate["num_out"] for gate in entry["gates"]} == counts
+
+    ledger = ledger_of(tmp_path / "out", info)
+    real = (ledger["snapshot_sha256"] == "").to_numpy()
+    assert real.any() and (ledger["gate"][real] == "").all()  # withheld real images pass
+    assert entry["pool_size"] == len(ledger) - num_out
+    records = read_records(tmp_path / "out")
+    with Shelf(records) as shelf:
+        examples = find_examples(records, records.select("pseudo_both", 0.5), shelf)
+        drawn = [shelf.find(sha256) for sha256 in ledger["archive_sha256"].unique()]
+        pictures = [{to_uri(archive.read_image(k)) for k in range(len(archive))} for archive in drawn]
+    assert examples is not None
+    (done,) = examples.rounds
+    shown_uris = {p.uri for row in done.rows for p in row.pictures} | {p.uri for p in done.rejected}
+    assert shown_uris <= pictures[0] | pictures[1]
+    assert shown_uris & pictures[0] and shown_uris & pictures[1]  # each from the archive that it is of
+
+
+def test_a_deliberate_fault_has_the_gates_of_the_arm_that_it_is_held_against(people, draw_planted, tmp_path):
+    arms = ["supervised", "pseudo_gan_full", "leak_validation", "random_selection"]
+    path = write_study(people, tmp_path, arms=arms, allow_leaks=True)
+    run_study(path, tmp_path / "out", jobs=1)
+    found = by_arm(tmp_path / "out")
+    honest = ledger_of(tmp_path / "out", found["pseudo_gan_full"])
+    leaky = ledger_of(tmp_path / "out", found["leak_validation"])
+    assert (honest["gate"] == leaky["gate"]).all() and (honest["gate"] != "").any()
+    plan = make_plan(load_study(path))
+    (control,) = (run for run in plan.runs if run.arm == "random_selection")
+    with opened_run_data(control, plan.basis(tmp_path / "out")) as data:
+        assert data.gate_basis is None  # it repeats what its reference's ledger says
 
 
 def test_counts_are_means_over_runs_and_half_of_a_pool_turned_away_is_said_first():

@@ -22,6 +22,7 @@ from semisup.ledger import read_ledger
 from semisup.plan import GanJob, make_plan
 from semisup.records import read_records
 from semisup.report import render, write_report
+from semisup.run_data import opened_run_data
 from semisup.study import run_study
 from semisup.summary import summarize
 from tests.semisup.conftest import CLASSES, draw_picture, study_settings
@@ -31,11 +32,11 @@ LEAKS = [name for name, arm in ARMS.items() if arm.is_leak]
 SETTINGS = {
     "arms": [*LEAKS, "supervised", "pseudo_real", "pseudo_gan_full"],
     "allow_leaks": True,
-    "controls_of": "pseudo_real",
+    "controls_of": "pseudo_gan_full",
     "seeds": [0],
     "gan": {**TINY_GAN, "kimg": 0.016},
     "pool": {"num_images": 20},
-    "pseudo": {"threshold": 0.5, "rounds": 2},
+    "pseudo": {"threshold": 0.5, "rounds": 2, "gates": ["same_picture"]},
 }
 
 
@@ -238,6 +239,20 @@ def test_about_half_of_the_spoiled_validation_is_pseudo_labeled_and_not_trained_
     best = info["claim"]["by_round"][info["best_round"]]
     assert info["claim"]["metrics"]["balanced_accuracy"] == best["balanced_accuracy"]
     assert best["balanced_accuracy"] == max(entry["balanced_accuracy"] for entry in info["claim"]["by_round"])
+
+
+def test_what_repeats_an_arm_has_its_pool_and_its_gates(finished):
+    study, _ = finished
+    plan = make_plan(load_study(study.parent / "study.yaml"))
+    opened = {}
+    for job in plan.runs:
+        with opened_run_data(job, plan.basis(study)) as data:
+            opened[job.arm] = data
+    honest = opened["pseudo_gan_full"]
+    for leak in ("leak_validation", "leak_test_selection"):
+        assert opened[leak].pool.identity.images.tolist() == honest.pool.identity.images.tolist()
+        assert opened[leak].gate_basis.seen.files.tolist() == honest.gate_basis.seen.files.tolist()
+    assert opened["pseudo_real"].gate_basis is None is opened["leak_slices"].gate_basis
 
 
 def test_selection_on_the_test_part_looks_at_the_images_that_it_reports(finished, split):

@@ -124,3 +124,13 @@ def test_a_study_begun_before_its_jobs_were_listed_has_a_status(study):
     status = study_status(study_dir)
     assert [group.name for group in status.groups] == ["supervised", "pseudo_gan_full"]
     assert status.seconds_left == 15
+
+
+def test_a_run_of_fixmatch_counts_as_many_trainings_as_its_batches_hold_images(write_study, tmp_path):
+    arms = ["supervised", "fixmatch_real"]
+    primary = {"arm": "fixmatch_real", "fraction": 0.4}
+    plan = make_plan(load_study(write_study(arms=arms, primary=primary, fixmatch={"mu": 3})))
+    (tmp_path / "out").mkdir()
+    write_json(tmp_path / "out" / "study.json", describe_study(plan, {}, []))
+    finish(tmp_path / "out", next(run for run in plan.runs if run.arm == "supervised"), 4.0)
+    assert study_status(tmp_path / "out").seconds_left == 4 * (1 + 2 * 3)
