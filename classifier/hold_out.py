@@ -26,22 +26,36 @@ def draw_hold_out(labels: np.ndarray, owners: np.ndarray, share: float, seed: in
     Raises:
         ClassifierError: if nothing can be held out without taking a class from the others.
     """
-    people, owner = np.unique(owners, return_inverse=True)
-    shows = np.zeros((len(people), int(labels.max()) + 1), dtype=bool)  # (P, C)
-    shows[owner, labels] = True
-    num_holders = shows.sum(axis=0)  # (C,)
-    rarest = np.where(shows, num_holders, len(people) + 1).argmin(axis=1)  # (P,)
-    rng = np.random.default_rng(derive_seed("hold out", seed))
-    held = np.zeros(len(people), dtype=bool)
-    for stratum in np.unique(rarest):
-        members = rng.permutation(np.flatnonzero(rarest == stratum))
-        held[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
-    for missing in np.flatnonzero((num_holders > 0) & ~shows[~held].any(axis=0)):
+    held, shows, owner = draw_people(
+        labels, owners, share, np.random.default_rng(derive_seed("hold out", seed))
+    )
+    occurs = shows.any(axis=0)  # (C,)
+    for missing in np.flatnonzero(occurs & ~shows[~held].any(axis=0)):
         held[np.flatnonzero(held & shows[:, missing])[0]] = False
     if not held.any():
         raise ClassifierError(
             f"expected at least two people (groups) of one class, to hold one out for validation, got "
-            f"{len(people)} people in all with {int((num_holders > 0).sum())} classes; give more of them, or "
-            "a validation part of your own"
+            f"{len(shows)} people in all with {int(occurs.sum())} classes; give more of them, or a "
+            "validation part of your own"
         )
     return held[owner]
+
+
+def draw_people(
+    labels: np.ndarray, owners: np.ndarray, share: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw a share of the people of each stratum: of those two or more at least one, and never all.
+
+    Returns:
+        (P,) bool, who was drawn; (P, C) bool, the classes that each person shows; (N,) int, the number of the
+        person of each example. People are in the order of their names.
+    """
+    people, owner = np.unique(owners, return_inverse=True)
+    shows = np.zeros((len(people), int(labels.max()) + 1), dtype=bool)
+    shows[owner, labels] = True
+    rarest = np.where(shows, shows.sum(axis=0), len(people) + 1).argmin(axis=1)  # (P,)
+    drawn = np.zeros(len(people), dtype=bool)
+    for stratum in np.unique(rarest):
+        members = rng.permutation(np.flatnonzero(rarest == stratum))
+        drawn[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
+    return drawn, shows, owner

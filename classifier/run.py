@@ -112,18 +112,22 @@ class Classifier:
         """Calibrated probabilities softmax(logits / temperature), (N, C) float64; rows sum to 1."""
         return scale_logits(self.predict_logits(images), self.temperature)
 
-    def save(self, run_dir: Path) -> None:
-        """Write model.safetensors, history.csv and, last, model.json, which completes the run."""
+    def save(self, run_dir: Path, *, flush: bool = True) -> None:
+        """Write model.safetensors, history.csv and, last, model.json, which completes the run.
+
+        Args:
+            flush: wait until they are on the disk; not for a model that is soon removed again.
+        """
         run_dir = Path(run_dir)
         tensors = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()
         }
-        with replace_file(run_dir / WEIGHTS) as temporary:
+        with replace_file(run_dir / WEIGHTS, flush=flush) as temporary:
             temporary.write_bytes(save(tensors))  # by Python, whose OSError tells a full disk
             # What an earlier run says of itself (whom it saw) must never stand beside these weights.
             (run_dir / DESCRIPTION).unlink(missing_ok=True)
-        write_text(run_dir / HISTORY, self.history.to_csv(index=False))
-        write_text(run_dir / DESCRIPTION, json.dumps(self._description(), indent=2) + "\n")
+        write_text(run_dir / HISTORY, self.history.to_csv(index=False), flush=flush)
+        write_text(run_dir / DESCRIPTION, json.dumps(self._description(), indent=2) + "\n", flush=flush)
 
     def _description(self) -> dict[str, Any]:
         return {

@@ -23,8 +23,11 @@ WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 @contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
+def replace_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
+
+    A flush waits for the disk, which others may keep busy for seconds. Without it the file is as whole after
+    a kill, but may be gone or empty after a power cut: for what nobody would miss then.
 
     If the block raises (a full disk and Ctrl-C included), the temporary file is removed and whatever
     stood at `path` before is still there, unchanged.
@@ -35,15 +38,17 @@ def replace_file(path: Path) -> Iterator[Path]:
     with _claim(path, is_folder=False) as temporary:
         try:
             yield temporary
-            with open(temporary, "rb+") as handle:
-                os.fsync(handle.fileno())
+            if flush:
+                with open(temporary, "rb+") as handle:
+                    os.fsync(handle.fileno())
             os.replace(temporary, path)
         except BaseException as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             _name_file(error, path)
             raise
-    _flush_directory(path.parent)
+    if flush:
+        _flush_directory(path.parent)
 
 
 @contextmanager
@@ -80,9 +85,9 @@ def remove_leftovers(path: Path) -> None:
                 _remove_dead(leftover)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small UTF-8 text file atomically."""
-    with replace_file(path) as temporary:
+def write_text(path: Path, text: str, *, flush: bool = True) -> None:
+    """Write a small UTF-8 text file atomically; `flush` as in `replace_file`."""
+    with replace_file(path, flush=flush) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

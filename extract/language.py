@@ -48,6 +48,10 @@ class Percent(float):
     """A share in [0, 1] among the values of a text; it is written as a percentage."""
 
 
+class Points(float):
+    """A difference of shares among the values of a text; it is written in points, with its sign."""
+
+
 class Number(float):
     """A number among the values of a text; it is written with so many decimals."""
 
@@ -79,7 +83,8 @@ class Language:
         Args:
             english: the wording in the code, or a `Message`, which may bring values of its own.
             values: by the name that stands in braces. Whole numbers are written as counts, `Percent` as a
-                percentage, `Number` with its decimals, a `Message` in this language, all else as it is.
+                percentage, `Points` in points, `Number` with its decimals, a `Message` in this language,
+                a tuple as a list of such, all else as it is.
         """
         if isinstance(english, Message):
             return self.fill(self.wording(english.english), {**english.values, **values})
@@ -109,12 +114,16 @@ class Language:
             return self.text(value)
         if isinstance(value, Percent):
             return self.percent(value)
+        if isinstance(value, Points):
+            return self.points(value)
         if isinstance(value, Number):
             return self.number(value, value.digits)
         if isinstance(value, int):
             return self.count(value)
         if isinstance(value, float):
             return self._set(f"{float(value)}")
+        if isinstance(value, tuple):
+            return f"{self.separator} ".join(map(self._write, value))
         return str(value)
 
     # Numbers ----------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def run(
 @OUTDIR
 @LANG
 def report(outdir: Path, lang: str) -> None:
-    """Write the report of what a study has so far, and print its verdict."""
+    """Write the report of what a study has so far, its tables and figures, and print its verdict."""
     print_report(outdir, lang)
 
 
@@ -115,11 +115,15 @@ def named_gpus(text: str | None) -> tuple[str, ...]:
 
 
 def print_report(outdir: Path, lang: str) -> None:
-    """Write the report and print its verdict and where it lies."""
+    """Write the report and print its verdict, checks that failed, and where it lies."""
     from semisup.report import write_report
 
     summary = write_report(outdir, lang)
     click.echo(f"\n{summary.verdict}\n\nreport: {summary.path}")
+    for fault in summary.faults:
+        click.echo(f"check failed: {fault}", err=True)
+    for path in summary.beside:
+        click.echo(f"{path}: beside a file that was edited and is left alone")
 
 
 def command_line() -> list[str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
+from classifier.hold_out import draw_people
 from classifier.subject_folds import deal_subjects
 from extract.errors import SettingsError
 from extract.seeds import derive_seed
@@ -111,16 +112,8 @@ def draw_held_out(subjects: np.ndarray, labels: np.ndarray, share: float, seed: 
     Args:
         share: of the subjects, in (0, 1).
     """
-    names, owner = np.unique(subjects, return_inverse=True)
-    shows = np.zeros((len(names), int(labels.max()) + 1), dtype=bool)  # (S, C)
-    shows[owner, labels] = True
-    num_holders = np.where(shows.any(axis=0), shows.sum(axis=0), len(names) + 1)  # (C,)
-    rarest = np.where(shows, num_holders, len(names) + 1).argmin(axis=1)  # (S,)
     rng = np.random.default_rng(derive_seed("calibration subjects", seed))
-    drawn = np.zeros(len(names), dtype=bool)
-    for label in np.unique(rarest):
-        members = rng.permutation(np.flatnonzero(rarest == label))
-        drawn[members[: min(max(round(share * len(members)), 1), len(members) - 1)]] = True
+    drawn, _, owner = draw_people(labels, subjects, share, rng)
     return drawn[owner]
 
 

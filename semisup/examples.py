@@ -95,6 +95,8 @@ class DataSheet:
     num_images: int = 0
     num_subjects: int = 0
     image_shape: tuple[int, ...] = ()
+    num_folds: int = 0  # of the split, whichever the study uses
+    held_out: str = ""  # column that decides the test parts; empty = drawn
     linked: tuple[str, ...] = ()  # groups of subjects kept together because they share a picture
     problem: str = ""
 
@@ -107,6 +109,7 @@ class Shelf:
         self._stack = ExitStack()
         self._opened: dict[str, Archive] = {}
         self._problems: dict[str, str] = {}
+        self._replaced: set[str] = set()
         study = records.study
         self._open(
             "data", records.study_dir / str(study.get("data", "")), str(study.get("archive_sha256", ""))
@@ -132,6 +135,11 @@ class Shelf:
         """Why there is no archive of real images."""
         return self._problems.get("data", "")
 
+    @property
+    def data_was_replaced(self) -> bool:
+        """Whether another archive lies where that of the study was."""
+        return "data" in self._replaced
+
     def find(self, sha256: str) -> Archive | None:
         """An archive by the hash that the ledger names."""
         return self._opened.get(sha256)
@@ -153,6 +161,7 @@ class Shelf:
             self._problems[name] = str(error)
             return
         if wanted and archive.sha256 != wanted:
+            self._replaced.add(name)
             self._problems[name] = Message(
                 "{path}: expected the archive that the study used ({wanted}...), got another ({found}...)",
                 path=str(path),
@@ -298,6 +307,8 @@ def describe_data(records: StudyRecords, shelf: Shelf) -> DataSheet:
     return replace(
         sheet,
         parts=tuple(_part_sheet(archive, split, fold, part) for fold in folds for part in PARTS),
+        num_folds=len(split.folds),
+        held_out=split.held_out.column if split.held_out else "",
         linked=tuple(", ".join(group) for group in split.linked_subjects),
     )
 

@@ -1,10 +1,12 @@
 """The report's figures as inline SVG: accuracy against labels, differences, confusion and reliability.
 
 Percent on every axis; colours are those of Okabe & Ito, which colour-blind readers can tell apart, and every
-arm has a marker of its own besides. Text stays text, so that figures are sharp and can be searched.
+arm has a marker of its own besides, so that a print in gray tells them apart as well. Text stays text, so
+that figures are sharp and can be searched.
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +23,23 @@ from semisup.summary import BASELINE, CEILING, ArmResult, Summary
 from semisup.verdict import metric_phrase
 
 INK, GRID, PALE = "#1d2733", "#dfe4ea", "#8793a1"
-STYLES = {  # colour, marker
+STYLES = {  # colour, marker: no two alike
     BASELINE: ("#4d5966", "o"),
     CEILING: ("#4d5966", "_"),
+    "supervised_plain": ("#4d5966", "x"),
     "pseudo_real": ("#009e73", "s"),
+    "fixmatch_real": ("#d55e00", "^"),
     "pseudo_gan_full": ("#0072b2", "D"),
+    "pseudo_gan": ("#56b4e9", "v"),
+    "pseudo_both": ("#cc79a7", "P"),
+    "conditional_gan": ("#e69f00", "X"),
+    "gan_only": ("#e69f00", "*"),
+    "random_selection": ("#8793a1", "<"),
+    "shuffled_labels": ("#8793a1", ">"),
+    "duplicated_real": ("#8793a1", "p"),
+    "oracle": ("#009e73", "h"),
 }
-SPARE_STYLES = (("#d55e00", "^"), ("#cc79a7", "v"), ("#e69f00", "P"), ("#56b4e9", "X"))
+SPARE_STYLES = (("#d55e00", "H"), ("#cc79a7", "d"), ("#d55e00", "1"), ("#56b4e9", "8"))
 RC: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -48,24 +60,63 @@ RC: Any = {
     "ytick.major.size": 3,
     "legend.frameon": False,
 }
-WIDTH_IN = 9.6
+WIDTH_IN = 9.6  # of the page's figures, which are shown as wide as the page
+PAPER_WIDTH_IN = 7.2  # two columns of a journal
+DPI = 300
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that can be shown in the page or saved for a paper; the same figure gives the same bytes."""
+
+    name: str  # of its files
+    figure: Figure
+    description: str
+    language: Language
+
+    def element(self) -> str:
+        """An <svg> element fit for a page with several: no header, no ids but those in use."""
+        return svg_element(self._save("svg", transparent=True).decode("utf-8"), self.description)
+
+    def svg(self) -> bytes:
+        """A file of its own, on white; text stays text."""
+        return self._save("svg", facecolor="white")
+
+    def png(self) -> bytes:
+        """300 dots an inch, on white."""
+        return self._save("png", facecolor="white", dpi=DPI)
+
+    def _save(self, kind: str, **how: Any) -> bytes:
+        buffer = io.BytesIO()
+        nameless = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
+        for ax in self.figure.axes:
+            for axis in (ax.xaxis, ax.yaxis):
+                if isinstance(axis.get_major_formatter(), ScalarFormatter):
+                    axis.set_major_formatter(_Ticks(self.language))
+        with matplotlib.rc_context({**RC, "svg.hashsalt": self.name}):
+            if self.figure.get_layout_engine() is not None:  # laid out once, whatever is saved
+                self.figure.draw_without_rendering()
+                self.figure.set_layout_engine("none")
+            self.figure.savefig(buffer, format=kind, metadata=nameless, **how)
+        return buffer.getvalue()
 
 
 @dataclass(frozen=True)
 class Reliability:
     """What a reliability diagram shows of one arm; the arrays are (num_bins,), NaN where a bin is empty."""
 
-    title: str
+    arm: str
+    fraction: float
     count: np.ndarray
     confidence: np.ndarray
     accuracy: np.ndarray
     ece: float
 
 
-def label_curve(summary: Summary, language: Language = ENGLISH) -> str:
+def label_curve(summary: Summary, language: Language = ENGLISH, width: float = WIDTH_IN) -> Drawing:
     """The metric of every arm against the share of labels, with 95 % intervals and the ceiling."""
-    with matplotlib.rc_context({**RC, "svg.hashsalt": "curve"}):
-        figure = Figure(figsize=(WIDTH_IN, 3.9), layout="constrained")
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(width, 3.9), layout="constrained")
         ax = figure.add_subplot()
         ceiling = next((result for result in summary.arms if result.arm == CEILING), None)
         if ceiling:
@@ -84,8 +135,11 @@ def label_curve(summary: Summary, language: Language = ENGLISH) -> str:
         ax.grid(axis="y", color=GRID, linewidth=0.8)
         ax.set_axisbelow(True)
         ax.legend(loc="lower right", ncols=1, handlelength=1.6)
-        return _to_svg(
-            figure, language.text("Accuracy against the share of labels, with 95 % intervals"), language
+        return Drawing(
+            "label-curve",
+            figure,
+            language.text("Accuracy against the share of labels, with 95 % intervals"),
+            language,
         )
 
 
@@ -120,19 +174,19 @@ def _draw_curve(ax: Axes, results: Sequence[ArmResult], metric: str, shift: floa
     )  # fmt: skip
 
 
-def difference_forest(summary: Summary, language: Language = ENGLISH) -> str:
+def difference_forest(summary: Summary, language: Language = ENGLISH, width: float = WIDTH_IN) -> Drawing:
     """Every paired difference as a point with its interval about the line "no difference"."""
     comparisons = summary.comparisons
-    with matplotlib.rc_context({**RC, "svg.hashsalt": "forest"}):
-        figure = Figure(figsize=(WIDTH_IN, 0.75 + 0.3 * max(2, len(comparisons))), layout="constrained")
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(width, 0.75 + 0.3 * max(2, len(comparisons))), layout="constrained")
         ax = figure.add_subplot()
         ax.axvline(0, color=INK, linewidth=1)
         for row, comparison in enumerate(comparisons):
             difference = comparison.difference
             color, marker = arm_style(comparison.arm)
             ends = [100 * difference.low, 100 * difference.high]
-            width = 2.8 if comparison.is_primary else 1.5
-            ax.plot(ends, [row, row], color=color, linewidth=width, solid_capstyle="butt")
+            thickness = 2.8 if comparison.is_primary else 1.5
+            ax.plot(ends, [row, row], color=color, linewidth=thickness, solid_capstyle="butt")
             ax.plot([100 * difference.value], [row], color=color, marker=marker, markersize=6)
         names = [
             f"{c.arm} - {c.baseline}, {language.percent(c.fraction)}"
@@ -147,31 +201,38 @@ def difference_forest(summary: Summary, language: Language = ENGLISH) -> str:
             [0.5] + [100 * abs(end) for c in comparisons for end in (c.difference.low, c.difference.high)]
         )
         ax.set_xlim(-1.08 * reach, 1.08 * reach)
-        ax.set_xlabel(
-            language.text(
-                "difference in {metric} (points, 95 % interval): left of 0 worse, right of 0 better",
-                metric=metric_phrase(summary.metric, language),
-            )
+        below = language.text(
+            "difference in {metric} (points, 95 % interval): left of 0 worse, right of 0 better",
+            metric=metric_phrase(summary.metric, language),
         )
+        figure.supxlabel(textwrap.fill(below, int(13 * width)), fontsize=9)  # wider than the axes
         ax.grid(axis="x", color=GRID, linewidth=0.8)
         ax.set_axisbelow(True)
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
-        return _to_svg(figure, language.text("Paired differences between arms with 95 % intervals"), language)
+        return Drawing(
+            "differences",
+            figure,
+            language.text("Paired differences between arms with 95 % intervals"),
+            language,
+        )
 
 
 def confusion_matrices(
-    results: Sequence[ArmResult], classes: Sequence[str], language: Language = ENGLISH
-) -> str:
+    results: Sequence[ArmResult],
+    classes: Sequence[str],
+    language: Language = ENGLISH,
+    width: float = WIDTH_IN,
+) -> Drawing:
     """Row-normalised confusion matrices side by side; each row is a true class and sums to 100 %."""
     names = [_shorten(name) for name in classes]
-    with matplotlib.rc_context({**RC, "svg.hashsalt": "confusion"}):
-        columns = min(4 if len(names) <= 4 else 2, len(results))
+    with matplotlib.rc_context(RC):
+        columns = _columns(len(results), width, wide=len(names) > 4)
         rows = -(-len(results) // columns)
-        side = min(WIDTH_IN / columns, 3.2 if len(names) <= 4 else 4.2)
+        side = min(width / columns, 0.33 * width if len(names) <= 4 else 0.44 * width)
         turned = max(map(len, names)) > 9 or len(names) > 4
         figure = Figure(
-            figsize=(WIDTH_IN, rows * (side + 0.45) + (0.4 * rows if turned else 0)), layout="constrained"
+            figsize=(width, rows * (side + 0.45) + (0.4 * rows if turned else 0)), layout="constrained"
         )
         axes = figure.subplots(rows, columns, squeeze=False)
         for place, ax in enumerate(axes.flat):
@@ -186,7 +247,9 @@ def confusion_matrices(
             if place % columns == 0:
                 ax.set_ylabel(language.text("true class"))
             ax.set_xlabel(language.text("predicted class"))
-        return _to_svg(figure, language.text("Confusion matrices, in percent of each true class"), language)
+        return Drawing(
+            "confusion", figure, language.text("Confusion matrices, in percent of each true class"), language
+        )
 
 
 def _draw_confusion(
@@ -208,12 +271,14 @@ def _draw_confusion(
     ax.spines[:].set_visible(False)
 
 
-def reliability_diagrams(items: Sequence[Reliability], language: Language = ENGLISH) -> str:
+def reliability_diagrams(
+    items: Sequence[Reliability], language: Language = ENGLISH, width: float = WIDTH_IN
+) -> Drawing:
     """Accuracy against confidence; on the diagonal a model is as often right as it says."""
-    with matplotlib.rc_context({**RC, "svg.hashsalt": "reliability"}):
-        columns = min(4, len(items))
+    with matplotlib.rc_context(RC):
+        columns = _columns(len(items), width)
         rows = -(-len(items) // columns)
-        figure = Figure(figsize=(WIDTH_IN, rows * 2.75), layout="constrained")
+        figure = Figure(figsize=(width, rows * 2.75), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for place, ax in enumerate(axes.flat):
             if place >= len(items):
@@ -226,7 +291,7 @@ def reliability_diagrams(items: Sequence[Reliability], language: Language = ENGL
             x, y = 100 * item.confidence[shown], 100 * item.accuracy[shown]
             ax.plot(x, y, color="#0072b2", linewidth=1.2)
             ax.scatter(x, y, s=area, color="#0072b2", alpha=0.75, linewidths=0, clip_on=False, zorder=3)
-            ax.set_title(item.title)
+            ax.set_title(f"{item.arm}, {language.percent(item.fraction)}")
             ax.text(4, 92, f"ECE {language.share(item.ece)} %", fontsize=9)
             ax.set_xlim(0, 103)
             ax.set_ylim(0, 103)
@@ -238,7 +303,8 @@ def reliability_diagrams(items: Sequence[Reliability], language: Language = ENGL
             ax.set_xlabel(language.text("confidence (%)"))
             if place % columns == 0:
                 ax.set_ylabel(language.text("right (%)"))
-        return _to_svg(
+        return Drawing(
+            "reliability",
             figure,
             language.text("Reliability diagrams: share of right predictions against confidence"),
             language,
@@ -250,6 +316,12 @@ def arm_style(arm: str) -> tuple[str, str]:
     if arm in STYLES:
         return STYLES[arm]
     return SPARE_STYLES[sum(map(ord, arm)) % len(SPARE_STYLES)]
+
+
+def _columns(number: int, width: float, wide: bool = False) -> int:
+    """How many panels stand side by side, so that their titles do not run into each other."""
+    most = 2 if wide else 4 if width >= WIDTH_IN else 3
+    return 2 if number == 4 and most == 3 else min(most, number)
 
 
 def _shorten(name: str, length: int = 16) -> str:
@@ -265,14 +337,3 @@ class _Ticks(ScalarFormatter):
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         return super().__call__(x, pos).replace(".", self._language.decimal)
-
-
-def _to_svg(figure: Figure, description: str, language: Language) -> str:
-    """The figure as an <svg> element fit for a page with several: no header, no ids but those in use."""
-    for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            if isinstance(axis.get_major_formatter(), ScalarFormatter):
-                axis.set_major_formatter(_Ticks(language))
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return svg_element(buffer.getvalue(), description)

@@ -38,7 +38,7 @@ class Heartbeat:
             "pid": os.getpid(), "host": platform.node(), "title": self._title, "done": done, "total": total,
             "message": message, "seconds": round(self.seconds, 1), "first_share": self._first or 0.0,
         }  # fmt: skip
-        write_text(self._path, json.dumps(content))
+        write_text(self._path, json.dumps(content), flush=False)  # after a power cut nobody is at work
 
     @property
     def seconds(self) -> float:

@@ -11,6 +11,8 @@ from semisup.arms import ARMS
 from semisup.folders import HONEST_PREDICTIONS
 from semisup.records import FinishedRun, StudyRecords, read_finished
 from semisup.statistics import (
+    MIN_SEEDS,
+    MIN_TEST_SUBJECTS,
     NUM_DRAWS,
     Estimate,
     RunCounts,
@@ -75,6 +77,14 @@ def _leak_result(arm: str, honest_arm: str, pairs: Sequence[Pair], metric: str, 
         remarks = _of_slices(runs, boot.estimate(by_subject, metric))
     if ARMS[arm].judged_by != "validation":
         remarks.append(_other_choices(runs))
+    if honest.num_subjects < MIN_TEST_SUBJECTS or honest.num_seeds < MIN_SEEDS:
+        remarks.append(
+            Message(
+                "Below {seeds} seeds or {subjects} test subjects such an interval cannot be trusted.",
+                seeds=MIN_SEEDS,
+                subjects=MIN_TEST_SUBJECTS,
+            )
+        )
     return LeakResult(
         arm=arm,
         fraction=runs[0].fraction,

@@ -166,6 +166,32 @@ def read_ledger(path: Path) -> pd.DataFrame:
     return table
 
 
+def count_rows(path: Path) -> int:
+    """How many rows a ledger has, without reading them; 0 where there is none.
+
+    Raises:
+        StudyError: if it is damaged.
+    """
+    if not path.exists():
+        return 0
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, ValueError) as error:
+        raise StudyError(_damaged(path, error)) from error
+
+
+def ledger_images(path: Path) -> set[str]:
+    """The hashes of all images that a ledger speaks of.
+
+    Raises:
+        StudyError: if it is damaged.
+    """
+    try:
+        return set(pq.read_table(path, columns=["image_sha256"])["image_sha256"].unique().to_pylist())
+    except (OSError, ValueError) as error:
+        raise StudyError(_damaged(path, error)) from error
+
+
 def ledger_version(path: Path) -> int:
     """The version of a ledger's columns; a newer one than `VERSION` reads as well, for versions only add.
 

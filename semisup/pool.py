@@ -3,6 +3,7 @@
 The one module that asks `gan` for a generator and its images.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from extract.progress import Progress, no_progress
 from extract.split import Split
 from semisup.errors import StudyError
 from semisup.folders import RECORDS, read_json, write_json
+from semisup.generators import training_seconds
 from semisup.guards import read_fit_snapshot
 from semisup.ledger import PoolIdentity
+from semisup.machine import Stopwatch, describe_machine
 from semisup.plan import Basis, GanJob, PoolJob, open_data
 from semisup.pool_copies import (
     COPIES_FILE,
@@ -188,6 +191,7 @@ def perform_gan(job: GanJob, basis: Basis, progress: Progress = no_progress) -> 
         deliberate_leak=job.is_leak,
     )
     network = train(config, progress)
+    seconds = training_seconds(network, math.inf)  # of all attempts
     with open_data(basis) as (archive, split):
         snapshot = read_fit_snapshot(
             network,
@@ -210,6 +214,8 @@ def perform_gan(job: GanJob, basis: Basis, progress: Progress = no_progress) -> 
             "snapshot": snapshot.path.relative_to(folder).as_posix(),
             "snapshot_sha256": snapshot.sha256,
             "kimg": snapshot.kimg,
+            "seconds": seconds,
+            **describe_machine(basis.config.gan.device),
         },
     )
 
@@ -237,6 +243,7 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
         )
         shares = _class_shares(archive, split, job) if job.conditional else None
     settings = basis.config.pool
+    watch = Stopwatch()
     dest = folder / POOL_ARCHIVE
     generate_archive(
         snapshot.path,
@@ -270,6 +277,10 @@ def perform_pool(job: PoolJob, basis: Basis, progress: Progress = no_progress) -
             "num_images": settings.num_images,
             "truncation_psi": settings.truncation_psi,
             "first_seed": job.first_seed,
+            "gan_kimg": snapshot.kimg,
+            "gan_seconds": training_seconds(snapshot.path, snapshot.kimg),
+            **watch.read(),
+            **describe_machine(basis.config.gan.device),
         },
     )
 

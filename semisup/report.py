@@ -1,4 +1,4 @@
-"""`report.html`: the verdict in words first, then everything it rests on, in one file without a network."""
+"""A study's report: the verdict in words first, then everything it rests on, in one page and in files."""
 
 import math
 import shlex
@@ -8,32 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
-from extract.atomic import write_text
 from extract.language import ENGLISH, Language, read_language
 from extract.page_parts import page_templates
 from semisup.arms import ARMS
-from semisup.examples import Examples, Shelf, describe_data, find_examples, find_samples
+from semisup.claim import claim_sections
+from semisup.claim_items import CITATIONS, SOURCES
+from semisup.examples import Examples, Shelf, find_examples, find_samples
+from semisup.figure_files import FIGURES, draw_figures, figure_files
+from semisup.findings import Findings, find, reworded_findings
 from semisup.gate_examples import find_gate_sheets
+from semisup.markdown import markdown_cell, markdown_fence, tidy_markdown
 from semisup.records import StudyRecords, read_records
-from semisup.results import write_results
+from semisup.report_files import LIST, write_files
+from semisup.result_tables import table_files
+from semisup.results import json_text, results_csv
 from semisup.statistics import MIN_SEEDS, MIN_TEST_SUBJECTS
-from semisup.summary import (
-    BASELINE,
-    CEILING,
-    RIVAL,
-    ArmResult,
-    RoundResult,
-    Summary,
-    reworded,
-    summarize,
-)
+from semisup.summary import BASELINE, CEILING, RIVAL, RoundResult, Summary, primary_fraction, summarize
+from semisup.used_versions import version_lists
 from semisup.verdict import metric_phrase
 
-REPORT_HTML = "report.html"
-NUM_BINS = 10  # of the reliability diagrams
+REPORT_HTML, REPORT_MD, CLAIM_MD = "report.html", "report.md", "claim.md"
+RESULTS_JSON, RESULTS_CSV = "results.json", "results.csv"
 
 
 @dataclass(frozen=True)
@@ -42,17 +39,24 @@ class ReportSummary:
 
     path: Path
     verdict: str
+    faults: tuple[str, ...] = ()  # checks of the data that failed
+    beside: tuple[Path, ...] = ()  # files written beside ones that somebody has edited
 
 
 def write_report(study_dir: Path, lang: str = "en") -> ReportSummary:
-    """Write `report.html`, `results.json` and `results.csv` into a study folder.
+    """Write everything that a study has to say into its folder.
+
+    `report.html` for people and `report.md` for a repository, `results.json` with every number, `results.csv`
+    and `tables/*.csv`, the figures for a paper in `figures/`, and `claim.md`, a checklist to be completed.
+    What an earlier report made is replaced; what somebody has edited or put there is left alone
+    (`semisup.report_files`).
 
     Every finished run is used; what failed or is missing is listed. Archives are needed for the example
     pictures and the data sheet alone: without them the report says so.
 
     Args:
-        lang: language of the page, one of `LANGUAGES`. In another one than English it is `report.LANG.html`;
-            the result files do not depend on it.
+        lang: language of the texts, one of `LANGUAGES`. In another one than English the files are
+            `report.LANG.html` and so on; results and tables do not depend on it.
 
     Raises:
         StudyError: if the folder is no study, or a file in it is damaged.
@@ -61,17 +65,35 @@ def write_report(study_dir: Path, lang: str = "en") -> ReportSummary:
     language = report_language(lang)
     study_dir = Path(study_dir)
     records = read_records(study_dir)
-    summary = summarize(records)
-    write_results(summary, study_dir)
-    summary = reworded(summary, records, language)
-    path = study_dir / report_name(lang)
-    write_text(path, render(records, summary, language))
-    return ReportSummary(path, summary.verdict.headline)
+    with Shelf(records) as shelf:
+        findings = find(records, summarize(records), shelf)
+        files = {
+            RESULTS_JSON: json_text(findings.summary, findings).encode("utf-8"),
+            RESULTS_CSV: results_csv(findings.summary).encode("utf-8"),
+            **table_files(findings),
+            **figure_files(records, findings.summary, language),
+        }
+        findings = reworded_findings(findings, records, language)
+        context = _context(records, findings, shelf, language) | {"files": sorted(files)}
+    environment = _environment(language)
+    page = environment.get_template("report.html.j2").render(context)
+    files[report_name(lang)] = page.encode("utf-8")
+    plain = environment.overlay(autoescape=False)
+    for name in (REPORT_MD, CLAIM_MD):
+        text = plain.get_template(f"report/{name}.j2").render(context)
+        files[report_name(lang, name)] = tidy_markdown(text).encode("utf-8")
+    places = write_files(study_dir, files, report_name(lang, LIST))
+    return ReportSummary(
+        places[report_name(lang)],
+        str(findings.summary.verdict.headline),
+        tuple(f"{language.text(check.what)}: {language.text(check.found)}" for check in findings.faults),
+        tuple(place for name, place in places.items() if place != study_dir / name),
+    )
 
 
-def report_name(lang: str) -> str:
-    """The file of a report: `report.html`, `report.es.html`."""
-    return REPORT_HTML if lang == "en" else f"{Path(REPORT_HTML).stem}.{lang}.html"
+def report_name(lang: str, name: str = REPORT_HTML) -> str:
+    """A file of a report: `report.html`, `report.es.html`."""
+    return name if lang == "en" else f"{Path(name).stem}.{lang}{Path(name).suffix}"
 
 
 def report_language(lang: str) -> Language:
@@ -83,37 +105,34 @@ def report_language(lang: str) -> Language:
     return read_language(lang, Path(__file__).parent / "languages")
 
 
-def render(records: StudyRecords, summary: Summary, language: Language = ENGLISH) -> str:
-    """The whole page as text; the summary must be worded in the same language."""
-    with Shelf(records) as shelf:
-        context = {
-            "s": summary,
-            "study": records.study,
-            "metric": metric_phrase(summary.metric, language),
-            "texts": _arm_texts(records.study, language),
-            "fraction": primary_fraction(summary),
-            "figures": _figures(records, summary, language),
-            "rounds": _rounds_by_arm(summary),
-            "examples": _all_examples(records, summary, shelf),
-            "gate_sheets": find_gate_sheets(records, summary.rounds, primary_fraction(summary), shelf),
-            "samples": find_samples(records, shelf),
-            "data": describe_data(records, shelf),
-            "generators": records.generators,
-            "command": _command_text(records.study.get("command")),
-            "settings": _settings(records.study),
-            "limits": {"seeds": MIN_SEEDS, "subjects": MIN_TEST_SUBJECTS},
-            "names": {"baseline": BASELINE, "ceiling": CEILING, "rival": RIVAL},
-        }
-    return _environment(language).get_template("report.html.j2").render(context)
-
-
-def primary_fraction(summary: Summary) -> float:
-    """The share of labels that the headline is about; the smallest where there is no headline."""
-    if summary.primary:
-        return summary.primary.fraction
-    planned = (summary.study.get("primary") or {}).get("fraction")
-    known = [result.fraction for result in summary.arms if result.arm != CEILING]
-    return float(planned if planned is not None else min(known, default=1.0))
+def _context(records: StudyRecords, findings: Findings, shelf: Shelf, language: Language) -> dict[str, Any]:
+    """Everything that the templates fill in."""
+    summary = findings.summary
+    drawn = draw_figures(records, summary, language)
+    figures = {name: drawn[name].element() if name in drawn else "" for name in FIGURES}
+    return {
+        "s": summary,
+        "f": findings,
+        "study": records.study,
+        "metric": metric_phrase(summary.metric, language),
+        "texts": _arm_texts(records.study, language),
+        "fraction": primary_fraction(summary),
+        "figures": {name: Markup(text) for name, text in figures.items()},  # matplotlib has escaped its texts
+        "rounds": _rounds_by_arm(summary),
+        "examples": _all_examples(records, summary, shelf),
+        "gate_sheets": find_gate_sheets(records, summary.rounds, primary_fraction(summary), shelf),
+        "samples": find_samples(records, shelf),
+        "data": findings.data,
+        "claim": claim_sections(findings.claim),
+        "citations": CITATIONS,
+        "sources": SOURCES,
+        "command": _command_text(records.study.get("command")),
+        "settings": _settings(records.study),
+        "versions": version_lists(records),
+        "limits": {"seeds": MIN_SEEDS, "subjects": MIN_TEST_SUBJECTS},
+        "suffix": "" if language.name == "en" else f".{language.name}",  # of file names
+        "names": {"baseline": BASELINE, "ceiling": CEILING, "rival": RIVAL},
+    }
 
 
 def _environment(language: Language) -> jinja2.Environment:
@@ -128,6 +147,8 @@ def _environment(language: Language) -> jinja2.Environment:
         number=language.number,
         nb=_unbroken,
         file_name=_file_name,
+        cell=markdown_cell,
+        fence=markdown_fence,
     )
     return environment
 
@@ -158,44 +179,6 @@ def _arm_texts(study: dict[str, Any], language: Language) -> dict[str, str]:
     return {**known, **recorded} if language is ENGLISH else {**recorded, **known}
 
 
-def _at_primary(summary: Summary) -> list[ArmResult]:
-    """The arms at the fraction of the headline, and the ceiling."""
-    fraction = primary_fraction(summary)
-    return [r for r in summary.arms if r.arm == CEILING or math.isclose(r.fraction, fraction)]
-
-
-def _figures(records: StudyRecords, summary: Summary, language: Language) -> dict[str, Markup]:
-    """The figures by name; matplotlib has escaped what came from the study, so they are marked as safe."""
-    from semisup import figures  # matplotlib takes a while to load
-
-    made = dict.fromkeys(("curve", "forest", "confusion", "reliability"), "")
-    if not summary.arms:
-        return {name: Markup(text) for name, text in made.items()}
-    chosen = _at_primary(summary) or list(summary.arms)
-    made |= {
-        "curve": figures.label_curve(summary, language),
-        "confusion": figures.confusion_matrices(chosen, summary.classes, language),
-        "reliability": figures.reliability_diagrams(
-            [_reliability(records, result, language) for result in chosen], language
-        ),
-    }
-    if summary.comparisons:
-        made["forest"] = figures.difference_forest(summary, language)
-    return {name: Markup(text) for name, text in made.items()}
-
-
-def _reliability(records: StudyRecords, result: ArmResult, language: Language) -> Any:
-    from classifier.evaluate import expected_calibration_error, reliability_bins
-    from semisup.figures import Reliability
-
-    runs = records.select(result.arm, result.fraction)
-    probs = np.concatenate([run.probs for run in runs])  # (N, C)
-    labels = np.concatenate([run.labels for run in runs])
-    bins = reliability_bins(probs, labels, NUM_BINS)
-    ece = expected_calibration_error(probs, labels, NUM_BINS)
-    return Reliability(f"{result.arm}, {language.percent(result.fraction)}", *bins, ece)
-
-
 def _rounds_by_arm(summary: Summary) -> list[tuple[str, float, list[RoundResult]]]:
     """Rounds in groups of one arm and fraction, those of the headline's fraction first."""
     fraction = primary_fraction(summary)
@@ -214,9 +197,13 @@ def _all_examples(records: StudyRecords, summary: Summary, shelf: Shelf) -> list
 def _settings(study: dict[str, Any]) -> list[tuple[str, str]]:
     """Sections of the study file, one line each, without what was left at "none"."""
     lines: list[tuple[str, str]] = []
-    for section in ("classifier", "gan", "pool", "pseudo"):
+    for section in ("classifier", "gan", "pool", "pseudo", "fixmatch"):
         values: dict[str, Any] = study.get(section) or {}
-        shown: Sequence[str] = [f"{key} {value}" for key, value in values.items() if value is not None]
+        shown: Sequence[str] = [
+            f"{key} {_file_name(str(value)) if key == 'network' else value}"
+            for key, value in values.items()
+            if value is not None
+        ]
         if shown:
             lines.append((section, ", ".join(shown)))
     return lines

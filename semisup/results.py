@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from extract.atomic import write_text
+from semisup.findings import Findings
 from semisup.statistics import Estimate
 from semisup.summary import BASELINE, Summary
 
@@ -18,9 +19,28 @@ from semisup.summary import BASELINE, Summary
 def write_results(summary: Summary, folder: Path) -> tuple[Path, Path]:
     """Write `results.json` (everything) and `results.csv` (one row an arm, fraction and metric)."""
     json_path, csv_path = folder / "results.json", folder / "results.csv"
-    write_text(json_path, json.dumps(_plain(_json_content(summary)), indent=1, ensure_ascii=False) + "\n")
-    write_text(csv_path, _csv_text(summary))
+    write_text(json_path, json_text(summary))
+    write_text(csv_path, results_csv(summary))
     return json_path, csv_path
+
+
+def json_text(summary: Summary, findings: Findings | None = None) -> str:
+    """`results.json`; with the findings it has every number of the report."""
+    content = {**_json_content(summary), **(_findings_content(findings) if findings else {})}
+    return json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n"
+
+
+def _findings_content(findings: Findings) -> dict[str, Any]:
+    study = findings.summary.study
+    left_out = ("runs", "jobs", "plan", "pools", "arm_texts")
+    return {
+        "budget_of_primary_pair": findings.budget_sentences,
+        "data": asdict(findings.data),
+        "checks": [asdict(check) for check in findings.checks],
+        "claim": [asdict(item) for item in findings.claim],
+        "plan_sha256": findings.plan_sha256,
+        "study": {name: value for name, value in study.items() if name not in left_out},
+    }
 
 
 def _json_content(summary: Summary) -> dict[str, Any]:
@@ -51,6 +71,12 @@ def _json_content(summary: Summary) -> dict[str, Any]:
         ],
         "rounds": [asdict(result) for result in summary.rounds],
         "budget": [asdict(result) for result in summary.budgets],
+        "generators": [asdict(result) for result in summary.generators],
+        "classes": [
+            {**_fields(result, leave_out=("sensitivity", "specificity")),
+             "sensitivity": _estimate(result.sensitivity), "specificity": _estimate(result.specificity)}
+            for result in summary.per_class
+        ],
         "leaks": [
             {**_fields(leak, leave_out=("honest",)), "honest": _estimate(leak.honest)}
             for leak in summary.leaks
@@ -91,7 +117,8 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def _csv_text(summary: Summary) -> str:
+def results_csv(summary: Summary) -> str:
+    """`results.csv`: one row an arm, fraction and metric."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)

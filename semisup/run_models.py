@@ -202,5 +202,5 @@ class RunModels:
 
     def _save(self, model: Classifier, round_index: int) -> None:
         folder = self._folder / "rounds" / str(round_index)
-        model.save(folder)
+        model.save(folder, flush=False)  # only the best round's outlives the run, and is saved again
         self.sha256[round_index] = file_sha256(folder / "model.safetensors")

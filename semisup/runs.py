@@ -1,6 +1,5 @@
 """One run of a study: one arm at one fold, seed and fraction, from the archives to a finished run folder."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from extract.progress import Progress, no_progress
 from semisup.arms import ARMS
 from semisup.folders import PREDICTIONS, RUN_JSON, replace_folder, write_json
 from semisup.guards import refuse_seen_subjects
+from semisup.machine import Stopwatch, describe_machine
 from semisup.outcomes import describe_run
 from semisup.plan import Basis, RunJob
 from semisup.run_data import RunData, opened_run_data
@@ -26,7 +26,7 @@ from semisup.run_record import (
 
 def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> None:
     """Train, choose the best round by real validation, open the test part once, and leave `runs/<key>/`."""
-    started = time.monotonic()
+    watch = Stopwatch()
     with (
         opened_run_data(job, basis) as data,
         replace_folder(basis.study_dir / job.folder / job.key) as folder,
@@ -61,7 +61,8 @@ def perform_run(job: RunJob, basis: Basis, progress: Progress = no_progress) -> 
                 "steps_per_training": basis.config.classifier_config(0).steps,
                 "trainings": len(result.rounds) + models.num_members,  # a shared round 0 counts
                 "trainings_here": models.num_trained,
-                "seconds": round(time.monotonic() - started, 3),
+                **watch.read(),
+                **describe_machine(basis.config.classifier.device),
                 "test_openings": data.test.openings,
                 **describe_calibration(job, data, basis),
                 **describe_agreement(models.agreement),

@@ -11,9 +11,12 @@ import numpy as np
 from extract.language import ENGLISH, Language, Percent
 from semisup.arms import ARMS
 from semisup.audit import strictest_bound
+from semisup.budget import Budget, measure_budget
 from semisup.further import FurtherTests, Probabilities, further_tests
 from semisup.gate_counts import GateCount, count_gates, gate_warning
+from semisup.generators import Generator, read_generators
 from semisup.leak_summary import LeakResult, summarize_leaks
+from semisup.per_class import ClassResult, class_results
 from semisup.records import FinishedRun, StudyRecords
 from semisup.statistics import (
     METRICS,
@@ -105,21 +108,6 @@ class RoundResult:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What one arm at one fraction cost."""
-
-    arm: str
-    fraction: float
-    num_runs: int
-    num_models: int  # that the results were chosen from, round 0 included
-    trainings: int  # for this arm alone: round 0 of a pseudo-label arm is the baseline's model
-    steps_per_training: tuple[int, ...]
-    steps: int
-    seconds: float
-    test_openings: tuple[int, ...]  # distinct counts over the runs; 1 is the only honest one
-
-
-@dataclass(frozen=True)
 class Summary:
     """Everything the report says in numbers."""
 
@@ -133,6 +121,8 @@ class Summary:
     equivalences: dict[Cell, LabelEquivalence]
     rounds: tuple[RoundResult, ...]
     budgets: tuple[Budget, ...]
+    generators: tuple[Generator, ...]
+    per_class: tuple[ClassResult, ...]  # at the fraction of the headline, and of the ceiling
     warnings: tuple[str, ...]
     failures: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
@@ -157,6 +147,15 @@ class Summary:
         return next((c for c in found if math.isclose(c.fraction, fraction)), None)
 
 
+def primary_fraction(summary: Summary) -> float:
+    """The share of labels that the headline is about; the smallest where there is no headline."""
+    if summary.primary:
+        return summary.primary.fraction
+    planned = (summary.study.get("primary") or {}).get("fraction")
+    known = [result.fraction for result in summary.arms if result.arm != CEILING]
+    return float(planned if planned is not None else min(known, default=1.0))
+
+
 def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
     """Compute every number of the report from a study's records; its sentences are English."""
     primary = _primary_of(records.study)
@@ -171,10 +170,13 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
     arms = tuple(
         _arm_result(runs, boot, draws[cell], probabilities.estimates(cell)) for cell, runs in groups.items()
     )
+    at_primary = [c for c in groups if c[0] == CEILING or math.isclose(c[1], float(primary["fraction"]))]
+    confusions = {(result.arm, result.fraction): result.confusion for result in arms}
     comparisons = _compare_all(draws, boot, primary, probabilities, records.study.get("controls_of"))
     equivalences = _equivalences(draws, boot, metric, comparisons)
     rounds = tuple(result for runs in groups.values() for result in _round_results(runs))
-    budgets = tuple(_budget(runs) for runs in groups.values())
+    generators = read_generators(records)
+    budgets = tuple(measure_budget(runs, generators) for runs in groups.values())
     summary = Summary(
         name=str(records.study.get("name", records.study_dir.name)),
         classes=records.classes,
@@ -186,6 +188,8 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
         equivalences=equivalences,
         rounds=rounds,
         budgets=budgets,
+        generators=generators,
+        per_class=class_results(at_primary, draws, confusions, boot, records.classes),
         warnings=(),
         failures=records.failures,
         missing=records.missing,
@@ -358,23 +362,6 @@ def _by_class(counts: Any, run: FinishedRun) -> list[float]:
     num_classes = run.probs.shape[1]
     values = list(counts.values()) if isinstance(counts, dict) else list(counts or [])
     return [float(value) for value in values] or [0.0] * num_classes
-
-
-def _budget(runs: Sequence[FinishedRun]) -> Budget:
-    steps = [int(run.info["steps_per_training"]) for run in runs]
-    num_models = [int(run.info["trainings"]) for run in runs]
-    trainings = [int(run.info.get("trainings_here", run.info["trainings"])) for run in runs]
-    return Budget(
-        arm=runs[0].arm,
-        fraction=runs[0].fraction,
-        num_runs=len(runs),
-        num_models=sum(num_models),
-        trainings=sum(trainings),
-        steps_per_training=tuple(sorted(set(steps))),
-        steps=sum(a * b for a, b in zip(steps, trainings, strict=True)),
-        seconds=sum(float(run.info.get("seconds") or 0) for run in runs),
-        test_openings=tuple(sorted({int(run.info["test_openings"]) for run in runs})),
-    )
 
 
 def _warnings(records: StudyRecords, summary: Summary, language: Language) -> list[str]:

@@ -20,7 +20,7 @@ What the interval does not know: the variation from drawing other training subje
 folds. tests/semisup/test_coverage.py shows by simulation that it covers 95 %.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -34,6 +34,7 @@ from semisup.statistics.sources import Sources
 from semisup.statistics.strata import effective_df, stratified_variance
 
 NUM_DRAWS = 4000
+Metric = Callable[[np.ndarray], np.ndarray]  # (..., C, C) counts -> (...)
 NUDGE = 0.001  # what a subject's weight is raised by to see its influence
 
 
@@ -104,8 +105,12 @@ class SubjectBootstrap:
         fewest = int(num_subjects[num_subjects > 0].min())
         return ArmDraws(observed, drawn, nudged, num_images, frozenset(has_class), fewest)
 
-    def estimate(self, arm: ArmDraws, metric: str = "balanced_accuracy") -> Estimate:
-        """The metric of one arm with its interval, which stays within what the metric can be."""
+    def estimate(self, arm: ArmDraws, metric: str | Metric = "balanced_accuracy") -> Estimate:
+        """The metric of one arm with its interval, which stays within what the metric can be.
+
+        Args:
+            metric: a name of `METRICS`, or a function of (..., C, C) counts with values in [0, 1].
+        """
         value, subject_draws, sources, base = self._combine({"arm": 1.0}, {"arm": arm}, metric)
         lowest = -1.0 if metric == "mcc" else 0.0
         draws = bounded_draws(value, sources.half_width, lowest, 1.0, self.num_draws)
@@ -122,13 +127,13 @@ class SubjectBootstrap:
         return from_draws(value, draws, subject_draws, base)
 
     def _combine(
-        self, signs: dict[str, float], arms: dict[str, ArmDraws], metric: str
+        self, signs: dict[str, float], arms: dict[str, ArmDraws], metric: str | Metric
     ) -> tuple[float, np.ndarray, Sources, Basis]:
         """The signed sum of the arms' metrics: value, (B,) draws of the subjects, variances, basis."""
         keys = sorted(frozenset.intersection(*(arm.keys for arm in arms.values())))
         if not keys:
             raise ValueError("the arms have no fold and seed in common, so they cannot be compared")
-        score = METRICS[metric]
+        score = METRICS[metric] if isinstance(metric, str) else metric
         folds = sorted({fold for fold, _ in keys})
         seeds = {fold: [seed for key_fold, seed in keys if key_fold == fold] for fold in folds}
 

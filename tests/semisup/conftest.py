@@ -74,6 +74,14 @@ def finished_study(data_dir, tmp_path_factory, own_cache) -> Path:
     return folder / "out"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_paper_figures():
+    """Reports without the files for a paper, which take seconds; test_figure_files.py has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("semisup.report.figure_files", lambda *_: {})
+        yield
+
+
 @pytest.fixture
 def write_study(data_dir, tmp_path):
     """A function that writes a study file with some settings changed and gives its path."""

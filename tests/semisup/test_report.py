@@ -1,10 +1,13 @@
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 
+from extract.language import ENGLISH
 from semisup.examples import Shelf, describe_data, find_examples
+from semisup.folders import read_json
 from semisup.records import read_records
 from semisup.report import write_report
 from tests.semisup.study_folder import FakeStudy, fail_run, make_study
@@ -19,8 +22,8 @@ SMALL = FakeStudy(
 )
 VOID = {"meta", "link", "img", "br", "hr", "input", "area", "base", "col", "embed", "source", "track", "wbr"}
 SECTIONS = [
-    "verdict", "arms", "curve", "equivalence", "rounds", "confusion", "reliability", "samples", "data",
-    "budget", "failures", "repeat", "howto",
+    "verdict", "primary", "arms", "curve", "equivalence", "rounds", "classes", "confusion", "reliability",
+    "samples", "data", "checks", "budget", "claim", "failures", "repeat", "files", "howto",
 ]  # fmt: skip
 
 
@@ -84,6 +87,109 @@ def test_the_page_is_well_formed_and_has_every_section_once(page):
     assert len(parsed.tags) > 500
     inner = [address[1:] for address in parsed.addresses if address.startswith("#")]
     assert set(inner) <= set(parsed.ids)
+
+
+def test_every_section_is_in_the_contents_and_in_their_order(page):
+    text = page[0]
+    listed = re.findall(r'<li><a href="#(\w+)">', text)
+    assert listed == [section for section in SECTIONS if section != "verdict"]
+    places = [text.index(f'id="{section}"') for section in listed]
+    assert places == sorted(places)
+
+
+def test_the_primary_comparison_has_its_own_p_value(page, study):
+    _, parsed = page
+    primary = next(c for c in read_json(study / "results.json")["comparisons"] if c["is_primary"])
+    shown = re.sub(r"\s+", " ", parsed.text.partition("Primary comparison")[2][:900])
+    assert f"p {primary['difference']['p_value']:.3f}" in shown
+
+
+def test_every_number_in_a_table_is_one_of_results_json(page, study):
+    known = written_numbers(read_json(study / "results.json"))
+    text = re.sub(r"<(style|script)>.*?</\1>", "", page[0], flags=re.DOTALL)
+    cells = [re.sub(r"<[^>]+>", " ", cell) for cell in re.findall(r'<td class="n"[^>]*>(.*?)</td>', text)]
+    assert len(cells) > 100
+    for cell in cells:
+        for number in re.findall(r"[-+]?\d[\d,]*(?:\.\d+)?", cell.replace("2 ×", "")):
+            assert number in known or number.lstrip("-+") in known, cell
+
+
+def written_numbers(content) -> set[str]:
+    """Every number of results.json as any of the report's ways of writing would show it."""
+    found = set()
+    for value in leaves(content):
+        if isinstance(value, str):
+            found |= set(re.findall(r"[-+]?\d[\d,]*(?:\.\d+)?", value))
+            continue
+        for text in (
+            ENGLISH.count(value), ENGLISH.share(value), ENGLISH.points(value), f"{100 * value:.0f}",
+            ENGLISH.p_value(value), ENGLISH.number(value), ENGLISH.duration(value), ENGLISH.percent(value),
+        ):  # fmt: skip
+            found |= set(re.findall(r"[-+]?\d[\d,]*(?:\.\d+)?", text))
+    return found
+
+
+def leaves(content):
+    if isinstance(content, dict):
+        for value in content.values():
+            yield from leaves(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from leaves(value)
+        yield len(content)
+    elif content is not None and not isinstance(content, bool):
+        yield content
+
+
+def test_tables_in_markdown_have_as_many_cells_in_every_row_and_hold_hostile_names(tmp_path):
+    names = ("<script>alert(1)</script>", "a|b", "[x](http://example.org)")
+    study = make_study(tmp_path, FakeStudy(**{**vars(SMALL), "classes": names}))
+    write_report(study)
+    text = (study / "report.md").read_text()
+    tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
+    assert len(tables) >= 7
+    for table in tables:
+        rows = [re.sub(r"\\.", "", row).count("|") for row in table.splitlines()]
+        assert len(set(rows)) == 1, table
+        assert re.fullmatch(r"\|(?:-+:?\|)+", table.splitlines()[1]), table
+    assert "<script" not in re.sub(r"\\<", "", text)
+    assert r"a\|b" in text and r"[x\](http" in text
+    for heading in re.finditer(r"^#+ .*\n(.*)", text, flags=re.MULTILINE):
+        assert heading[1] == "", heading[0]
+
+
+def test_failed_and_missing_runs_are_named_in_page_and_markdown(tmp_path):
+    study = make_study(tmp_path, FakeStudy(**{**vars(SMALL), "has_images": False}))
+    fail_run(study, "out of memory in round 2")
+    first = next(iter(sorted(study.glob("runs/*"))))
+    for path in first.iterdir():
+        path.unlink()
+    _, parsed = read_page(study)
+    for text in (parsed.text, (study / "report.md").read_text().replace("\\", "")):
+        assert "out of memory in round 2" in text
+        assert "pseudo_real at 50 %, fold 0, seed 2" in text
+        assert "supervised at 20 %, fold 0, seed 0" in re.sub(r"\s+", " ", text.partition("not there yet")[2])
+
+
+def test_the_study_file_and_its_hash_are_in_the_page(tmp_path):
+    study = make_study(tmp_path, FakeStudy(**{**vars(SMALL), "has_images": False}))
+    (study / "study.yaml").write_text("name: phantom planes  # <b>before</b> the first run\n")
+    _, parsed = read_page(study)
+    assert "name: phantom planes  # <b>before</b> the first run" in parsed.text
+    assert hashlib.sha256((study / "study.yaml").read_bytes()).hexdigest() in parsed.text
+    assert "synthlabel semisup run --study study.yaml --outdir study" in parsed.text
+
+
+def test_runs_of_several_versions_are_told_apart(tmp_path):
+    study = make_study(tmp_path, FakeStudy(**{**vars(SMALL), "has_images": False}))
+    for number, path in enumerate(sorted(study.glob("runs/*/run.json"))):
+        info = json.loads(path.read_text())
+        info["versions"] = {"torch": "2.12.0" if number < 2 else "2.13.0"}
+        path.write_text(json.dumps(info))
+    _, parsed = read_page(study)
+    shown = re.sub(r"\s+", " ", parsed.text)
+    assert "torch 2.12.0 (2 runs)" in shown
+    assert "not all made with the same versions" in shown
 
 
 def test_the_verdict_comes_before_every_number(page, study):

@@ -160,7 +160,8 @@ def test_thresholds_are_for_the_classes_of_the_archive(write_study):
 
 def test_the_default_rule_leaves_plans_of_the_first_release_as_they_are(write_study):
     first = {"threshold": 0.75, "rounds": 2, "calibrate": True, "max_per_class": None, "pseudo_share": 0.5}
-    for settings in ({}, {"rule": "fixed"}, {"labels": "hard", "align": False}):
+    for more in ({}, {"rule": "fixed"}, {"labels": "hard", "align": False}):
+        settings = {"gates": [], **more}
         assert pseudo_of(write_study, **settings).model_dump() == first
         config = load_study(write_study(pseudo=settings))
         assert config.model_dump(mode="json", exclude={"data"})["pseudo"] == first

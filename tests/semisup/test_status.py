@@ -134,3 +134,11 @@ def test_a_run_of_fixmatch_counts_as_many_trainings_as_its_batches_hold_images(w
     write_json(tmp_path / "out" / "study.json", describe_study(plan, {}, []))
     finish(tmp_path / "out", next(run for run in plan.runs if run.arm == "supervised"), 4.0)
     assert study_status(tmp_path / "out").seconds_left == 4 * (1 + 2 * 3)
+
+
+def test_a_heartbeat_does_not_wait_for_the_disk(study, monkeypatch):
+    """On a busy disk each wait takes seconds, and nobody needs a heartbeat after a power cut."""
+    study_dir, plan = study
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("waited for the disk"))
+    Heartbeat(plan.jobs[0], study_dir, lambda *_: None)(1, 4, "at work")
+    assert read_heartbeat(heartbeat_path(study_dir, plan.jobs[0]))["done"] == 1

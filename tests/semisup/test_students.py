@@ -1,16 +1,21 @@
 """Students, kept labels, negative labels and class drift: laws with fakes, and tiny studies end to end."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from extract.errors import SettingsError
 from semisup import run_models
+from semisup.audit_sample import read_population
 from semisup.config import load_study
 from semisup.controls import carry_weights, draw_at_random, recorded_rounds
 from semisup.ledger import read_ledger
 from semisup.plan import make_plan
 from semisup.pseudo_config import FixedRule, UncertaintyConfig
+from semisup.query import query_study
+from semisup.report import write_report
 from semisup.rounds import run_rounds
 from semisup.select import select_confident
 from semisup.stopping import ClassDrift, StopRules, class_drift
@@ -254,6 +259,15 @@ def test_negative_labels_and_kept_labels_are_in_the_ledger(write_study, tmp_path
     assert (second.loc[kept, "pseudo_label"] == first.loc[kept, "pseudo_label"]).all()
     assert (second.loc[kept, "decision"] == "selected").all()
     assert info["rounds"][2]["num_selected"] > kept.sum()
+    study = json.loads((tmp_path / "out" / "study.json").read_text())
+    audited = read_population(tmp_path / "out", study).rows  # an expert judges the labels in force
+    in_force = ledger.loc[ledger["decision"] == "selected", "pseudo_label"]
+    assert audited["predicted"].tolist() == in_force.tolist()
+    sql = "SELECT excluded, count(*) AS n FROM ledger WHERE decision = 'negative' GROUP BY ALL"
+    asked = query_study(tmp_path / "out", sql)
+    assert asked["n"].sum() == (ledger["decision"] == "negative").sum()
+    assert set(asked["excluded"]) <= {"0", "1"}
+    assert write_report(tmp_path / "out").path.exists()
 
 
 def test_a_study_ends_where_its_classes_drift(write_study, tmp_path):
