@@ -14,7 +14,7 @@ from classifier.explain import explain_images, overlay, to_rgb
 from classifier.explain_pictures import enlarged
 from classifier.judging import Judged
 from classifier.predict import NOT_SURE, Judge
-from classifier.sheet_text import SheetText
+from classifier.sheet_text import SheetText, probability_writer
 from extract.language import ENGLISH, Language
 from extract.page_parts import page_templates
 from extract.png import encode_png
@@ -44,6 +44,7 @@ def render_sheet(judged: Judged, classifier: Judge, text: SheetText) -> str:
     rule = judged.predictions.settings["decision"].get("reject_confidence")
     environment = page_templates(Path(__file__).parent / "templates", language)
     environment.filters["share"] = lambda share: f"{language.number(100 * share, 1)}\u00a0%"
+    environment.filters["probability"] = probability_writer(language)
     return environment.get_template(TEMPLATE).render({
         "text": text,
         "rows": rows,

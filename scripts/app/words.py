@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 import classifier
+from classifier.sheet_text import probability_writer
 from extract.language import Language, read_language
 from scripts.app.settings import current_settings
 
@@ -48,6 +49,4 @@ def percent(share: float) -> str:
 
 def probability(share: float) -> str:
     """A model's probability with one decimal; never 100 % or 0 %, which no model may claim."""
-    if share >= 0.9995:
-        return f"> {percent(0.999)}"
-    return f"< {percent(0.001)}" if share < 0.0005 else percent(share)
+    return probability_writer(spoken())(share)

@@ -254,7 +254,7 @@ def test_a_hundred_files_at_once_are_judged(visit, model, tmp_path):
         files.append(tmp_path / f"n{number:03d}.png")
         shutil.copy(model.pictures[number % len(model.pictures)], files[-1])
     visit.give(*files)
-    visit.page.get_by_text("All results as a table (100)").wait_for()
+    visit.page.get_by_text("All results as a table (100)").wait_for(timeout=4 * PATIENCE_MS)
     assert visit.page.get_by_text("could not be used").count() == 0
 
 

@@ -19,7 +19,7 @@ from classifier.judging import COLORED_NOTE, is_colored, judge_uploads
 from classifier.nearest import nearest_training, training_features, typical_distance
 from classifier.predict_run import load_judge
 from classifier.sheet import render_sheet
-from classifier.sheet_text import SheetText
+from classifier.sheet_text import SheetText, probability_writer
 from classifier.uploads import Upload
 from extract.archive import open_archive
 from extract.split import read_split
@@ -169,11 +169,23 @@ def test_the_sheet_needs_nothing_else_and_escapes_names(phantom_model, judge, na
     page = Page(html)
     assert page.addresses and all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert "<script" not in html and "tiny &amp; small" in html and f'lang="{name}"' in html
-    words = " ".join(" ".join(page.words).split())
-    assert ("For research only." if name == "en" else "Solo para investigación.") in words
-    assert "bad.png" in words and "2026-01-02 03:04" in words
-    share = judged.probabilities(0)[judged.predictions.images["class"].iloc[0]]
-    assert app_language(name).number(100 * share, 1) in words
+    words_of_page = " ".join(" ".join(page.words).split())
+    assert ("For research only." if name == "en" else "Solo para investigación.") in words_of_page
+    assert "bad.png" in words_of_page and "2026-01-02 03:04" in words_of_page
+    write = probability_writer(app_language(name))
+    for row in range(judged.num_images):
+        for share in judged.probabilities(row).values():
+            assert " ".join(write(share).split()) in words_of_page
+
+
+@pytest.mark.parametrize(
+    ("share", "english", "spanish"),
+    [(0.0, "< 0.1", "< 0,1"), (0.0004, "< 0.1", "< 0,1"), (0.0006, "0.1", "0,1"), (0.5, "50.0", "50,0"),
+     (0.9994, "99.9", "99,9"), (0.9996, "> 99.9", "> 99,9"), (1.0, "> 99.9", "> 99,9")],
+)  # fmt: skip
+def test_no_probability_is_written_as_certain(share, english, spanish):
+    assert probability_writer(app_language("en"))(share) == f"{english}\u00a0%"
+    assert probability_writer(app_language("es"))(share) == f"{spanish}\u00a0%"
 
 
 def test_grad_cam_of_the_sheet_is_that_of_the_package(phantom_model, judge):
