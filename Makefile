@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 DEMO ?= demo
 
-.PHONY: env demo test lint format docs clean
+.PHONY: env demo test test-browser lint format docs clean
 
 env: $(READY)
 
@@ -23,6 +23,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The web page in Debian's Chromium (apt-get install chromium); skipped with a reason where there is none.
+test-browser: $(READY)
+	$(TEST_ENV) $(BIN)/python -m pytest -m browser -rs tests/scripts/app
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from classifier.description import WEIGHTS
 from classifier.errors import ClassifierError
-from classifier.run import WEIGHTS
 from extract.atomic import write_text
 from extract.file_hash import remembered_sha256
 from extract.json_values import json_value

@@ -6,6 +6,9 @@ from typing import Any
 
 from classifier.errors import ClassifierError
 
+FORMAT = 1  # of a classifier run's description
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
 
 def read_run_description(path: Path, what: str, command: str, format_number: int) -> dict[str, Any]:
     """Read it and check its format; every other check is its reader's.

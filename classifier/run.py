@@ -20,7 +20,7 @@ from classifier.batches import predict_batch
 from classifier.calibration import scale_logits
 from classifier.config import ClassifierConfig
 from classifier.data import ImageTable
-from classifier.description import read_run_description
+from classifier.description import DESCRIPTION, FORMAT, WEIGHTS, read_run_description
 from classifier.errors import ClassifierError
 from classifier.losses import log_probability_scores
 from classifier.models import build_model, choose_device
@@ -31,9 +31,8 @@ from classifier.views import views_of
 from extract.atomic import replace_file, write_text
 from extract.json_values import json_value
 
-FORMAT = 1
 RECORDED_VERSIONS = ("torch", "timm", "fastai", "numpy")
-WEIGHTS, DESCRIPTION, HISTORY = "model.safetensors", "model.json", "history.csv"
+HISTORY = "history.csv"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ GROUPS = {
     "gan": "Train StyleGAN2-ADA on an archive and sample images from it.",
     "classifier": "Train and evaluate classifiers on archives.",
     "semisup": "Pseudo-label studies: plan, run, report.",
+    "app": "The web page: predict, and see what speaks for it.",
     "demo": "The whole pipeline on phantom volumes, in minutes.",
 }
 

@@ -24,6 +24,8 @@ HOMES = {
     "nrrd": {"extract"},
     "ray": {"semisup"},
     "torch": {"vendor", "gan", "classifier"},
+    "streamlit": {"scripts"},
+    "starlette": {"scripts"},
 }
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
@@ -49,3 +51,12 @@ def test_imports_point_down(path):
         assert library not in names or package in homes, (
             f"{library} belongs in {sorted(homes)}, not in {package}"
         )
+
+
+APP = ROOT / "scripts" / "app"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_streamlit_stays_within_the_app(path):
+    if not path.is_relative_to(APP):
+        assert not imported_packages(path) & {"streamlit", "starlette"}
