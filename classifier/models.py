@@ -105,6 +105,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_name(name: str) -> str:
+    """What `auto`, `cpu` or `cuda` stands for on this machine: "cpu", or a GPU by its name."""
+    device = choose_device(name)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def check_arch(arch: str, pretrained: bool = False) -> None:
     """Raise a SettingsError where `arch` names no network, or none with published weights."""
     if arch in OWN_NETWORKS:

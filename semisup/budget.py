@@ -26,7 +26,7 @@ class Budget:
     test_openings: tuple[int, ...]  # distinct counts over the runs; 1 is the only honest one
     images_seen: int | None = None  # in its trainings: steps times batch; what is seen twice counts twice
     unlabeled_seen: int = 0  # by FixMatch beside them, each in a weak and a strong view
-    pool_passes: int = 0  # images of pools that a teacher scored
+    pool_passes: int = 0  # images of pools that a teacher scored, each time counted
     validation_looks: int | None = None  # at real validation in the course of the trainings
     process_seconds: float | None = None  # of all cores together
     devices: tuple[str, ...] = ()
@@ -94,11 +94,15 @@ def _unlabeled_seen(run: FinishedRun, steps: int) -> int:
 
 
 def _pool_passes(run: FinishedRun) -> int:
-    """Rows of the ledger, each an image that a teacher scored; a control repeats what another arm scored."""
+    """Rows of the ledger, each an image that a teacher scored, as often as uncertainty asks for.
+
+    A control repeats what another arm scored.
+    """
     arm = ARMS.get(run.arm)
     if arm is None or arm.method != "rounds":
         return 0
-    return count_rows(run.folder / "ledger.parquet")
+    asked = ((_settings(run).get("pseudo") or {}).get("uncertainty") or {}).get("samples") or 1
+    return asked * count_rows(run.folder / "ledger.parquet")
 
 
 def _device(run: FinishedRun) -> str | None:

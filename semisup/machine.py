@@ -18,18 +18,9 @@ class Stopwatch:
         }
 
 
-def device_name(setting: str) -> str:
-    """What `auto`, `cpu` or `cuda` stands for on this machine: "cpu", or a GPU by its name."""
-    import torch
-
-    from classifier.models import choose_device
-
-    device = choose_device(setting)
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
 def describe_machine(setting: str) -> dict[str, Any]:
     """Device and versions of what could move a number, for the record of one job."""
+    from classifier.models import device_name  # torch: where work is done, not where it is planned
     from semisup.versions import versions
 
     return {"device": device_name(setting), "versions": versions()}

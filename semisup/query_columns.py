@@ -83,6 +83,9 @@ COLUMN_MEANINGS: dict[str, dict[str, str]] = {
         "trainings": "trainings that the result rests on, a shared round 0 included",
         "trainings_here": "trainings of this run alone",
         "seconds": "how long it took",
+        "process_seconds": "processor time of all its cores together",
+        "device": "what it was computed on",
+        "versions_*": "version of what could move a number",
         "teacher_key": "the supervised run whose model is round 0",
         "pool_key": "the folder of its synthetic images in pools/",
         "reference_key": "of a control: the run whose rounds it repeats",
@@ -141,7 +144,7 @@ def column_meaning(table: str, column: str) -> str:
     if column in meanings:
         return meanings[column]
     for pattern, meaning in meanings.items():
-        if pattern.endswith("*") and re.fullmatch(re.escape(pattern[:-1]) + r"\w+", column):
+        if pattern.endswith("*") and re.fullmatch(re.escape(pattern[:-1]) + r"[\w-]+", column):
             return meaning
     return "as in run.json" if table in ("runs", "rounds") else "as in the run's file"
 

@@ -23,7 +23,7 @@ from semisup.markdown import markdown_cell, markdown_fence, tidy_markdown
 from semisup.records import StudyRecords, read_records
 from semisup.report_files import LIST, write_files
 from semisup.result_tables import table_files
-from semisup.results import json_text, results_csv
+from semisup.results import file_name, json_text, results_csv
 from semisup.statistics import MIN_SEEDS, MIN_TEST_SUBJECTS
 from semisup.summary import BASELINE, CEILING, RIVAL, RoundResult, Summary, primary_fraction, summarize
 from semisup.used_versions import version_lists
@@ -146,7 +146,7 @@ def _environment(language: Language) -> jinja2.Environment:
         p=language.p_value,
         number=language.number,
         nb=_unbroken,
-        file_name=_file_name,
+        file_name=file_name,
         cell=markdown_cell,
         fence=markdown_fence,
     )
@@ -156,11 +156,6 @@ def _environment(language: Language) -> jinja2.Environment:
 def _unbroken(text: str) -> str:
     """Keep a number and its percent sign on one line."""
     return text.replace(" %", "\u00a0%")
-
-
-def _file_name(path: str) -> str:
-    """Without its folder: a report is mailed, and where files lie is nobody's business; study.json knows."""
-    return path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _command_text(command: Any) -> str:
@@ -200,7 +195,7 @@ def _settings(study: dict[str, Any]) -> list[tuple[str, str]]:
     for section in ("classifier", "gan", "pool", "pseudo", "fixmatch"):
         values: dict[str, Any] = study.get(section) or {}
         shown: Sequence[str] = [
-            f"{key} {_file_name(str(value)) if key == 'network' else value}"
+            f"{key} {file_name(str(value)) if key == 'network' else value}"
             for key, value in values.items()
             if value is not None
         ]

@@ -33,14 +33,37 @@ def json_text(summary: Summary, findings: Findings | None = None) -> str:
 def _findings_content(findings: Findings) -> dict[str, Any]:
     study = findings.summary.study
     left_out = ("runs", "jobs", "plan", "pools", "arm_texts")
+    shown = {name: value for name, value in study.items() if name not in left_out}
     return {
         "budget_of_primary_pair": findings.budget_sentences,
         "data": asdict(findings.data),
         "checks": [asdict(check) for check in findings.checks],
         "claim": [asdict(item) for item in findings.claim],
         "plan_sha256": findings.plan_sha256,
-        "study": {name: value for name, value in study.items() if name not in left_out},
+        "study": _without_folders(shown),
     }
+
+
+def file_name(path: str) -> str:
+    """Without its folder: results are mailed, and where files lie is nobody's business; study.json knows."""
+    return path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _without_folders(study: dict[str, Any]) -> dict[str, Any]:
+    """A study's settings with the names of its files alone."""
+    gan, classifier = dict(study.get("gan") or {}), dict(study.get("classifier") or {})
+    network, weights = gan.get("network"), classifier.get("weights")
+    if isinstance(network, dict):
+        gan["network"] = {fold: file_name(str(path)) for fold, path in network.items()}
+    elif network is not None:
+        gan["network"] = file_name(str(network))
+    if weights is not None:
+        classifier["weights"] = file_name(str(weights))
+    files: dict[str, Any] = {name: file_name(str(study[name])) for name in ("data", "split") if name in study}
+    sections: dict[str, Any] = {
+        name: section for name, section in (("gan", gan), ("classifier", classifier)) if section
+    }
+    return {**study, **files, **sections}
 
 
 def _json_content(summary: Summary) -> dict[str, Any]:

@@ -19,9 +19,14 @@ def test_every_folder_of_modules_is_a_package_that_is_installed():
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_file_that_a_package_reads_is_installed_with_it(package):
-    globs = CONFIG["options.package_data"].get(package, "").split()
     folder: Path = ROOT / package
-    installed = {path for glob in globs for path in folder.glob(glob)}
+    installed = {
+        path
+        for name, globs in CONFIG["options.package_data"].items()
+        if name.split(".")[0] == package
+        for glob in globs.split()
+        for path in ROOT.joinpath(*name.split(".")).glob(glob)
+    }
     here = {path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     for_readers = {folder / "README.md"}
     assert {path for path in here if path.suffix != ".py"} - for_readers == installed

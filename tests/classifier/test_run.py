@@ -123,7 +123,10 @@ def test_weights_of_another_network_are_refused(classifier, run_dir):
 
 def test_new_weights_never_stand_beside_an_old_description(classifier, run_dir, monkeypatch):
     # It names the subjects seen: beside other weights it would let a leak through.
-    monkeypatch.setattr("classifier.run.write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("classifier.run.write_text", interrupt)
     with pytest.raises(KeyboardInterrupt):
         classifier.save(run_dir)
     with pytest.raises(ClassifierError, match="give the folder of a finished"):

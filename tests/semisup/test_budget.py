@@ -86,6 +86,16 @@ def test_passes_over_the_pool_are_the_rows_of_the_ledgers(tmp_path):
     assert budgets["supervised", 0.2].pool_passes == 0
 
 
+def test_a_teacher_that_is_asked_eight_times_counts_eight_times(tmp_path):
+    study = make_study(tmp_path, FEW)
+    for path in study.glob("runs/*/run.json"):
+        info = json.loads(path.read_text())
+        info["settings"] = {"pseudo": {"uncertainty": {"method": "tta", "samples": 8}}}
+        path.write_text(json.dumps(info))
+    _, budgets = by_cell(study)
+    assert budgets["pseudo_gan_full", 0.2].pool_passes == 8 * 3 * 2 * 40
+
+
 def test_older_runs_say_what_they_did_not_record(tmp_path):
     _, budgets = by_cell(make_study(tmp_path, FEW))
     old = budgets["supervised", 0.2]

@@ -24,7 +24,7 @@ from semisup.oracle import oracle_pool
 from semisup.plan import PoolJob, make_plan
 from semisup.query import query_study
 from semisup.records import read_records
-from semisup.report import render
+from semisup.report import write_report
 from semisup.study import run_study
 from semisup.summary import summarize
 from tests.semisup.conftest import study_settings
@@ -98,7 +98,7 @@ def test_it_stands_in_the_report_and_the_ledger_like_any_arm(finished):
     records = read_records(finished)
     summary = summarize(records, num_draws=50)
     assert summary.primary.arm == "oracle"
-    assert "what a perfect generator could do" in render(records, summary)
+    assert "what a perfect generator could do" in write_report(finished).path.read_text(encoding="utf-8")
     (row,) = query_study(finished, "SELECT count(*) AS n FROM ledger WHERE arm = 'oracle'").to_dict("records")
     assert row["n"] >= 31
 

@@ -104,6 +104,28 @@ def test_the_primary_comparison_has_its_own_p_value(page, study):
     assert f"p {primary['difference']['p_value']:.3f}" in shown
 
 
+def test_what_is_mailed_does_not_say_where_files_lie(study):
+    known = read_json(study / "study.json")
+    folder = str(study.parent)
+    (study / "study.json").write_text(
+        json.dumps({
+            **known,
+            "data": f"{folder}/data.zip",
+            "gan": {"network": {"0": f"{folder}/net.safetensors"}},
+            "classifier": {**known.get("classifier", {}), "weights": f"{folder}/body.safetensors"},
+        })
+    )  # fmt: skip
+    try:
+        write_report(study)
+        found = read_json(study / "results.json")["study"]
+        assert found["data"] == "data.zip" and found["gan"]["network"] == {"0": "net.safetensors"}
+        assert found["classifier"]["weights"] == "body.safetensors"
+        assert folder not in json.dumps(found)
+    finally:
+        (study / "study.json").write_text(json.dumps(known))
+        write_report(study)
+
+
 def test_every_number_in_a_table_is_one_of_results_json(page, study):
     known = written_numbers(read_json(study / "results.json"))
     text = re.sub(r"<(style|script)>.*?</\1>", "", page[0], flags=re.DOTALL)

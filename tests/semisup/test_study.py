@@ -58,7 +58,8 @@ def without_times(study_dir: Path) -> dict[str, bytes]:
     for path in sorted(study_dir.glob("runs/*/**/*")):
         if path.name == "run.json":
             info = json.loads(path.read_text())
-            info.pop("seconds")
+            for name in ("seconds", "process_seconds"):
+                info.pop(name)
             results[str(path.relative_to(study_dir))] = json.dumps(info).encode()
         elif path.is_file() and path.name != "history.csv":  # which has a column of seconds
             results[str(path.relative_to(study_dir))] = path.read_bytes()
