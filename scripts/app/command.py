@@ -57,7 +57,7 @@ def app(
     It runs on this machine alone: no account, no request to anywhere else, and what is uploaded stays in
     memory until the page is closed. Ctrl-C ends it. For research, not for diagnosis.
     """
-    settings = AppSettings(model, study, archive, lang, is_local=address in LOCAL)
+    settings = AppSettings(model, study, archive, language=lang, is_local=address in LOCAL)
     check_settings(settings)
     from scripts.app.server import page_address, require_streamlit, run_server
 

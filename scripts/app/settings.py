@@ -19,6 +19,9 @@ class AppSettings:
     model: Path | None = None  # folder of a classifier run, or an exported .onnx file
     study: Path | None = None  # folder of a study
     archive: Path | None = None  # that the model was trained on, or that is to be reviewed
+    split: Path | None = None  # of that archive: what is for training, and what is locked
+    fold: int = 0  # outer fold of the split
+    network: Path | None = None  # generator snapshot, or the folder of a GAN run
     language: str = "en"  # to begin with
     is_local: bool = True  # whether this machine alone can open the page
 

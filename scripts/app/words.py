@@ -14,7 +14,8 @@ from extract.language import Language, read_language
 from scripts.app.settings import current_settings
 
 LANGUAGE_KEY = "language"
-CATALOGUES = (Path(classifier.__file__).parent / "languages", Path(__file__).parent / "languages")
+OF_PAGES = Path(__file__).parent / "languages"  # what pages share, and in it a folder a page
+CATALOGUES = (Path(classifier.__file__).parent / "languages", OF_PAGES, *sorted(OF_PAGES.glob("*/")))
 
 
 def language_name() -> str:

@@ -7,3 +7,14 @@ from tests.scripts.app.phantom_model import PhantomModel, make_phantom_model
 def phantom_model(tmp_path_factory) -> PhantomModel:
     """Made once for all tests of the page."""
     return make_phantom_model(tmp_path_factory.mktemp("phantom-model"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, for the tests that are marked `browser`."""
+    from tests.scripts.app.browsing import CHROMIUM, sync_api
+
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -63,7 +63,7 @@ def test_the_settings_reach_the_server(served, phantom_model):
         "--no-browser",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    settings = AppSettings(phantom_model.run, None, phantom_model.archive, "es")
+    settings = AppSettings(phantom_model.run, None, phantom_model.archive, language="es")
     assert served == [(settings, "127.0.0.1", 9000, False)]
     assert "http://127.0.0.1:9000: the page" in result.output and "Warning" not in result.output
 

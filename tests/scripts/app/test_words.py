@@ -35,13 +35,17 @@ def texts_in_code(path: Path) -> set[str]:
 
 def test_every_text_is_there_in_spanish_and_nothing_else():
     texts = set().union(*map(texts_in_code, APP.rglob("*.py")))
-    of_sheets, of_page = (read_catalogue(folder / "es.yaml") for folder in CATALOGUES)
-    assert len(texts) > 50 and texts <= of_sheets.keys() | of_page.keys()
-    assert set(of_page) == texts - of_sheets.keys()
+    of_sheets, *of_pages = (set(read_catalogue(folder / "es.yaml")) for folder in CATALOGUES)
+    assert len(texts) > 50 and texts <= of_sheets.union(*of_pages)
+    assert set().union(*of_pages) == texts - of_sheets
+    assert sum(map(len, of_pages)) == len(set().union(*of_pages))  # each once
 
 
 def test_translations_have_the_values_and_marks_of_their_english():
-    for english, other in read_catalogue(CATALOGUES[1] / "es.yaml").items():
+    catalogues = [read_catalogue(folder / "es.yaml") for folder in CATALOGUES[1:]]
+    for english, other in (
+        (english, text) for catalogue in catalogues for english, text in catalogue.items()
+    ):
         for pattern in (r"{(\w+)}", r"`[^`]*`"):
             assert sorted(re.findall(pattern, english)) == sorted(re.findall(pattern, other)), english
 
