@@ -26,7 +26,16 @@ from scripts.app.settings import LANGUAGES, LOCAL, AppSettings, check_settings
     "--archive",
     type=click.Path(path_type=Path),
     default=None,
-    help="Archive that the model was trained on, for the nearest training images.",
+    help="Archive that the model was trained on, for the nearest training images, or that is to be reviewed.",
+)
+@click.option(
+    "--split",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Split of the archive, to review its training part.  [default: the one beside it]",
+)
+@click.option(
+    "--fold", type=click.IntRange(min=0), default=0, show_default=True, help="Fold that is reviewed."
 )
 @click.option(
     "--lang",
@@ -47,6 +56,8 @@ def app(
     model: Path | None,
     study: Path | None,
     archive: Path | None,
+    split: Path | None,
+    fold: int,
     lang: str,
     address: str,
     port: int,
@@ -57,7 +68,7 @@ def app(
     It runs on this machine alone: no account, no request to anywhere else, and what is uploaded stays in
     memory until the page is closed. Ctrl-C ends it. For research, not for diagnosis.
     """
-    settings = AppSettings(model, study, archive, language=lang, is_local=address in LOCAL)
+    settings = AppSettings(model, study, archive, split, fold, language=lang, is_local=address in LOCAL)
     check_settings(settings)
     from scripts.app.server import page_address, require_streamlit, run_server
 

@@ -44,8 +44,8 @@ def check_settings(settings: AppSettings) -> None:
     """Look at everything that was named, before a server is started for it.
 
     Raises:
-        ClassifierError, ExtractError, StudyError: if a model, archive or study cannot be used.
-        SettingsError: for an unknown language.
+        ClassifierError, ExtractError, StudyError: if a model, archive, split or study cannot be used.
+        SettingsError: for an unknown language, a split without an archive, or a fold that it does not have.
     """
     if settings.language not in LANGUAGES:
         raise SettingsError(f"--lang must be one of {', '.join(LANGUAGES)}, got {settings.language!r}")
@@ -62,7 +62,16 @@ def check_settings(settings: AppSettings) -> None:
     if settings.archive is not None:
         from extract.archive import open_archive
 
-        open_archive(settings.archive).close()
+        with open_archive(settings.archive) as archive:
+            if settings.split is not None:
+                from extract.split import read_split
+
+                # Also raises where the split has no such fold.
+                read_split(settings.split, archive).subjects(settings.fold, "train")
+    elif settings.split is not None:
+        raise SettingsError(
+            f"--split {settings.split}: expected the archive that it splits, got none; name it with --archive"
+        )
     if settings.study is not None:
         from semisup.status import study_status
 
