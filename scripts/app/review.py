@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING, TypeVar
 
 import streamlit as st
@@ -12,7 +13,15 @@ import streamlit as st
 from classifier.review_reasons import REASONS
 from extract.errors import SynthlabelError
 from extract.review_log import ReviewLog
-from extract.review_rows import EXCLUDE, KEEP, RELABEL, Decision, check_author, current_decisions
+from extract.review_rows import (
+    EXCLUDE,
+    KEEP,
+    MAX_AUTHOR_CHARS,
+    RELABEL,
+    Decision,
+    check_author,
+    current_decisions,
+)
 from scripts.app.parts import plain
 from scripts.app.review_desk import (
     AUTHOR,
@@ -22,6 +31,7 @@ from scripts.app.review_desk import (
     go_to,
     known_log,
     last_own,
+    mark_shown,
     place_in,
     take_back,
 )
@@ -42,13 +52,14 @@ if TYPE_CHECKING:
     from classifier.review_queue import Candidate, ModelFindings
 
 ANY = ""
-REASON, CLASS = "review.reason", "review.class"
+REASON, CLASS, NAME, RENAMING = "review.reason", "review.class", "review.name", "review.renaming"
 NUM_KEYS = 9  # classes that have a key of their own
 Result = TypeVar("Result")
 STYLE = """
 <style>
 .st-key-review-picture img { image-rendering: pixelated; background: #000; }
 .sl-label { font-size: 1.5rem; font-weight: 650; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
+.sl-field { font-size: .875rem; margin-bottom: .25rem; }
 .sl-reasons { margin: .3rem 0 .2rem; padding-left: 1.1rem; color: #36424f; font-size: .95rem; }
 .sl-decided { border-left: 4px solid #0072b2; background: #eef6fb; color: #12344d; padding: .3rem .7rem;
   border-radius: 0 6px 6px 0; font-size: .95rem; overflow-wrap: anywhere; }
@@ -154,6 +165,7 @@ def _review(basis: ReviewBasis, job: ReviewJob) -> None:
         left, right = st.columns([9, 10], gap="medium")
         with left:
             show_picture(basis, item)
+            mark_shown(item)
         with right:
             _show_label(basis, item, findings, log)
             _show_buttons(basis, queue, item, findings, log)
@@ -171,7 +183,7 @@ def _review(basis: ReviewBasis, job: ReviewJob) -> None:
 
 def _choose_queue(basis: ReviewBasis, everything: Sequence[Candidate]) -> list[Candidate]:
     """Ask who is deciding, and which of the images to look at."""
-    who, why, which = st.columns([1, 1, 1], gap="small")
+    who, why, which = st.columns([1, 1, 1], gap="small", vertical_alignment="bottom")
     with who:
         _ask_author(basis)
     counts = {reason: sum(reason in item.reasons for item in everything) for reason in REASONS}
@@ -195,17 +207,39 @@ def _choose_queue(basis: ReviewBasis, everything: Sequence[Candidate]) -> list[C
 
 
 def _ask_author(basis: ReviewBasis) -> None:
-    if AUTHOR not in st.session_state:
-        rows = known_log(basis).rows
-        st.session_state[AUTHOR] = rows[-1].author if rows else ""
-    # A widget that is not drawn for a while loses its value; this page's visitor comes back.
-    st.session_state[AUTHOR] = st.session_state[AUTHOR]
+    """Once a name is there the field goes: as long as it has the focus, keys are letters of the name."""
+    rows = known_log(basis).rows
+    if AUTHOR not in st.session_state and rows:
+        st.session_state[AUTHOR] = rows[-1].author
+    if _author_is_known() and not st.session_state.get(RENAMING):
+        with st.container(gap=None):
+            st.html(f'<div class="sl-field">{escape(say("Your name"))}</div>')
+            st.button(
+                plain(author()), icon=":material/edit:", help=say("Give another name"), on_click=_rename
+            )
+        return
     st.text_input(
         say("Your name"),
-        key=AUTHOR,
+        value=author(),
+        key=NAME,
         placeholder=say("stands beside each decision"),
-        max_chars=80,
+        max_chars=MAX_AUTHOR_CHARS,
+        on_change=_take_name,
     )
+
+
+def _rename() -> None:
+    st.session_state[RENAMING] = True
+
+
+def _take_name() -> None:
+    given = str(st.session_state[NAME])
+    try:
+        st.session_state[AUTHOR], st.session_state[RENAMING] = check_author(given), False
+    except SynthlabelError:
+        st.session_state[FAULT] = say(
+            "Please give a name that begins with a letter or digit; it stands beside each decision."
+        )
 
 
 def _author_is_known() -> bool:
@@ -217,8 +251,6 @@ def _author_is_known() -> bool:
 
 
 def _show_label(basis: ReviewBasis, item: Candidate, findings: ModelFindings | None, log: ReviewLog) -> None:
-    from html import escape
-
     reasons = "".join(f"<li>{escape(text)}</li>" for text in reason_texts(basis, item, findings))
     st.html(
         f'<p class="sl-label">{escape(say("Label: {name}", name=label_of(basis, item.row)))}</p>'
@@ -236,7 +268,7 @@ def _show_buttons(
     findings: ModelFindings | None,
     log: ReviewLog,
 ) -> None:
-    """What can be done; each button belongs to this image, so that a late click never hits the next one."""
+    """What can be done; the buttons keep their names from image to image, as their keys do."""
     is_known = _author_is_known()
     if not is_known:
         st.caption(say("Give your name above: then you can decide, by the buttons or their keys."))
@@ -250,7 +282,7 @@ def _show_buttons(
     def button(text: str, shortcut: str | None, act: partial[None] | None, kind: str, icon: str = "") -> None:
         st.button(
             text,
-            key=f"review.{item.row}.{kind}",
+            key=f"review.{kind}",
             shortcut=shortcut,
             on_click=act,
             disabled=act is None,

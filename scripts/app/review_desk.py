@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from scripts.app.review_job import ReviewBasis
 
 AUTHOR, CURRENT, FAULT, LOG = "review.author", "review.current", "review.fault", "review.log"
+SHOWN = "review.shown"
+MIN_LOOK_SEC = 0.25  # nobody judges a picture sooner: a key hit twice was meant for the one before
 
 
 def author() -> str:
@@ -51,11 +54,25 @@ def go_to(row: int) -> None:
     st.session_state[CURRENT] = row
 
 
+def mark_shown(item: Candidate) -> None:
+    """Remember since when the image is before the visitor."""
+    known = st.session_state.get(SHOWN)
+    if known is None or known[0] != item.row:
+        st.session_state[SHOWN] = (item.row, time.monotonic())
+
+
+def _was_seen(item: Candidate) -> bool:
+    row, since = st.session_state.get(SHOWN, (None, 0.0))
+    return row == item.row and time.monotonic() - since >= MIN_LOOK_SEC
+
+
 def decide(basis: ReviewBasis, queue: Sequence[Candidate], item: Candidate, decision: Decision) -> None:
     """Record a decision and go on to the next image that nobody has decided on; a fault is told instead."""
+    if not _was_seen(item):
+        return
     try:
         log = known_log(basis)
-        if not _says_already(log, decision):  # a key that was hit twice
+        if not _says_already(log, decision):
             log = record_decision(basis.log, basis.scope, decision, author())
         go_to(next_open(basis, queue, item, log).row)
     except SynthlabelError as error:
