@@ -57,7 +57,13 @@ NUM_KEYS = 9  # classes that have a key of their own
 Result = TypeVar("Result")
 STYLE = """
 <style>
-.st-key-review-picture img { image-rendering: pixelated; background: #000; }
+.stHtml figure { margin: 0; }
+.sl-picture { max-width: 430px; }
+.sl-picture img { width: 100%; border-radius: 8px; image-rendering: pixelated; background: #000; }
+.sl-picture figcaption { text-align: center; color: #5a6775; font-size: .875rem; overflow-wrap: anywhere; }
+.sl-alike { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: .9rem; }
+.sl-alike img { width: 100%; border-radius: 6px; image-rendering: pixelated; background: #000; }
+.sl-alike figcaption > * { display: block; font-size: .875rem; overflow-wrap: anywhere; line-height: 1.35; }
 .sl-label { font-size: 1.5rem; font-weight: 650; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
 .sl-field { font-size: .875rem; margin-bottom: .25rem; }
 .sl-reasons { margin: .3rem 0 .2rem; padding-left: 1.1rem; color: #36424f; font-size: .95rem; }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from html import escape
 from typing import TYPE_CHECKING
 
-import numpy as np
 import streamlit as st
 
 from classifier.review_reasons import CONFLICT, DOUBT, DUPLICATE, LOSS, THRESHOLD
 from extract.language import Message
-from scripts.app.parts import plain, probability_bars
+from scripts.app.parts import probability_bars
 from scripts.app.words import percent, probability, say, spoken
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from scripts.app.review_job import ReviewBasis
 
 NUM_NEIGHBORS = 6
-PICTURE_WIDTH = 430  # pixels
 REASON_NAMES = {
     CONFLICT: Message("Same picture, another label"),
     DOUBT: Message("Doubtful label"),
@@ -35,19 +35,19 @@ def label_of(basis: ReviewBasis, row: int) -> str:
 
 
 def show_picture(basis: ReviewBasis, item: Candidate) -> None:
+    """The image, large; in the page itself, so that no picture is asked for that the next has replaced."""
     name, subject = basis.archive.names[item.row], str(basis.archive.subjects[item.row])
-    with st.container(key="review-picture"):
-        st.image(
-            read_picture(basis, item.row),
-            width=PICTURE_WIDTH,
-            caption=say("{name}, person {subject}", name=plain(name), subject=plain(subject)),
-        )
+    caption = say("{name}, person {subject}", name=name, subject=subject)
+    st.html(
+        f'<figure class="sl-picture">{_image(basis, item.row, caption)}'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
-def read_picture(basis: ReviewBasis, row: int) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint8."""
-    pixels = basis.archive.read_image(row)
-    return pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+def _image(basis: ReviewBasis, row: int, text: str) -> str:
+    """The picture as it is stored, as HTML."""
+    data = b64encode(basis.archive.read_png(row)).decode()
+    return f'<img alt="{escape(text)}" src="data:image/png;base64,{data}">'
 
 
 def reason_texts(basis: ReviewBasis, item: Candidate, findings: ModelFindings | None) -> list[str]:
@@ -127,10 +127,15 @@ def show_companions(
 
 
 def _show_row(basis: ReviewBasis, images: list[tuple[int, str]]) -> None:
-    for column, (row, remark) in zip(st.columns(NUM_NEIGHBORS), images, strict=False):
-        column.image(read_picture(basis, row), width="stretch")
-        below = [f"**{plain(label_of(basis, row))}**", plain(str(basis.archive.subjects[row])), plain(remark)]
-        column.markdown("  \n".join(line for line in below if line))
+    figures = []
+    for row, remark in images:
+        label, subject = label_of(basis, row), str(basis.archive.subjects[row])
+        below = "".join(f"<span>{escape(text)}</span>" for text in (subject, remark) if text)
+        figures.append(
+            f"<figure>{_image(basis, row, f'{label}, {subject}')}"
+            f"<figcaption><b>{escape(label)}</b>{below}</figcaption></figure>"
+        )
+    st.html(f'<div class="sl-alike">{"".join(figures)}</div>')
 
 
 def _difference(duplicates: TrainingDuplicates, row: int, other: int) -> str:
