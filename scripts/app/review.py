@@ -166,8 +166,8 @@ def _review(basis: ReviewBasis, job: ReviewJob) -> None:
     if fault:
         st.error(_told(fault))
     if queue:
-        item = queue[place_in(queue)]
         decided = current_decisions(log.rows)
+        item = queue[place_in(basis, queue, log)]
         left, right = st.columns([9, 10], gap="medium")
         with left:
             show_picture(basis, item)
@@ -293,7 +293,6 @@ def _show_buttons(
             on_click=act,
             disabled=act is None,
             icon=icon or None,
-            type="primary" if kind == KEEP else "secondary",
         )
 
     with st.container(horizontal=True, gap="small"):
@@ -302,7 +301,7 @@ def _show_buttons(
         last = last_own(log) if is_known else None
         undo = None if last is None else partial(take_back, basis, last)
         button(say("Undo"), "U", undo, "undo", ":material/undo:")
-        place = place_in(queue)
+        place = place_in(basis, queue, log)
         before = partial(go_to, queue[place - 1].row) if place else None
         after = partial(go_to, queue[place + 1].row) if place + 1 < len(queue) else None
         button(say("Previous"), "Left", before, "previous", ":material/chevron_left:")

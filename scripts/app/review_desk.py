@@ -43,10 +43,16 @@ def known_log(basis: ReviewBasis) -> ReviewLog:
     return known[1]
 
 
-def place_in(queue: Sequence[Candidate]) -> int:
-    """Where the visitor is; the first image if theirs is not in this queue."""
+def place_in(basis: ReviewBasis, queue: Sequence[Candidate], log: ReviewLog) -> int:
+    """Where the visitor is; at the first image without a decision if theirs is not in this queue."""
     row = st.session_state.get(CURRENT)
-    return next((place for place, item in enumerate(queue) if item.row == row), 0)
+    here = next((place for place, item in enumerate(queue) if item.row == row), None)
+    if here is None:
+        decided = current_decisions(log.rows)
+        names = basis.archive.names
+        here = next((place for place, item in enumerate(queue) if names[item.row] not in decided), 0)
+        go_to(queue[here].row)
+    return here
 
 
 def go_to(row: int) -> None:
