@@ -34,7 +34,7 @@ class TrainingOpinions:
     subjects: np.ndarray  # (M,) str
     probs: np.ndarray  # (M, C) float64, calibrated
     features: np.ndarray  # (M, D) float32, what the last layer decides by
-    is_learned: np.ndarray  # (M,) bool: the model was trained with this very label
+    is_learned: np.ndarray  # (M,) bool: the model was trained with the image, usually under this label
     rule: DecisionRule | None
     model_sha256: str  # of the weights
 

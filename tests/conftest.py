@@ -12,7 +12,7 @@ def _own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory):
-    """A data set with wrong labels and a model that learned from them: made once for all tests of a review."""
+    """A data set with wrong labels and a model that learned from them, for all tests of a review."""
     from tests.classifier.planted import make_planted
 
     return make_planted(tmp_path_factory.mktemp("planted"))

@@ -178,7 +178,9 @@ def _review(basis: ReviewBasis, job: ReviewJob) -> None:
             num_decided = sum(basis.archive.names[other.row] in decided for other in queue)
             st.progress(
                 num_decided / len(queue),
-                text=say("{done} of {num} decided", done=num_decided, num=len(queue)),
+                text=say("All {num} are decided", num=len(queue))
+                if num_decided == len(queue)
+                else say("{done} of {num} decided", done=num_decided, num=len(queue)),
             )
             show_opinion(basis, item, findings)
         show_companions(basis, item, findings, duplicates)
@@ -315,7 +317,10 @@ def _show_buttons(
 
 
 def _explain(basis: ReviewBasis, *, has_model: bool) -> None:
-    with st.expander(say("What is reviewed, and where decisions go"), icon=":material/info:"):
+    with st.expander(
+        say("Only training images are shown; validation and test are locked. Where decisions go ..."),
+        icon=":material/info:",
+    ):
         split = basis.split
         st.markdown(
             say(

@@ -70,7 +70,7 @@ def _model_text(basis: ReviewBasis, reason: str, place: int, findings: ModelFind
         other = findings.cross_probs[place]
         best = int(other.argmax())
         return say(
-            "By the images of other people this is rather {name} ({share}); for the label speaks {own}.",
+            "Going by the images of other people, this is rather {name} ({share}); the label gets {own}.",
             name=basis.archive.classes[best],
             share=probability(float(other[best])),
             own=probability(float(other[opinions.labels[place]])),
@@ -79,13 +79,14 @@ def _model_text(basis: ReviewBasis, reason: str, place: int, findings: ModelFind
         share = probability(float(opinions.probs[place, opinions.labels[place]]))
         if opinions.is_learned[place]:
             return say(
-                "The model gives this label only {share}, although it was trained with it.", share=share
+                "The model gives this label only {share}, although it was trained with this image.",
+                share=share,
             )
         return say(
             "The model, which was not trained with this image, gives its label only {share}.", share=share
         )
     points = spoken().number(100 * float(findings.margins[place]), 1)
-    return say("A change of {points} points would let the model decide otherwise.", points=points)
+    return say("A change of {points} points would make the model decide otherwise.", points=points)
 
 
 def show_opinion(basis: ReviewBasis, item: Candidate, findings: ModelFindings | None) -> None:
@@ -96,7 +97,7 @@ def show_opinion(basis: ReviewBasis, item: Candidate, findings: ModelFindings | 
     limit = None if opinions.rule is None else opinions.rule.reject_confidence
     shares = dict(zip(basis.archive.classes, opinions.probs[item.place].tolist(), strict=True))
     st.caption(
-        say("What the model says; it was trained with this label.")
+        say("What the model says; it was trained with this image.")
         if opinions.is_learned[item.place]
         else say("What the model says; it was not trained with this image.")
     )

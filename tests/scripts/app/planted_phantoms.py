@@ -25,9 +25,9 @@ class PlantedPhantoms:
 
 
 def make_planted_phantoms(
-    folder: Path, size: int = 64, num_subjects: int = 12, steps: int = 80, num_wrong: int = 4
+    folder: Path, size: int = 64, num_subjects: int = 16, steps: int = 80, num_wrong: int = 4
 ) -> PlantedPhantoms:
-    """Phantoms as `make_phantom_model` has them, but some training slices stand under another plane's name."""
+    """Phantoms as `make_phantom_model` has them; some training slices stand under the other plane."""
     write_phantoms(folder / "volumes", num_subjects, 0, PhantomConfig(voxel_mm=5.0))
     config = SliceConfig(planes=("sagittal", "coronal"), size=size, slices_per_plane=5, noise_below=0.4)
     right, data, split_path = folder / "right.zip", folder / "planes.zip", folder / "planes.split.json"
@@ -35,7 +35,7 @@ def make_planted_phantoms(
         folder / "volumes", right, config, subjects=folder / "volumes" / "subjects.csv", workers=1
     )
     with open_archive(right) as archive:
-        split = make_split(archive, num_folds=2, fractions=(1.0,), val_share=0.3, seed=0)
+        split = make_split(archive, num_folds=3, fractions=(1.0,), val_share=0.3, seed=0)
         train = split.rows(archive, 0, "train")
         planes = train[[archive.classes[archive.labels[row]] != "noise" for row in train]]
         wrong = sorted(np.random.default_rng(4).choice(planes[2:], num_wrong, replace=False).tolist())

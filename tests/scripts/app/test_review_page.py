@@ -175,7 +175,7 @@ def test_next_and_previous_go_through_all_images(page):
 
 def test_filters_leave_what_was_asked_for(page):
     page.selectbox[0].set_value("near threshold").run()
-    assert "let the model decide otherwise" in html_of(page)
+    assert "make the model decide otherwise" in html_of(page)
     page.selectbox[0].set_value("").run()
     page.selectbox[1].set_value("vertical").run()
     assert "Label: vertical" in html_of(page)
