@@ -90,6 +90,8 @@ def review_queue(
     """All images to look at, each once, the most telling reason first."""
     reasons: dict[int, list[str]] = {}
     by_picture = {} if duplicates is None else _by_picture(archive, duplicates)
+    groups = () if duplicates is None else duplicates.groups
+    group_of = {row: group for group in groups for row in group}
     places: dict[int, int] = {}
     if findings is not None:
         places = {int(row): place for place, row in enumerate(findings.opinions.rows)}
@@ -100,7 +102,9 @@ def review_queue(
         for row in rows:
             reasons.setdefault(row, []).append(reason)
     return tuple(
-        Candidate(row, tuple(why), places.get(row), () if duplicates is None else duplicates.twins(row))
+        Candidate(
+            row, tuple(why), places.get(row), tuple(other for other in group_of.get(row, ()) if other != row)
+        )
         for row, why in reasons.items()
     )
 

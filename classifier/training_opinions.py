@@ -23,6 +23,7 @@ from extract.fold import Split
 from extract.progress import Progress, no_progress
 
 BATCH = 64  # images decoded at a time
+MAX_IMAGES = 20_000  # whose features are kept; of more, an even choice
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class TrainingOpinions:
     is_learned: np.ndarray  # (M,) bool: the model was trained with the image, usually under this label
     rule: DecisionRule | None
     model_sha256: str  # of the weights
+    num_left_out: int = 0  # labeled training images beyond `MAX_IMAGES`
 
 
 def training_opinions(
@@ -55,6 +57,9 @@ def training_opinions(
     rows = rows[archive.labels[rows] >= 0]
     if not len(rows):
         raise ClassifierError(f"{archive.path.name}: expected labeled training images, got none")
+    num_images = len(rows)
+    if num_images > MAX_IMAGES:
+        rows = rows[np.unique(np.linspace(0, num_images - 1, MAX_IMAGES).astype(np.int64))]
     extractor = TaskExtractor(classifier, "")
     probs, features = [], []
     for start in range(0, len(rows), BATCH):
@@ -72,6 +77,7 @@ def training_opinions(
         np.isin(subjects, np.array(classifier.train_subjects, dtype=str)),
         read_decision(run),
         file_sha256(run / WEIGHTS),
+        num_images - len(rows),
     )
 
 

@@ -18,10 +18,6 @@ class TrainingDuplicates:
     likeness: dict[tuple[int, int], float]  # of near duplicates: two rows (ascending), correlation up to 1
     locked: tuple[tuple[int, ...], ...]  # training rows of groups that also stand in validation or test
 
-    def twins(self, row: int) -> tuple[int, ...]:
-        """The other rows of an image's group."""
-        return tuple(other for group in self.groups if row in group for other in group if other != row)
-
 
 def training_duplicates(
     archive: Archive, split: Split, fold: int, progress: Progress = no_progress

@@ -142,8 +142,9 @@ def _append(path: Path, scope: ReviewScope, make: Callable[[tuple[ReviewRow, ...
             data = handle.read()
             log, end = _parse(path, data, scope)
             row = make(log.rows)
+            standing = {other.number: other for other in standing_rows(log.rows)}
             try:
-                check_row(row, log.rows, scope)
+                check_row(row, len(log.rows) + 1, standing, scope)
             except ValueError as error:
                 raise ExtractError(f"{path.name}: this cannot be decided: {error}") from error
             whole = data[:end] + (b"" if data[:end].endswith(b"\n") else b"\n")
@@ -193,19 +194,24 @@ def _parse(path: Path, data: bytes, scope: ReviewScope) -> tuple[ReviewLog, int]
         )
     _check_header(path, lines[0], scope)
     rows: list[ReviewRow] = []
+    standing: dict[int, ReviewRow] = {}
     end = len(lines[0])
     for number, line in enumerate(lines[1:], start=2):
         if number == len(lines) and _is_cut(line):
             return ReviewLog(path, tuple(rows), hashlib.sha256(data[:end]).hexdigest(), number), end
         try:
             row = row_from_json(json.loads(line))
-            check_row(row, rows, scope)
+            check_row(row, len(rows) + 1, standing, scope)
         except (ExtractError, ValueError, RecursionError) as error:
             raise ExtractError(
                 f"{path.name}: line {number} is not as it was written: {error}; restore it, or move the file "
                 "away to begin anew (it is left as it is)"
             ) from error
         rows.append(row)
+        if row.action == UNDO:
+            del standing[row.undoes]
+        else:
+            standing[row.number] = row
         end += len(line)
     return ReviewLog(path, tuple(rows), hashlib.sha256(data).hexdigest()), end
 

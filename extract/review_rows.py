@@ -3,7 +3,7 @@
 import csv
 import io
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -72,15 +72,19 @@ def current_decisions(rows: Sequence[ReviewRow]) -> dict[str, ReviewRow]:
     return {row.image: row for row in standing_rows(rows)}
 
 
-def check_row(row: ReviewRow, before: Sequence[ReviewRow], scope: ReviewScope) -> None:
+def check_row(row: ReviewRow, number: int, standing: Mapping[int, ReviewRow], scope: ReviewScope) -> None:
     """Check a row against the archive and the rows before it.
+
+    Args:
+        number: that it must have.
+        standing: decisions before it that were not undone, by their number.
 
     Raises:
         ExtractError: if its image is not in the training part.
         ValueError: for whatever else does not fit.
     """
-    if row.number != len(before) + 1:
-        raise ValueError(f"expected row number {len(before) + 1}, got {row.number}")
+    if row.number != number:
+        raise ValueError(f"expected row number {number}, got {row.number}")
     if datetime.fromisoformat(row.time).utcoffset() is None:
         raise ValueError(f"expected a time with its zone, got {row.time}")
     if check_author(row.author) != row.author:
@@ -101,8 +105,8 @@ def check_row(row: ReviewRow, before: Sequence[ReviewRow], scope: ReviewScope) -
     elif row.new_label:
         raise ValueError(f"expected no new label beside {row.action}, got {row.new_label!r}")
     if row.action == UNDO:
-        taken_back = [other for other in standing_rows(before) if other.number == row.undoes]
-        if not taken_back or taken_back[0].image != row.image:
+        taken_back = standing.get(row.undoes)
+        if taken_back is None or taken_back.image != row.image:
             raise ValueError(f"expected a decision on {row.image} that stands, got row {row.undoes} to undo")
     elif row.undoes:
         raise ValueError(f"expected nothing to undo beside {row.action}, got row {row.undoes}")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -43,7 +42,7 @@ from scripts.app.review_image import (
     show_opinion,
     show_picture,
 )
-from scripts.app.review_job import ReviewBasis, ReviewJob, begin_review, review_basis
+from scripts.app.review_job import ReviewBasis, ReviewJob, begin_review, come, review_basis
 from scripts.app.review_list import decision_text, show_decisions
 from scripts.app.settings import AppSettings
 from scripts.app.words import say, spoken
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
 ANY = ""
 REASON, CLASS, NAME, RENAMING = "review.reason", "review.class", "review.name", "review.renaming"
 NUM_KEYS = 9  # classes that have a key of their own
-Result = TypeVar("Result")
 STYLE = """
 <style>
 .stHtml figure { margin: 0; }
@@ -97,9 +95,9 @@ def show(settings: AppSettings) -> None:
     _show_basis(basis, log, job)
     if not job.is_done:
         _wait(job)
-    if _part(job.findings) or _part(job.duplicates):
+    if come(job.findings) or come(job.duplicates):
         _review(basis, job)
-    _explain(basis, has_model=model is not None)
+    _explain(basis, job)
 
 
 def _show_basis(basis: ReviewBasis, log: ReviewLog, job: ReviewJob) -> None:
@@ -119,7 +117,7 @@ def _show_basis(basis: ReviewBasis, log: ReviewLog, job: ReviewJob) -> None:
             st.warning(_told(error))
         elif error is not None:
             raise error
-    duplicates = _part(job.duplicates)
+    duplicates = come(job.duplicates)
     if duplicates is not None and duplicates.locked:
         names = [basis.archive.names[row] for group in duplicates.locked for row in group]
         st.warning(
@@ -152,11 +150,8 @@ def _wait(job: ReviewJob) -> None:
 @st.fragment
 def _review(basis: ReviewBasis, job: ReviewJob) -> None:
     """Everything about one image; a decision draws this part alone."""
-    from classifier.review_queue import review_queue
-
-    findings, duplicates = _part(job.findings), _part(job.duplicates)
-    everything = review_queue(basis.archive, findings, duplicates)
-    queue = _choose_queue(basis, everything)
+    findings, duplicates = come(job.findings), come(job.duplicates)
+    queue = _choose_queue(basis, job.queue)
     try:
         log = known_log(basis)
     except SynthlabelError as error:
@@ -316,7 +311,7 @@ def _show_buttons(
             button(plain(kind), key, act if is_known else None, f"class{number}")
 
 
-def _explain(basis: ReviewBasis, *, has_model: bool) -> None:
+def _explain(basis: ReviewBasis, job: ReviewJob) -> None:
     with st.expander(
         say("Only training images are shown; validation and test are locked. Where decisions go ..."),
         icon=":material/info:",
@@ -340,20 +335,21 @@ def _explain(basis: ReviewBasis, *, has_model: bool) -> None:
                 name=plain(basis.log.name),
             )
         )
-        if not has_model:
+        findings = come(job.findings)
+        if findings is not None and findings.opinions.num_left_out:
+            st.markdown(
+                say(
+                    "The model was asked about {num} of them, evenly chosen: more would not fit into memory.",
+                    num=len(findings.opinions.rows),
+                )
+            )
+        if job.findings is None:
             st.markdown(
                 say(
                     "Without the folder of a run (`--model RUN`) only pictures that are there twice are "
                     "looked for."
                 )
             )
-
-
-def _part(result: Future[Result] | None) -> Result | None:
-    """What has come; None while it has not, or where it failed."""
-    if result is None or not result.done() or result.exception() is not None:
-        return None
-    return result.result()
 
 
 def _told(error: object) -> str:

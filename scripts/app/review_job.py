@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from extract.archive import Archive, open_archive
 from extract.fold import Split
@@ -17,8 +17,9 @@ from extract.split import read_split
 from scripts.app.settings import AppSettings
 
 if TYPE_CHECKING:
-    from classifier.review_queue import ModelFindings
+    from classifier.review_queue import Candidate, ModelFindings
 
+Result = TypeVar("Result")
 FileKey = tuple[Path, int, int]
 _lock = threading.Lock()
 _bases: dict[tuple[object, ...], ReviewBasis] = {}
@@ -42,6 +43,7 @@ class ReviewJob:
 
     findings: Future[ModelFindings] | None  # None = no model was named
     duplicates: Future[TrainingDuplicates] = field(default_factory=Future)
+    queue: tuple[Candidate, ...] = ()  # of what has come
     done: int = 0  # of what is being done now
     total: int = 0
 
@@ -83,23 +85,36 @@ def begin_review(basis: ReviewBasis, model: Path | None) -> ReviewJob:
         return _jobs[key]
 
 
+def come(result: Future[Result] | None) -> Result | None:
+    """What has come of a part; None while it has not, or where it failed."""
+    if result is None or not result.done() or result.exception() is not None:
+        return None
+    return result.result()
+
+
 def _look(job: ReviewJob, basis: ReviewBasis, model: Path | None) -> None:
     def report(done: int, total: int, message: str) -> None:
         job.done, job.total = done, total
 
     if job.findings is not None and model is not None:
         try:
-            from classifier.review_queue import model_findings, split_links
+            from classifier.review_queue import model_findings, review_queue, split_links
             from classifier.training_opinions import training_opinions
 
             opinions = training_opinions(model, basis.archive, basis.split, basis.scope.fold, report)
             links = split_links(basis.split, opinions.subjects)
-            job.findings.set_result(model_findings(opinions, links))
+            findings = model_findings(opinions, links)
+            job.queue = review_queue(basis.archive, findings, None)
+            job.findings.set_result(findings)
         except BaseException as error:  # whoever asks for the result gets it
             job.findings.set_exception(error)
     job.done = job.total = 0
     try:
-        job.duplicates.set_result(training_duplicates(basis.archive, basis.split, basis.scope.fold, report))
+        from classifier.review_queue import review_queue
+
+        duplicates = training_duplicates(basis.archive, basis.split, basis.scope.fold, report)
+        job.queue = review_queue(basis.archive, come(job.findings), duplicates)
+        job.duplicates.set_result(duplicates)
     except BaseException as error:
         job.duplicates.set_exception(error)
 
