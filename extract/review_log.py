@@ -228,7 +228,7 @@ def _check_header(path: Path, line: bytes, scope: ReviewScope) -> None:
             raise ValueError(f"format {content['format']!r:.60}")
         found = {name: str(content[name]) for name, _ in HEADER_HASHES}
         fold = int(content["fold"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ExtractError(
             f"{path.name}: expected decisions of a review ({FORMAT}) in line 1, got something else "
             f"({error}); move the file away to begin anew (it is left as it is)"

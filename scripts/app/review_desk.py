@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scripts.app.review_job import ReviewBasis
 
 AUTHOR, CURRENT, FAULT, LOG = "review.author", "review.current", "review.fault", "review.log"
-SHOWN = "review.shown"
+SHOWN, UNDONE = "review.shown", "review.undone"
 MIN_LOOK_SEC = 0.25  # nobody judges a picture sooner: a key hit twice was meant for the one before
 
 
@@ -87,6 +87,9 @@ def decide(basis: ReviewBasis, queue: Sequence[Candidate], item: Candidate, deci
 
 def take_back(basis: ReviewBasis, row: ReviewRow) -> None:
     """Undo a decision and show its image."""
+    if time.monotonic() - st.session_state.get(UNDONE, -MIN_LOOK_SEC) < MIN_LOOK_SEC:
+        return
+    st.session_state[UNDONE] = time.monotonic()
     try:
         undo_decision(basis.log, basis.scope, row.number, author())
         go_to(basis.scope.images[row.image].row)

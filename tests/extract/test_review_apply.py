@@ -7,13 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extract.archive import open_archive
+from extract.archive import ArchiveWriter, ImageRecord, open_archive
 from extract.errors import ExtractError, SettingsError
+from extract.held_out import HeldOut
 from extract.review_apply import apply_review, read_review
 from extract.review_log import record_decision, undo_decision
 from extract.review_rows import Decision
 from extract.split import make_split, read_split, write_split
-from tests.extract.making import many_subjects, write_archive
+from tests.extract.making import many_subjects, random_pixels, write_archive
 from tests.extract.reviewing import Reviewed, make_reviewed, open_reviewed
 
 
@@ -144,6 +145,25 @@ def test_a_review_of_a_reviewed_archive_names_both(data):
     with open_archive(second.dest) as archive:
         assert len(archive.preparation["reviewed"]) == 2
         assert archive.preparation["reviewed"][1]["archive_sha256"] == again.scope.archive_sha256
+
+
+def test_a_site_that_is_held_out_stays_held_out(tmp_path):
+    path = tmp_path / "sites.zip"
+    with ArchiveWriter(path) as writer:
+        for number in range(30):
+            for k, label in enumerate("ab"):
+                record = ImageRecord(label=label, subject=f"s{number:02d}", part=("x", "y", "z")[number % 3])
+                writer.add(random_pixels(number, k), record)
+    with open_archive(path) as archive:
+        held = HeldOut("part", ("x", "y", "z"))
+        split = make_split(archive, fractions=(0.5,), val_share=0.2, seed=0, held_out=held)
+        write_split(split, tmp_path / "sites.split.json")
+    data = open_reviewed(path, tmp_path / "sites.split.json", fold=1)
+    decide(data, data.training[0], "exclude")
+    summary = apply(data, fold=1)
+    with open_archive(summary.dest) as archive:
+        after = read_split(summary.split, archive)
+    assert after.held_out.values == ("y",) and after.folds[0].test == split.folds[1].test
 
 
 def test_decisions_are_read_with_what_may_be_decided(data):

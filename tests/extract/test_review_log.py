@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from extract import review_log
 from extract.errors import ExtractError, SettingsError
@@ -213,6 +215,38 @@ def test_a_last_row_without_its_line_end_counts(data):
     assert len(read_log(data.log, data.scope).rows) == 1
     assert len(exclude(data, data.training[1]).rows) == 2
     assert len(read_log(data.log, data.scope).rows) == 2
+
+
+@given(st.data())
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_bytes_are_refused_or_change_nothing_that_counts(written, choose):
+    data, whole, rows = written
+    place = choose.draw(st.integers(0, len(whole) - 1))
+    byte = choose.draw(st.integers(0, 255))
+    kind = choose.draw(st.sampled_from(["replace", "insert", "remove", "cut"]))
+    damaged = {
+        "replace": whole[:place] + bytes([byte]) + whole[place + 1 :],
+        "insert": whole[:place] + bytes([byte]) + whole[place:],
+        "remove": whole[:place] + whole[place + 1 :],
+        "cut": whole[:place],
+    }[kind]
+    data.log.write_bytes(damaged)
+    try:
+        found = read_log(data.log, data.scope)
+    except ExtractError:
+        return  # by a sentence, never by anything else
+    # A name, a time or a reason may have been changed; what was decided on which image may not.
+    kept = [(row.number, row.image, row.action, row.new_label) for row in found.rows]
+    assert kept == [(row.number, row.image, row.action, row.new_label) for row in rows][: len(kept)]
+
+
+@pytest.fixture
+def written(data):
+    """A log of four rows, its bytes and its rows."""
+    for image in data.training[:3]:
+        exclude(data, image)
+    log = undo_decision(data.log, data.scope, 2, "Ann")
+    return data, data.log.read_bytes(), log.rows
 
 
 def test_many_writers_lose_nothing(data):
