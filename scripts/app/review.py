@@ -144,19 +144,19 @@ def _wait(job: ReviewJob) -> None:
         if job.findings is not None and not has
         else say("Looking for pictures that are there twice ...")
     )
-    st.progress(job.done / job.total if job.total else 0.0, text=text)
+    st.progress(min(job.share, 1.0), text=text)
 
 
 @st.fragment
 def _review(basis: ReviewBasis, job: ReviewJob) -> None:
     """Everything about one image; a decision draws this part alone."""
-    findings, duplicates = come(job.findings), come(job.duplicates)
-    queue = _choose_queue(basis, job.queue)
     try:
         log = known_log(basis)
     except SynthlabelError as error:
         st.error(_told(error))
         return
+    findings, duplicates = come(job.findings), come(job.duplicates)
+    queue = _choose_queue(basis, job.queue)
     fault = st.session_state.pop(FAULT, "")
     if fault:
         st.error(_told(fault))
@@ -188,7 +188,7 @@ def _choose_queue(basis: ReviewBasis, everything: Sequence[Candidate]) -> list[C
     """Ask who is deciding, and which of the images to look at."""
     who, why, which = st.columns([1, 1, 1], gap="small", vertical_alignment="bottom")
     with who:
-        _ask_author(basis)
+        _ask_author()
     counts = {reason: sum(reason in item.reasons for item in everything) for reason in REASONS}
     names = {ANY: say("All ({num})", num=len(everything))} | {
         reason: f"{say(REASON_NAMES[reason])} ({counts[reason]})" for reason in REASONS
@@ -209,11 +209,8 @@ def _choose_queue(basis: ReviewBasis, everything: Sequence[Candidate]) -> list[C
     ]
 
 
-def _ask_author(basis: ReviewBasis) -> None:
+def _ask_author() -> None:
     """Once a name is there the field goes: as long as it has the focus, keys are letters of the name."""
-    rows = known_log(basis).rows
-    if AUTHOR not in st.session_state and rows:
-        st.session_state[AUTHOR] = rows[-1].author
     if _author_is_known() and not st.session_state.get(RENAMING):
         with st.container(gap=None):
             st.html(f'<div class="sl-field">{escape(say("Your name"))}</div>')
@@ -227,16 +224,23 @@ def _ask_author(basis: ReviewBasis) -> None:
         key=NAME,
         placeholder=say("stands beside each decision"),
         max_chars=MAX_AUTHOR_CHARS,
-        on_change=_take_name,
+        on_change=lambda: _take_name(str(st.session_state[NAME])),
     )
+
+
+def _ask_for_name_first(log: ReviewLog) -> None:
+    """Why nothing can be decided yet; whoever decided last is asked whether it is they again."""
+    st.caption(say("Give your name above: then you can decide, by the buttons or their keys."))
+    if log.rows:
+        last = log.rows[-1].author
+        st.button(say("I am {name}", name=plain(last)), on_click=_take_name, args=(last,))
 
 
 def _rename() -> None:
     st.session_state[RENAMING] = True
 
 
-def _take_name() -> None:
-    given = str(st.session_state[NAME])
+def _take_name(given: str) -> None:
     try:
         st.session_state[AUTHOR], st.session_state[RENAMING] = check_author(given), False
     except SynthlabelError:
@@ -274,7 +278,7 @@ def _show_buttons(
     """What can be done; the buttons keep their names from image to image, as their keys do."""
     is_known = _author_is_known()
     if not is_known:
-        st.caption(say("Give your name above: then you can decide, by the buttons or their keys."))
+        _ask_for_name_first(log)
     name, own = basis.archive.names[item.row], int(basis.archive.labels[item.row])
     model = "" if findings is None else findings.opinions.model_sha256
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 FileKey = tuple[Path, int, int]
+# A thread that Python ends amidst OpenCV or PyTorch takes the whole process down: ours end by themselves.
+_is_closing = threading.Event()
+_threads: list[threading.Thread] = []
+MAX_CLOSING_SEC = 20.0
 _lock = threading.Lock()
 _bases: dict[tuple[object, ...], ReviewBasis] = {}
 _jobs: dict[tuple[object, ...], ReviewJob] = {}
@@ -44,8 +49,7 @@ class ReviewJob:
     findings: Future[ModelFindings] | None  # None = no model was named
     duplicates: Future[TrainingDuplicates] = field(default_factory=Future)
     queue: tuple[Candidate, ...] = ()  # of what has come
-    done: int = 0  # of what is being done now
-    total: int = 0
+    share: float = 0.0  # done of what is being done now
 
     @property
     def is_done(self) -> bool:
@@ -81,7 +85,9 @@ def begin_review(basis: ReviewBasis, model: Path | None) -> ReviewJob:
         if key not in _jobs:
             _jobs.clear()
             job = _jobs[key] = ReviewJob(None if model is None else Future())
-            threading.Thread(target=_look, args=(job, basis, model), daemon=True).start()
+            _threads[:] = [thread for thread in _threads if thread.is_alive()]
+            _threads.append(threading.Thread(target=_look, args=(job, basis, model), daemon=True))
+            _threads[-1].start()
         return _jobs[key]
 
 
@@ -94,7 +100,9 @@ def come(result: Future[Result] | None) -> Result | None:
 
 def _look(job: ReviewJob, basis: ReviewBasis, model: Path | None) -> None:
     def report(done: int, total: int, message: str) -> None:
-        job.done, job.total = done, total
+        if _is_closing.is_set():
+            raise InterruptedError("the page is being closed")
+        job.share = done / total if total else 0.0
 
     if job.findings is not None and model is not None:
         try:
@@ -108,7 +116,7 @@ def _look(job: ReviewJob, basis: ReviewBasis, model: Path | None) -> None:
             job.findings.set_result(findings)
         except BaseException as error:  # whoever asks for the result gets it
             job.findings.set_exception(error)
-    job.done = job.total = 0
+    job.share = 0.0
     try:
         from classifier.review_queue import review_queue
 
@@ -117,6 +125,13 @@ def _look(job: ReviewJob, basis: ReviewBasis, model: Path | None) -> None:
         job.duplicates.set_result(duplicates)
     except BaseException as error:
         job.duplicates.set_exception(error)
+
+
+@atexit.register
+def _end_threads() -> None:
+    _is_closing.set()
+    for thread in _threads:
+        thread.join(MAX_CLOSING_SEC)
 
 
 def _file_key(path: Path) -> FileKey:

@@ -25,7 +25,7 @@ def decision_text(row: ReviewRow) -> str:
         what = say("Relabeled: {old} becomes {new}", old=row.old_label or say("no label"), new=row.new_label)
     else:
         what = say("Excluded") if row.action == EXCLUDE else say("Kept as it is")
-    return say("{what}, by {author}, {time}", what=what, author=row.author, time=_moment(row))
+    return say("{what}, by {author}, {time} (UTC)", what=what, author=row.author, time=_moment(row))
 
 
 def show_decisions(basis: ReviewBasis, log: ReviewLog) -> None:

@@ -63,11 +63,12 @@ def check_settings(settings: AppSettings) -> None:
         from extract.archive import open_archive
 
         with open_archive(settings.archive) as archive:
-            if settings.split is not None:
+            if settings.split is not None or settings.fold:
+                from extract.review_scope import find_split
                 from extract.split import read_split
 
-                # Also raises where the split has no such fold.
-                read_split(settings.split, archive).subjects(settings.fold, "train")
+                split = read_split(settings.split or find_split(settings.archive), archive)
+                split.subjects(settings.fold, "train")  # raises where there is no such fold
     elif settings.split is not None:
         raise SettingsError(
             f"--split {settings.split}: expected the archive that it splits, got none; name it with --archive"

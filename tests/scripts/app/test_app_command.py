@@ -63,6 +63,7 @@ def test_a_split_goes_with_its_archive_and_has_the_fold(served, phantom_model, t
     assert (served[0][0].split, served[0][0].fold) == (split, 1)
     for arguments, code, sentence in (
         (("--split", split), 2, "expected the archive that it splits, got none; name it with --archive"),
+        (("--archive", archive, "--fold", 5), 2, "fold must be 0 to 1 for this split, got 5"),
         (
             ("--archive", archive, "--split", split, "--fold", 5),
             2,

@@ -233,10 +233,21 @@ def test_several_splits_beside_the_archive_are_a_sentence(planted, open_page, tm
     assert "name it with --split SPLIT.json" in page.error[0].value and not page.button
 
 
-def test_the_author_of_the_last_decision_is_there_again(page, planted, open_page):
+def test_whoever_decided_last_is_asked_whether_it_is_they_again(page, planted, open_page):
     press(page, "Keep")
     again = open_page(archive=planted.archive, split=planted.split, model=planted.run)
-    assert not again.text_input and "Ann" in {button.label for button in again.button}
+    assert next(button for button in again.button if button.label == "Keep").disabled
+    press(again, "I am Ann")
+    press(again, "Keep")
+    assert [row.author for row in rows_of(planted)] == ["Ann", "Ann"]
+
+
+def test_another_name_can_be_given(page, planted):
+    press(page, "Keep")
+    press(page, "Ann")
+    page.text_input[0].set_value("Bea").run()
+    press(page, "Keep")
+    assert [row.author for row in rows_of(planted)] == ["Ann", "Bea"]
 
 
 def test_the_page_speaks_spanish(planted, open_page):
