@@ -163,7 +163,7 @@ def _review(basis: ReviewBasis, job: ReviewJob) -> None:
     if queue:
         decided = current_decisions(log.rows)
         item = queue[place_in(basis, queue, log)]
-        left, right = st.columns([9, 10], gap="medium")
+        left, right = st.columns([4, 5], gap="medium")
         with left:
             show_picture(basis, item)
             mark_shown(item)
@@ -296,7 +296,7 @@ def _show_buttons(
             icon=icon or None,
         )
 
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="xsmall"):
         button(say("Keep"), "K", decision(KEEP) if is_known else None, KEEP, ":material/check:")
         button(say("Exclude"), "X", decision(EXCLUDE) if is_known else None, EXCLUDE, ":material/block:")
         last = last_own(log) if is_known else None
@@ -308,7 +308,7 @@ def _show_buttons(
         button(say("Previous"), "Left", before, "previous", ":material/chevron_left:")
         button(say("Next"), "Right", after, "next", ":material/chevron_right:")
     st.caption(say("Give it another label:"))
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="xsmall"):
         for number, kind in enumerate(basis.archive.classes):
             act = decision(KEEP) if number == own else decision(RELABEL, kind)
             key = str(number + 1) if number < NUM_KEYS else None

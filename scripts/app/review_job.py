@@ -26,6 +26,7 @@ FileKey = tuple[Path, int, int]
 _is_closing = threading.Event()
 _threads: list[threading.Thread] = []
 MAX_CLOSING_SEC = 20.0
+SEARCH_SHARES = (0.0, 0.1, 0.2, 1.0)  # of the time: reading pictures, finding likely pairs, comparing them
 _lock = threading.Lock()
 _bases: dict[tuple[object, ...], ReviewBasis] = {}
 _jobs: dict[tuple[object, ...], ReviewJob] = {}
@@ -99,10 +100,19 @@ def come(result: Future[Result] | None) -> Result | None:
 
 
 def _look(job: ReviewJob, basis: ReviewBasis, model: Path | None) -> None:
+    phases: list[str] = []  # of the search for duplicates, as they begin
+
     def report(done: int, total: int, message: str) -> None:
         if _is_closing.is_set():
             raise InterruptedError("the page is being closed")
         job.share = done / total if total else 0.0
+
+    def report_search(done: int, total: int, message: str) -> None:
+        report(done, total, message)
+        if message not in phases:
+            phases.append(message)
+        begin, end = SEARCH_SHARES[min(len(phases), len(SEARCH_SHARES) - 1) - 1 :][:2]
+        job.share = begin + (end - begin) * job.share
 
     if job.findings is not None and model is not None:
         try:
@@ -120,7 +130,7 @@ def _look(job: ReviewJob, basis: ReviewBasis, model: Path | None) -> None:
     try:
         from classifier.review_queue import review_queue
 
-        duplicates = training_duplicates(basis.archive, basis.split, basis.scope.fold, report)
+        duplicates = training_duplicates(basis.archive, basis.split, basis.scope.fold, report_search)
         job.queue = review_queue(basis.archive, come(job.findings), duplicates)
         job.duplicates.set_result(duplicates)
     except BaseException as error:
