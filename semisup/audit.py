@@ -102,9 +102,9 @@ def _key_of(keys: list[dict[str, Any]], sheets: Sequence[Path], study_dir: Path)
             )
         if len(known) > 1:
             raise StudyError(
-                f"{path}: expected codes of one export, got codes that {name_some([k['export'] for k in known])} "
-                f"share; move the keys of the others away from {study_dir / KEY_FOLDER} (README.txt beside the "
-                "pictures ends with the name of theirs)"
+                f"{path}: expected codes of one export, got some that several share "
+                f"({name_some([key['export'] for key in known])}); move the keys of the others away from "
+                f"{study_dir / KEY_FOLDER} (README.txt beside the pictures ends with the name of theirs)"
             )
         found += known
     if len({key["export"] for key in found}) > 1:

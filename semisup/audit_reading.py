@@ -1,7 +1,7 @@
 """Reading an export picture by picture: where exports lie, their readers' sheets, and what comes next.
 
 An export is the folder of `audit export`, handed out or in the study's `audits/`. Each reader has a sheet of
-the same form in it: `labels.csv` is the one that was handed out, `labels-NAME.csv` are those of named readers.
+the same form in it: `labels.csv` is the one that was handed out, `labels-NAME.csv` that of a named reader.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ from semisup.errors import StudyError
 
 NAMED = "labels-"  # and the reader's name: their sheet
 MAX_NAME = 40  # characters
+NUM_LOOKED_AT = 5  # pictures that tell whose a folder is; one of them may be damaged
 MIN_TIMED = 3  # answers before a time is foretold
 
 
@@ -95,11 +96,26 @@ def list_exports(study_dir: Path, elsewhere: Path | None = None) -> list[OpenExp
         StudyError: if a key is damaged, or the folder elsewhere is no export of the study.
     """
     keys = read_keys(study_dir)
-    found = [_match(path.parent, keys) for path in sorted((study_dir / KEY_FOLDER).glob(f"[!.]*/{IMAGES}"))]
-    exports = sorted((one for one in found if one), key=lambda one: _natural(one.folder.name))
+    found = [_match(folder, keys) for folder in _folders(study_dir)]
+    exports = [one for one in found if one]
     if elsewhere is not None and elsewhere.resolve() not in [one.folder.resolve() for one in exports]:
         exports.insert(0, open_export(study_dir, elsewhere))
     return exports
+
+
+def unknown_folders(study_dir: Path) -> list[Path]:
+    """Folders in a study's `audits/` that look like exports and belong to no key, or hold other pictures.
+
+    Raises:
+        StudyError: if a key is damaged.
+    """
+    keys = read_keys(study_dir)
+    return [folder for folder in _folders(study_dir) if _match(folder, keys) is None]
+
+
+def _folders(study_dir: Path) -> list[Path]:
+    found = (path.parent for path in (study_dir / KEY_FOLDER).glob(f"[!.]*/{IMAGES}"))
+    return sorted(found, key=lambda folder: _natural(folder.name))
 
 
 def open_export(study_dir: Path, folder: Path) -> OpenExport:
@@ -111,21 +127,20 @@ def open_export(study_dir: Path, folder: Path) -> OpenExport:
     found = _match(folder, read_keys(study_dir))
     if found is None:
         raise StudyError(
-            f"{folder}: expected a folder that `semisup audit export {study_dir}` wrote, with {IMAGES}/ and a "
-            f"key in {study_dir / KEY_FOLDER}, got none; name the study that it was exported from"
+            f"{folder}: expected a folder that `semisup audit export {study_dir}` wrote, with {IMAGES}/ and "
+            f"a key in {study_dir / KEY_FOLDER}, got none; name the study that it was exported from"
         )
     return found
 
 
 def _match(folder: Path, keys: Sequence[dict[str, Any]]) -> OpenExport | None:
-    """By its codes, and the content of one picture: other exports may have had the same codes."""
+    """By its codes, and the content of a picture or two: other exports may have had the same codes."""
     codes = {path.stem for path in (folder / IMAGES).glob("[!.]*.png")}
     for key in keys:
         hashes = {picture["code"]: picture["sha256"] for picture in key["pictures"]}
-        if codes & set(hashes):
-            first = min(codes & set(hashes))
-            if file_sha256(folder / IMAGES / f"{first}.png") == hashes[first]:
-                return OpenExport(folder, key["export"], sample_of(key), hashes)
+        looked_at = sorted(codes & set(hashes))[:NUM_LOOKED_AT]
+        if any(file_sha256(folder / IMAGES / f"{code}.png") == hashes[code] for code in looked_at):
+            return OpenExport(folder, key["export"], sample_of(key), hashes)
     return None
 
 
@@ -143,11 +158,11 @@ def check_export(study_dir: Path, export: OpenExport) -> None:
     """
     (key,) = (key for key in read_keys(study_dir) if key["export"] == export.export)
     check_ledgers(study_dir, key)
-    missing = [code for code in export.codes if not (export.folder / IMAGES / f"{code}.png").exists()]
-    if missing:
+    there = [code for code in export.codes if (export.folder / IMAGES / f"{code}.png").exists()]
+    if len(there) < len(export.codes):
         raise StudyError(
-            f"{export.folder}: expected {len(export.codes)} pictures, got {len(export.codes) - len(missing)}; "
-            "restore the folder, or draw a new sample"
+            f"{export.folder}: expected {len(export.codes)} pictures, got {len(there)}; restore the folder, "
+            "or draw a new sample"
         )
 
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from extract.errors import SynthlabelError
 from scripts.app import audit_reading, audit_result, audit_start
-from scripts.app.audit_state import READING, RESULT, opened, tell
+from scripts.app.audit_state import READING, RESULT, STYLE, opened, tell
 from scripts.app.settings import AppSettings
 from scripts.app.words import say
 
@@ -21,6 +21,7 @@ def show(settings: AppSettings) -> None:
             )
         )
         return
+    st.html(STYLE)
     try:
         place = opened(settings)
         if place is None:

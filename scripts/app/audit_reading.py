@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import escape
+from typing import Literal, TypedDict
 
 import streamlit as st
 
@@ -23,21 +24,15 @@ AT, SHOWN, PACE, FAULT = "audit.at", "audit.shown", "audit.pace", "audit.fault"
 BRIGHTNESS, CONTRAST, SMOOTH = "audit.brightness", "audit.contrast", "audit.smooth"
 # A key that is held down or pressed twice must not answer an image that nobody has seen.
 MIN_SECONDS = 0.3
-STYLE = """
-<style>
-.block-container { padding-top: 3rem; }
-.sl-audit-picture { background: #000; border-radius: 6px; display: flex; justify-content: center;
-  align-items: center; padding: .4rem; min-height: 320px; }
-.sl-audit-picture img { width: min(100%, calc(100vh - 19rem)); min-width: 320px; height: auto; display: block; }
-.sl-audit-picture img.pixels { image-rendering: pixelated; }
-.sl-audit-count { font-size: .95rem; color: #4c5967; margin: 0; font-variant-numeric: tabular-nums; }
-</style>
-"""
+
+
+class _Look(TypedDict):
+    type: Literal["primary", "secondary"]
+    icon: str | None
 
 
 def show(place: Place) -> None:
     """Draw it."""
-    st.html(STYLE)
     _read(place)
 
 
@@ -74,9 +69,8 @@ def _show_image(place: Place, code: str, answers: dict[str, Answer]) -> None:
             _offer_move(say("Back"), neighbor_code(codes, code, -1, answers), "Backspace", "back")
         with forward:
             if code in answers:
-                _offer_move(
-                    say("Onwards"), neighbor_code(codes, code, 1, answers), "Enter", "on", is_end=True
-                )
+                following = neighbor_code(codes, code, 1, answers)
+                _offer_move(say("Onwards"), following, "Enter", "on", is_end=True)
         with pause:
             _offer_pause(place, answers)
     known = st.session_state.get(SHOWN)
@@ -128,18 +122,16 @@ def _ask(place: Place, code: str, known: Answer | None) -> None:
     for number, (name, key) in enumerate(zip(classes, class_keys(classes), strict=True)):
         st.button(
             plain(name), key=f"audit.class.{code}.{number}", shortcut=key, width="stretch",
-            type="primary" if given == number else "secondary",
-            on_click=answer(name, unsure=is_unsure),
+            **_look(given == number), on_click=answer(name, unsure=is_unsure),
         )  # fmt: skip
     st.button(
         say("None of these, or no usable image"), key=f"audit.none.{code}", shortcut=none_key(classes),
-        width="stretch", type="primary" if given == NONE_OF_THESE else "secondary",
+        width="stretch", **_look(given == NONE_OF_THESE),
         on_click=answer(none_word(classes), unsure=is_unsure),
     )  # fmt: skip
     st.button(
         say("I cannot tell"), key=f"audit.unsure-alone.{code}", shortcut="X", width="stretch",
-        type="primary" if known is not None and known.label is None else "secondary",
-        on_click=answer("", unsure=True),
+        **_look(known is not None and known.label is None), on_click=answer("", unsure=True),
     )  # fmt: skip
     st.button(
         say("Not sure, but I lean towards the class I choose next"),
@@ -155,8 +147,15 @@ def _ask(place: Place, code: str, known: Answer | None) -> None:
     )
 
 
+def _look(is_given: bool) -> _Look:
+    """A button of an earlier answer is marked, by more than its color."""
+    if is_given:
+        return {"type": "primary", "icon": ":material/check:"}
+    return {"type": "secondary", "icon": None}
+
+
 def class_keys(classes: Sequence[str]) -> list[str | None]:
-    """1 to 9 for the first nine classes; a class that is itself a digit has that key, so that none misleads."""
+    """1 to 9 for the first nine classes; one whose name is a digit has that key, so that none misleads."""
     if has_numbers(classes):
         return [str(number + 1) if number < 9 else None for number in range(len(classes))]
     return [name if len(name) == 1 and name in "0123456789" else None for name in classes]

@@ -105,8 +105,8 @@ def _sentences(reader: ReaderResult) -> list[str]:
             continue
         said.append(
             say(
-                "Of the pseudo-labels of **{arm}** at {fraction} of the labels, **{value}** are wrong by this "
-                "reading; with 95 % certainty at most **{high}** ({wrong} of {num} read).",
+                "Of the pseudo-labels of **{arm}** at {fraction} of the labels, **{value}** are wrong by "
+                "this reading; with 95 % certainty at most **{high}** ({wrong} wrong of {num} read).",
                 arm=plain(arm),
                 fraction=Percent(fraction),
                 value=percent(estimate.value),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from extract.errors import SettingsError
 from extract.language import Percent
@@ -23,6 +24,7 @@ from semisup.audit_reading import (
     list_exports,
     reader_sheets,
     sheet_of,
+    unknown_folders,
 )
 from semisup.audit_sample import audited_arms, read_population
 from semisup.audit_standing import audit_standing
@@ -56,6 +58,13 @@ def show(settings: AppSettings, study: Path) -> None:
         help=say("It names the file of your answers. A second reader takes another name."),
         width=320,
     )
+    for folder in unknown_folders(study):
+        st.warning(
+            say(
+                "{name}: this sample cannot be read, for its key is gone or its images are others.",
+                name=plain(folder.name),
+            )
+        )
     for export in exports:
         _show_export(study, export, name)
     with st.expander(say("Draw a new sample"), expanded=not exports, icon=":material/shuffle:"):
@@ -111,6 +120,22 @@ def _show_sheet(study: Path, export: OpenExport, sheet: ReaderSheet) -> None:
         check_export(study, export)
         go_to(Place(export, sheet.path))
         st.rerun()
+    if sheet.num_answered and not sheet.is_complete:
+        _offer_end(row, export, sheet, key)
+
+
+def _offer_end(row: DeltaGenerator, export: OpenExport, sheet: ReaderSheet, key: str) -> None:
+    """A result of what has been read so far, for who will not read on."""
+    with row.popover(say("End early")):
+        st.markdown(
+            say(
+                "The order is random, so what has been read is a fair sample, only a smaller one. The "
+                "result shows what the images were taken for: who has seen it cannot go on blinded."
+            )
+        )
+        if st.button(say("Show the result of {num} images", num=sheet.num_answered), key=f"audit.end.{key}"):
+            go_to(Place(export, sheet.path, RESULT))
+            st.rerun()
 
 
 def _begin(study: Path, export: OpenExport, name: str) -> None:
@@ -181,7 +206,11 @@ def _promise(plan: AuditPlan, num: int) -> str:
         bound=percent(best.high),
     )
     if len(best.by_arm) > 1:
-        text += " " + say("For each arm alone at best {bound}.", bound=percent(max(best.by_arm.values())))
+        text += " " + say(
+            "That is for all arms together; of one arm alone the sample has fewer images, and promises at "
+            "most {bound}.",
+            bound=percent(max(best.by_arm.values())),
+        )
     return text
 
 
@@ -235,10 +264,14 @@ def _draw(
         st.error(say("Please write your name or initials above first."))
         return
     bar = st.progress(0.0, text=say("Drawing the sample ..."))
+
+    def report(done: int, total: int, _: str) -> None:
+        bar.progress(done / total, text=say("Drawing the sample ..."))
+
     try:
         summary = draw_in_study(
             study, num, arms=arms, fractions=fractions, num_bands=plan.num_bands(num),
-            progress=lambda done, total, _: bar.progress(done / total, text=say("Drawing the sample ...")),
+            progress=report,
         )  # fmt: skip
     except OSError as error:
         bar.empty()

@@ -13,6 +13,25 @@ from scripts.app.settings import AppSettings
 from scripts.app.words import language_name, say
 from semisup.audit_reading import OpenExport
 
+STYLE = """
+<style>
+.block-container { padding-top: 4.4rem; }
+.sl-audit-picture { background: #000; border-radius: 6px; display: flex; justify-content: center;
+  align-items: center; padding: .4rem; min-height: 320px; }
+.sl-audit-picture img { width: min(100%, calc(100vh - 20rem)); min-width: 320px; height: auto;
+  display: block; }
+.sl-audit-picture img.pixels { image-rendering: pixelated; }
+.sl-audit-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.sl-audit-table th, .sl-audit-table td { padding: .3rem .9rem; border-bottom: 1px solid #dfe5ec;
+  text-align: right; }
+.sl-audit-table thead th { color: #5a6775; font-weight: 500; border-bottom: 2px solid #c3ccd6; }
+.sl-audit-table tbody th { font-weight: 500; }
+.sl-audit-table th:first-child { text-align: left; }
+.sl-audit-table td.right { font-weight: 650; }
+.sl-audit-table td.wrong { color: #9a3f00; text-decoration: underline dotted; }
+.sl-audit-table td.empty { color: #8b96a3; }
+</style>
+"""
 PLACE = "audit.place"
 SAID = "audit.said"  # a sentence for the next drawing
 READING, RESULT = "reading", "result"
@@ -57,7 +76,7 @@ def name_of(sheet: Path) -> str:
     from semisup.audit_reading import NAMED
 
     if sheet.stem.startswith(NAMED):
-        return sheet.stem.removeprefix(NAMED)
+        return sheet.stem.removeprefix(NAMED).replace("-", " ")
     return say("the sheet that was handed out")
 
 
