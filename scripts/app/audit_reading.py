@@ -63,15 +63,12 @@ def _show_image(place: Place, code: str, answers: dict[str, Answer]) -> None:
     with words:
         _show_progress(place, code, answers)
         _ask(place, code, answers.get(code))
-        back, forward, pause = st.columns(3)
         codes = place.export.codes
-        with back:
-            _offer_move(say("Back"), neighbor_code(codes, code, -1, answers), "Backspace", "back")
-        with forward:
+        with st.container(horizontal=True):
+            _offer_move(say("Back"), neighbor_code(codes, code, -1, answers), "B", "back")
             if code in answers:
                 following = neighbor_code(codes, code, 1, answers)
-                _offer_move(say("Onwards"), following, "Enter", "on", is_end=True)
-        with pause:
+                _offer_move(say("Onwards"), following, "F", "on", is_end=True)
             _offer_pause(place, answers)
     known = st.session_state.get(SHOWN)
     if known is None or known[0] != code:
@@ -121,7 +118,7 @@ def _ask(place: Place, code: str, known: Answer | None) -> None:
     given = known.label if known is not None else None
     for number, (name, key) in enumerate(zip(classes, class_keys(classes), strict=True)):
         st.button(
-            plain(name), key=f"audit.class.{code}.{number}", shortcut=key, width="stretch",
+            plain(name), key=f"audit.class.{code}.{number}", shortcut=key, width="stretch", wrap=True,
             **_look(given == number), on_click=answer(name, unsure=is_unsure),
         )  # fmt: skip
     st.button(
@@ -135,7 +132,7 @@ def _ask(place: Place, code: str, known: Answer | None) -> None:
     )  # fmt: skip
     st.button(
         say("Not sure, but I lean towards the class I choose next"),
-        key=f"audit.lean.{code}", shortcut="N", type="tertiary",
+        key=f"audit.lean.{code}", shortcut="N", type="tertiary", wrap=True,
         icon=":material/check_box:" if is_unsure else ":material/check_box_outline_blank:",
         on_click=lambda: st.session_state.update({unsure_key: not is_unsure}),
     )  # fmt: skip
@@ -187,13 +184,13 @@ def _record(place: Place, code: str, label: str, unsure: bool, comment: str) -> 
 
 def _offer_move(label: str, target: str | None, key: str, name: str, *, is_end: bool = False) -> None:
     st.button(
-        label, key=f"audit.{name}", shortcut=key, width="stretch",
+        label, key=f"audit.{name}", shortcut=key,
         disabled=target is None and not is_end, on_click=lambda: st.session_state.update({AT: target}),
     )  # fmt: skip
 
 
 def _offer_pause(place: Place, answers: dict[str, Answer]) -> None:
-    if st.button(say("Pause"), key="audit.pause", width="stretch", icon=":material/pause:"):
+    if st.button(say("Pause"), key="audit.pause", shortcut="P", icon=":material/pause:"):
         st.session_state[AT] = None
         st.session_state.pop(PACE, None)
         leave(
@@ -221,7 +218,7 @@ def _show_end(place: Place, answers: dict[str, Answer]) -> None:
             st.rerun(scope="app")
         last = neighbor_code(place.export.codes, None, -1, answers)
         st.button(
-            say("Back"), key="audit.back", shortcut="Backspace",
+            say("Back"), key="audit.back", shortcut="B",
             on_click=lambda: st.session_state.update({AT: last}),
         )  # fmt: skip
         if st.button(say("Later"), key="audit.later"):

@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from extract.language import Percent
-from scripts.app.audit_state import Place, leave, name_of, reader_of, tell
+from scripts.app.audit_state import Place, arm_text, leave, name_of, reader_of, tell
 from scripts.app.parts import plain
 from scripts.app.words import percent, say, spoken
 from semisup.audit import JudgedSheets, import_audit, judge_sheets, lost_readers, read_audit
@@ -26,7 +26,11 @@ def show(study: Path, place: Place) -> None:
     judged = judge_sheets(study, sheets, export=place.export.export)
     reader = judged.result.readers[own]
     st.markdown(f"#### {plain(say('Reading of {reader}', reader=reader_of(place)))}")
-    st.markdown("\n\n".join(_sentences(reader)))
+    for arm, sentence in _sentences(reader):
+        st.markdown(sentence)
+        if arm_text(arm):
+            st.caption(f"{plain(arm)}: {plain(arm_text(arm))}")
+    st.markdown(_note(reader))
     _record(study, sheets, judged)
     left, right = st.columns(2, gap="large")
     with left:
@@ -98,33 +102,35 @@ def _is_recorded(study: Path, judged: JudgedSheets) -> bool:
 # Words --------------------------------------------------------------------------------------------
 
 
-def _sentences(reader: ReaderResult) -> list[str]:
+def _sentences(reader: ReaderResult) -> list[tuple[str, str]]:
+    """Arms, and what was found about them."""
     said = []
     for (arm, fraction), estimate in reader.by_arm.items():
         if not estimate.num_read:
             continue
-        said.append(
-            say(
-                "Of the pseudo-labels of **{arm}** at {fraction} of the labels, **{value}** are wrong by "
-                "this reading; with 95 % certainty at most **{high}** ({wrong} wrong of {num} read).",
-                arm=plain(arm),
-                fraction=Percent(fraction),
-                value=percent(estimate.value),
-                high=percent(estimate.high),
-                wrong=estimate.num_errors,
-                num=estimate.num_read,
-            )
+        text = say(
+            "Of the pseudo-labels of **{arm}** at {fraction} of the labels, **{value}** are wrong by "
+            "this reading; with 95 % certainty at most **{high}** ({wrong} wrong of {num} read).",
+            arm=plain(arm),
+            fraction=Percent(fraction),
+            value=percent(estimate.value),
+            high=percent(estimate.high),
+            wrong=estimate.num_errors,
+            num=estimate.num_read,
         )
-    notes = [say("An image that you were not sure of counts as wrong.")]
+        said.append((arm, text))
+    return said
+
+
+def _note(reader: ReaderResult) -> str:
+    note = say("An image that you were not sure of counts as wrong.")
     if reader.num_answered < reader.num_pictures:
-        notes.append(
-            say(
-                "{done} of {num} images were read: right as far as it goes, for their order is random.",
-                done=reader.num_answered,
-                num=reader.num_pictures,
-            )
+        note += " " + say(
+            "{done} of {num} images were read: right as far as it goes, for their order is random.",
+            done=reader.num_answered,
+            num=reader.num_pictures,
         )
-    return [*said, " ".join(notes)]
+    return note
 
 
 def _confusion(reader: ReaderResult, classes: Sequence[str]) -> str:

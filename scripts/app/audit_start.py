@@ -223,7 +223,7 @@ def _comparison(plan: AuditPlan) -> str:
     )
     if not rows:
         return "<span></span>"
-    heads = (say("images"), say("at best below"), say("time"))
+    heads = (say("images"), say("best limit"), say("time"))
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     return f'<table class="sl-audit-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 

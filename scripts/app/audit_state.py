@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import streamlit as st
 
+import semisup
+from extract.language import Language, read_language
 from scripts.app.parts import plain
 from scripts.app.settings import AppSettings
 from scripts.app.words import language_name, say
+from semisup.arms import ARMS
 from semisup.audit_reading import OpenExport
 
 STYLE = """
@@ -78,6 +82,17 @@ def name_of(sheet: Path) -> str:
     if sheet.stem.startswith(NAMED):
         return sheet.stem.removeprefix(NAMED).replace("-", " ")
     return say("the sheet that was handed out")
+
+
+def arm_text(arm: str) -> str:
+    """What an arm is, in a line of the visitor's language; nothing for one that is no longer known."""
+    known = ARMS.get(arm)
+    return "" if known is None else _study_language(language_name()).text(known.text)
+
+
+@cache
+def _study_language(name: str) -> Language:
+    return read_language(name, Path(semisup.__file__).parent / "languages")
 
 
 def tell(error: Exception) -> None:
