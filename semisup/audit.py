@@ -7,6 +7,7 @@ from typing import Any
 
 from extract.errors import SettingsError, name_some
 from extract.file_hash import file_sha256
+from extract.json_values import json_value
 from semisup.audit_key import KEY_FOLDER, find_keys, read_keys, sample_of
 from semisup.audit_sheet import read_answers, sheet_codes
 from semisup.audit_statistics import (
@@ -207,6 +208,18 @@ def read_audit(study_dir: Path) -> dict[str, Any] | None:
     """What `audit import` wrote; None where no audit has been read."""
     path = study_dir / AUDIT_JSON
     return read_json(path) if path.exists() else None
+
+
+def is_recorded(study_dir: Path, judged: JudgedSheets) -> bool:
+    """Whether the study's `audit.json` says the same as these sheets already."""
+    found = read_audit(study_dir)
+    if found is None:
+        return False
+    study = read_json(study_dir / STUDY_JSON)
+    wanted = describe_audit(
+        study, judged.key, judged.sample, judged.answers, judged.result, num_exports=judged.num_exports
+    )
+    return found == json_value(wanted)
 
 
 def lost_readers(study_dir: Path, export: str, answers: Sequence[dict[str, Answer]]) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from semisup.audit_sample import NUM_BANDS, Strata, allocate, stratify
+from semisup.audit_sample import NUM_BANDS, allocate, stratify
 from semisup.audit_statistics import stratified_interval
 
 
@@ -49,12 +49,21 @@ class AuditPlan:
         Raises:
             ValueError: for fewer than `min_num`.
         """
+        by_arm = {cell: self.best_bound(num, cell) for cell in self.cells}
+        return BestCase(min(num, self.num_pseudo_labels), self.best_bound(num), by_arm)
+
+    def best_bound(self, num: int, cell: tuple[str, float] | None = None) -> float:
+        """The bound of all pseudo-labels, or of one arm and fraction, by a sample without a single error.
+
+        Raises:
+            ValueError: for fewer than `min_num`.
+        """
         if num < self.min_num:
             raise ValueError(f"num must be {self.min_num} or more, got {num}")
         found = self._strata[self.num_bands(num)]
         counts = allocate(found.sizes, num)
-        by_arm = {cell: _flawless(counts, found, cell) for cell in self.cells}
-        return BestCase(int(counts.sum()), _flawless(counts, found, None), by_arm)
+        rows = np.array([cell is None or name[:2] == cell for name in found.names])
+        return stratified_interval(np.zeros(rows.sum(), dtype=np.int64), counts[rows], found.sizes[rows])[2]
 
     def num_for(self, arm: str, fraction: float, max_error: float) -> int | None:
         """The smallest sample that could bound the error of one arm so; None if there is none.
@@ -64,23 +73,15 @@ class AuditPlan:
         cell = next((c for c in self.cells if c[0] == arm and np.isclose(c[1], fraction)), None)
         if cell is None:
             return None
-
-        def is_enough(num: int) -> bool:
-            found = self._strata[self.num_bands(num)]
-            return _flawless(allocate(found.sizes, num), found, cell) <= max_error
-
         low = high = self.min_num
-        while not is_enough(high):  # upwards by doubling: large samples take longer to reckon with
+        while (
+            self.best_bound(high, cell) > max_error
+        ):  # upwards by doubling: large samples take longer to reckon with
             if high >= self.num_pseudo_labels:
                 return None
             low, high = high + 1, min(2 * high, self.num_pseudo_labels)
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if is_enough(middle) else (middle + 1, high)
+            is_enough = self.best_bound(middle, cell) <= max_error
+            low, high = (low, middle) if is_enough else (middle + 1, high)
         return high
-
-
-def _flawless(counts: np.ndarray, found: Strata, cell: tuple[str, float] | None) -> float:
-    """The upper limit for one arm and fraction, or for all, when nothing in the sample is wrong."""
-    rows = np.array([cell is None or name[:2] == cell for name in found.names])
-    return stratified_interval(np.zeros(rows.sum(), dtype=np.int64), counts[rows], found.sizes[rows])[2]

@@ -44,7 +44,7 @@ def show(study: Path, name: str) -> None:
         with st.spinner(say("Counting the pseudo-labels ...")):
             plan = _plan(source)
             compared = {
-                num: _best_case(source, num)
+                num: _best_bound(source, num)
                 for num in COMPARED
                 if plan.min_num <= num <= plan.num_pseudo_labels
             }
@@ -104,14 +104,14 @@ def _promise(best: BestCase, num: int) -> str:
     return text
 
 
-def _comparison(compared: dict[int, BestCase]) -> str:
+def _comparison(compared: dict[int, float]) -> str:
     """Sizes of samples side by side, so that the reader chooses knowingly."""
     if not compared:
         return "<span></span>"
     rows = "".join(
-        f"<tr><td>{spoken().count(num)}</td><td>{escape(percent(best.high))}</td>"
+        f"<tr><td>{spoken().count(num)}</td><td>{escape(percent(bound))}</td>"
         f"<td>{escape(spoken().duration(num * USUAL_SECONDS))}</td></tr>"
-        for num, best in compared.items()
+        for num, bound in compared.items()
     )
     heads = (say("images"), say("best limit"), say("time"))
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
@@ -207,6 +207,11 @@ def _plan(source: Source) -> AuditPlan:
 @st.cache_data(show_spinner=False, max_entries=64)
 def _best_case(source: Source, num: int) -> BestCase:
     return _plan(source).best_case(num)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _best_bound(source: Source, num: int) -> float:
+    return _plan(source).best_bound(num)
 
 
 @st.cache_data(show_spinner=False, max_entries=4)

@@ -13,7 +13,7 @@ from extract.language import Percent
 from scripts.app.audit_state import Place, arm_text, leave, name_of, reader_of, tell
 from scripts.app.parts import plain
 from scripts.app.words import percent, say, spoken
-from semisup.audit import JudgedSheets, import_audit, judge_sheets, lost_readers, read_audit
+from semisup.audit import JudgedSheets, import_audit, is_recorded, judge_sheets, lost_readers, read_audit
 from semisup.audit_reading import reader_sheets
 from semisup.audit_standing import AuditStanding, audit_standing
 from semisup.audit_statistics import ReaderResult
@@ -76,27 +76,12 @@ def _record(study: Path, sheets: Sequence[Path], judged: JudgedSheets) -> None:
         return
     is_asked = bool(st.session_state.pop("audit.replace", False))
     try:
-        if is_asked or not _is_recorded(study, judged):
+        if is_asked or not is_recorded(study, judged):
             import_audit(study, sheets, export=judged.key["export"], overwrite=is_asked)
     except OSError as error:
         tell(error)
         return
     st.caption(say("Recorded in the study (audit.json)."))
-
-
-def _is_recorded(study: Path, judged: JudgedSheets) -> bool:
-    """Whether the study says the same already: looking at a result twice writes once."""
-    from semisup.audit import describe_audit
-    from semisup.folders import STUDY_JSON, read_json
-
-    wanted = describe_audit(
-        read_json(study / STUDY_JSON), judged.key, judged.sample, judged.answers, judged.result,
-        num_exports=judged.num_exports,
-    )  # fmt: skip
-    found = read_audit(study)
-    return found is not None and found.get("readers") == wanted["readers"] and (
-        found.get("export") == wanted["export"]
-    )  # fmt: skip
 
 
 # Words --------------------------------------------------------------------------------------------
