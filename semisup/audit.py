@@ -222,6 +222,15 @@ def is_recorded(study_dir: Path, judged: JudgedSheets) -> bool:
     return found == json_value(wanted)
 
 
+def has_been_judged(study_dir: Path, export: str, sample: AuditSample, answers: dict[str, Answer]) -> bool:
+    """Whether the study's `audit.json` holds these very answers: whoever gave them may have seen the result."""
+    audit = read_audit(study_dir)
+    if audit is None or audit.get("export") != export or not answers:
+        return False
+    wanted = json_value(_describe_answers(answers, sample))
+    return any(reader.get("answers") == wanted for reader in audit.get("readers") or [])
+
+
 def lost_readers(study_dir: Path, export: str, answers: Sequence[dict[str, Answer]]) -> int:
     """How many readers in the study's `audit.json` an import of these answers would forget.
 

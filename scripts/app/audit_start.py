@@ -9,13 +9,15 @@ from streamlit.delta_generator import DeltaGenerator
 
 from extract.errors import SettingsError
 from scripts.app import audit_draw
-from scripts.app.audit_state import RESULT, SAID, Place, go_to, name_of, without_folders
+from scripts.app.audit_state import READING, RESULT, SAID, Place, go_to, name_of, without_folders
 from scripts.app.parts import plain
 from scripts.app.settings import AppSettings
 from scripts.app.words import say
+from semisup.audit import has_been_judged
 from semisup.audit_reading import (
     OpenExport,
     ReaderSheet,
+    answers_so_far,
     check_export,
     list_exports,
     reader_sheets,
@@ -134,5 +136,10 @@ def _begin(study: Path, export: OpenExport, name: str) -> None:
         st.error(say("Please write your name or initials above first."))
         return
     check_export(study, export)
-    go_to(Place(export, sheet))
+    answers = answers_so_far(export, sheet)
+    # Who has seen the result of a finished sheet is no longer blinded, and corrects nothing here.
+    is_over = len(answers) == len(export.codes) and has_been_judged(
+        study, export.export, export.sample, answers
+    )
+    go_to(Place(export, sheet, RESULT if is_over else READING))
     st.rerun()

@@ -62,7 +62,8 @@ def show_app() -> None:
     st.set_page_config(page_title="synthlabel", page_icon=draw_icon(), layout="wide")
     st.html(STYLE)
     settings = current_settings()
-    st.session_state.setdefault(LANGUAGE_KEY, settings.language)
+    # Set at every drawing: the switch of another page would show nothing as chosen.
+    st.session_state[LANGUAGE_KEY] = st.session_state.get(LANGUAGE_KEY, settings.language)
     chosen = st.navigation(
         [
             st.Page(_bound(page, settings), title=say(page.title), icon=page.icon, url_path=page.address)

@@ -99,16 +99,22 @@ def test_twenty_images_are_audited_to_the_end_by_keyboard(visit, study):
     visit.settle()
     assert not sheet.exists()
     visit.page.locator(PICTURE).click()  # out of the field
-    press_on(visit, "2")
+    taken_for = dict(zip(export.sample.codes.tolist(), export.sample.predicted.tolist(), strict=True))
+
+    def key_for(k: int) -> str:
+        """Agrees with the pseudo-label but for every ninth picture."""
+        return str(1 + (taken_for[export.codes[k]] + (k % 9 == 4)) % 3)
+
+    press_on(visit, key_for(0))
     for k in range(1, total):
         if k == 10:
             press_on(visit, "b")
             visit.page.get_by_role("button", name="Onwards").wait_for()
-            press_on(visit, "3")  # corrected, and on
+            press_on(visit, key_for(9))  # said again, and on
             visit.settle()
             content = visit.page.content()
         if k < total - 1:
-            press_on(visit, "123"[k % 3])
+            press_on(visit, key_for(k))
     visit.page.wait_for_timeout(350)
     visit.page.keyboard.press("0")
     visit.page.get_by_text(f"All {total} images have an answer").wait_for()
@@ -127,6 +133,10 @@ def test_twenty_images_are_audited_to_the_end_by_keyboard(visit, study):
     for entry in reader["by_arm"]:
         assert f"at most {100 * entry['high']:.1f}\u00a0%" in words
     assert nothing_sticks_out(visit)
+    visit.page.evaluate(  # in place of a folder of this test
+        "document.querySelector('[data-testid=stCode] code').textContent = "
+        "'synthlabel semisup report --outdir study'"
+    )
     save_picture(visit, "app-audit-result.png")
 
 

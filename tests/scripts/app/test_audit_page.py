@@ -360,6 +360,15 @@ def test_readers_whose_sheets_are_elsewhere_are_forgotten_only_when_asked(open_p
     assert len(read_audit(study)["readers"]) == 2
 
 
+def test_who_has_seen_the_result_corrects_nothing(open_page, study, export):
+    fill(export, "Ana")
+    page = begin(open_page(study=study), "Ana", "Read it as")
+    assert "Back" in labels(page)  # finished, and not looked at yet
+    press(page, "Show the result")
+    page = begin(open_page(study=study), "Ana", "Read it as")
+    assert "Back" not in labels(page) and "Back to the samples" in labels(page)
+
+
 def test_looking_at_a_result_twice_writes_once(open_page, study, export):
     fill(export, "Ana")
     press(open_page(study=study), "Result of Ana")
