@@ -223,7 +223,7 @@ def is_recorded(study_dir: Path, judged: JudgedSheets) -> bool:
 
 
 def has_been_judged(study_dir: Path, export: str, sample: AuditSample, answers: dict[str, Answer]) -> bool:
-    """Whether the study's `audit.json` holds these very answers: whoever gave them may have seen the result."""
+    """Whether the study's `audit.json` holds these very answers: their reader may have seen the result."""
     audit = read_audit(study_dir)
     if audit is None or audit.get("export") != export or not answers:
         return False

@@ -62,7 +62,7 @@ def show_app() -> None:
     st.set_page_config(page_title="synthlabel", page_icon=draw_icon(), layout="wide")
     st.html(STYLE)
     settings = current_settings()
-    # Set at every drawing: the switch of another page would show nothing as chosen.
+    # Set at every drawing, for the switch may lose its mark when a page is drawn anew.
     st.session_state[LANGUAGE_KEY] = st.session_state.get(LANGUAGE_KEY, settings.language)
     chosen = st.navigation(
         [

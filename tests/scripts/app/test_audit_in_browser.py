@@ -80,7 +80,6 @@ def test_twenty_images_are_audited_to_the_end_by_keyboard(visit, study):
     number.fill("20")
     number.press("Enter")
     visit.page.get_by_text("20 images take about").wait_for()
-    save_picture(visit, "app-audit-start.png")
     visit.page.get_by_role("button", name="Draw and begin").click()
     source(visit)
     (export,) = list_exports(study)
@@ -89,6 +88,8 @@ def test_twenty_images_are_audited_to_the_end_by_keyboard(visit, study):
     visit.settle()
     box = visit.page.locator(PICTURE).bounding_box()
     assert min(box["width"], box["height"]) >= 320
+    chosen = visit.page.get_by_role("radio", checked=True)
+    assert [one.inner_text() for one in chosen.all()] == ["English"]
     for button in ("coronal", "sagittal", "None of these", "I cannot tell", "Pause"):
         place = visit.page.get_by_role("button", name=button).bounding_box()
         assert place["y"] + place["height"] <= SCREENS["laptop"][1], button  # without scrolling
@@ -181,8 +182,11 @@ def test_a_held_key_answers_nothing_unseen_and_what_is_sent_is_blinded(visit, ad
 @pytest.mark.parametrize("visit", ["tablet"], indirect=True)
 def test_on_a_tablet_in_spanish_an_audit_goes_on_after_a_pause(visit, study):
     export = list_exports(study)[0]
-    for code in export.codes[:-2]:
-        record_answer(sheet_of(export, "Eva"), export.sample, code, "noise")
+    taken_for = dict(zip(export.sample.codes.tolist(), export.sample.predicted.tolist(), strict=True))
+    left = [code for code in export.codes if taken_for[code] != 1][-2:]  # that show more than noise
+    for code in export.codes:
+        if code not in left:
+            record_answer(sheet_of(export, "Eva"), export.sample, code, "noise")
     visit.page.get_by_text("Español").click()
     visit.page.get_by_role("heading", name="Auditar").wait_for()
     assert nothing_sticks_out(visit)
