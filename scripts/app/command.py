@@ -23,6 +23,12 @@ from scripts.app.settings import LANGUAGES, LOCAL, AppSettings, check_settings
     help="Folder of a pseudo-label study.",
 )
 @click.option(
+    "--audit",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder that `semisup audit export` wrote of that study, to read on the page.",
+)
+@click.option(
     "--archive",
     type=click.Path(path_type=Path),
     default=None,
@@ -55,6 +61,7 @@ from scripts.app.settings import LANGUAGES, LOCAL, AppSettings, check_settings
 def app(
     model: Path | None,
     study: Path | None,
+    audit: Path | None,
     archive: Path | None,
     split: Path | None,
     fold: int,
@@ -68,7 +75,16 @@ def app(
     It runs on this machine alone: no account, no request to anywhere else, and what is uploaded stays in
     memory until the page is closed. Ctrl-C ends it. For research, not for diagnosis.
     """
-    settings = AppSettings(model, study, archive, split, fold, language=lang, is_local=address in LOCAL)
+    settings = AppSettings(
+        model=model,
+        study=study,
+        audit=audit,
+        archive=archive,
+        split=split,
+        fold=fold,
+        language=lang,
+        is_local=address in LOCAL,
+    )
     check_settings(settings)
     from scripts.app.server import page_address, require_streamlit, run_server
 

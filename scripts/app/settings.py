@@ -22,6 +22,7 @@ class AppSettings:
     split: Path | None = None  # of that archive: what is for training, and what is locked
     fold: int = 0  # outer fold of the split
     network: Path | None = None  # generator snapshot, or the folder of a GAN run
+    audit: Path | None = None  # folder of an `audit export` of that study
     language: str = "en"  # to begin with
     is_local: bool = True  # whether this machine alone can open the page
 
@@ -77,3 +78,11 @@ def check_settings(settings: AppSettings) -> None:
         from semisup.status import study_status
 
         study_status(settings.study)
+    if settings.audit is not None:
+        if settings.study is None:
+            raise SettingsError(
+                f"--audit {settings.audit}: expected its study with it, got none; add --study DIR"
+            )
+        from semisup.audit_reading import open_export
+
+        open_export(settings.study, settings.audit)
