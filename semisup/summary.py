@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -81,6 +81,19 @@ class Comparison:
     is_primary: bool
     differences: dict[str, Estimate]  # of every other metric and measure; hints, their p-values uncorrected
     further: FurtherTests
+
+
+class RunRounds(Protocol):
+    """What the rounds of a run are told from: a finished run, or its record alone."""
+
+    @property
+    def arm(self) -> str: ...
+    @property
+    def fraction(self) -> float: ...
+    @property
+    def info(self) -> dict[str, Any]: ...
+    @property
+    def rounds(self) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -177,7 +190,7 @@ def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
     confusions = {(result.arm, result.fraction): result.confusion for result in arms}
     comparisons = _compare_all(draws, boot, primary, probabilities, records.study.get("controls_of"))
     equivalences = _equivalences(draws, boot, metric, comparisons)
-    rounds = tuple(result for runs in groups.values() for result in _round_results(runs))
+    rounds = tuple(result for runs in groups.values() for result in round_results(runs, len(records.classes)))
     generators = read_generators(records)
     budgets = tuple(measure_budget(runs, generators) for runs in groups.values())
     summary = Summary(
@@ -323,14 +336,15 @@ def _equivalences(
     return {cell: found[cell] for cell in draws if cell in found}
 
 
-def _round_results(runs: Sequence[FinishedRun]) -> list[RoundResult]:
+def round_results(runs: Sequence[RunRounds], num_classes: int) -> list[RoundResult]:
+    """Every round of some runs of one arm at one fraction; none where the arm has no rounds."""
     if not any(len(run.rounds) > 1 for run in runs):
         return []  # an arm without a pool has round 0 alone
     entries = [(entry, run) for run in runs for entry in run.rounds]
     results = []
     for index in sorted({entry["round_index"] for entry, _ in entries}):
         chosen = [entry for entry, _ in entries if entry["round_index"] == index]
-        per_class = [_by_class(entry["per_class_selected"], runs[0]) for entry in chosen]
+        per_class = [_by_class(entry["per_class_selected"], num_classes) for entry in chosen]
         results.append(
             RoundResult(
                 arm=runs[0].arm,
@@ -367,8 +381,7 @@ def _mean_known(entries: Sequence[Mapping[str, Any]], name: str) -> float | None
     return _mean(known) if known else None
 
 
-def _by_class(counts: Any, run: FinishedRun) -> list[float]:
-    num_classes = run.probs.shape[1]
+def _by_class(counts: Any, num_classes: int) -> list[float]:
     values = list(counts.values()) if isinstance(counts, dict) else list(counts or [])
     return [float(value) for value in values] or [0.0] * num_classes
 
