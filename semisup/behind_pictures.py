@@ -15,6 +15,7 @@ from semisup.behind import TestChoice, read_rows
 from semisup.examples import PictureSource, Shelf
 from semisup.folders import PREDICTIONS
 from semisup.ledger import LEDGER_FILE
+from semisup.pool_copies import COPIES_FILE, read_copies
 from semisup.records import StudyRecords
 from semisup.run_facts import RunFacts
 
@@ -36,7 +37,7 @@ class ImageBehind:
     subject: str
     generator_seed: int | None  # of a synthetic image
     truncation_psi: float | None
-    nearest: str  # training image that a gate held it against
+    nearest: str  # the most alike training image: that a gate held it against, or as measured with the pool
     gate_value: float | None  # what that gate measured
 
 
@@ -47,6 +48,7 @@ class Pictures:
         self._study = study
         self._shelf = Shelf(StudyRecords(study_dir, study, (), (), (), ()))
         self._sources: dict[str, PictureSource | None] = {}
+        self._alike: dict[str, dict[str, str]] = {}  # training images by pool image, by pool
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +98,17 @@ class Pictures:
             archive.labels[number] >= 0 and list(archive.classes) == classes and archive.is_real[number]
         )
         return int(archive.labels[number]) if is_known else None, str(archive.subjects[number])
+
+    def most_alike(self, archive_sha256: str, image: str) -> str:
+        """The training image that is most like a synthetic one; empty where it was never measured."""
+        if archive_sha256 not in self._alike:
+            source = self._source(archive_sha256)
+            copies = (
+                read_copies(source.archive.path.with_name(COPIES_FILE), archive_sha256) if source else None
+            )
+            pairs = zip(copies.files.tolist(), copies.nearest.tolist(), strict=True) if copies else ()
+            self._alike[archive_sha256] = dict(pairs)
+        return self._alike[archive_sha256].get(image, "")
 
     def _source(self, archive_sha256: str) -> PictureSource | None:
         if archive_sha256 not in self._sources:
@@ -147,7 +160,7 @@ def _image_of(entry: Mapping[Any, Any], row: Mapping[str, Any], pictures: Pictur
         str(row.get("subject") or subject),
         int(row["seed"]) if is_synthetic else None,
         _number(row.get("truncation_psi")) if is_synthetic else None,
-        str(row.get("gate_nearest") or ""),
+        str(row.get("gate_nearest") or "") or (pictures.most_alike(sha256, image) if is_synthetic else ""),
         _number(row.get("gate_value")),
     )
 

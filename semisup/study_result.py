@@ -1,6 +1,8 @@
 """What a study shows so far, worked out once for a page: the report's own numbers and words."""
 
+import io
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from semisup.examples import Shelf
 from semisup.findings import Findings, find, reworded_findings
 from semisup.records import read_records
 from semisup.report import report_language, report_name
+from semisup.result_tables import FOLDER
 from semisup.summary import Summary, summarize
 
 STAGES = 100  # parts of the progress; reading takes the first half
@@ -74,3 +77,12 @@ def report_state(study_dir: Path, lang: str, newest_run_ns: int) -> ReportState:
     audit = Path(study_dir) / AUDIT_JSON
     newest = max(newest_run_ns, os.stat(audit).st_mtime_ns if audit.exists() else 0)
     return ReportState(path, made / 1e9, made < newest)
+
+
+def pack_tables(study_dir: Path) -> bytes:
+    """The report's tables in one zip, to be taken away."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(Path(study_dir).glob(f"{FOLDER}/*.csv")):
+            packed.writestr(path.name, path.read_bytes())
+    return buffer.getvalue()
