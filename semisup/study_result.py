@@ -17,7 +17,7 @@ from semisup.report import report_language, report_name
 from semisup.result_tables import FOLDER
 from semisup.summary import Summary, summarize
 
-STAGES = 100  # parts of the progress; reading takes the first half
+STAGES = 100  # parts of the progress: 30 for reading, 50 for intervals, 20 for checks
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,16 @@ def work_out(study_dir: Path, progress: Progress = no_progress) -> StudyResult:
         StudyError: if the folder is no study, or a file in it is damaged.
     """
 
-    def reading(done: int, total: int, message: str) -> None:
-        progress(STAGES // 2 * done // max(total, 1), STAGES, message)
+    def part(first: int, last: int) -> Progress:
+        def report(done: int, total: int, message: str) -> None:
+            progress(first + (last - first) * done // max(total, 1), STAGES, message)
+
+        return report
 
     study_dir = Path(study_dir)
-    records = read_records(study_dir, reading)
-    progress(STAGES // 2, STAGES, "computing intervals")
-    summary = summarize(records)
-    progress(4 * STAGES // 5, STAGES, "checking the data")
+    records = read_records(study_dir, part(0, 30))
+    summary = summarize(records, progress=part(30, 80))
+    progress(80, STAGES, "checking the data")
     with Shelf(records) as shelf:
         findings = find(records, summary, shelf)
     by_language = {name: reworded_findings(findings, records, report_language(name)) for name in LANGUAGES}

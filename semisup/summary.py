@@ -1,7 +1,7 @@
 """All numbers of a study in one record: what the report shows and the result files keep."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Protocol
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from extract.language import ENGLISH, Language, Percent
+from extract.progress import Progress, no_progress
 from semisup.arms import ARMS
 from semisup.audit import strictest_bound
 from semisup.budget import Budget, measure_budget
@@ -172,20 +173,28 @@ def primary_fraction(summary: Summary) -> float:
     return float(planned if planned is not None else min(known, default=1.0))
 
 
-def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
+def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS, progress: Progress = no_progress) -> Summary:
     """Compute every number of the report from a study's records; its sentences are English."""
     primary = _primary_of(records.study)
     metric = primary["metric"]
     groups = {
         cell: list(runs) for cell, runs in groupby(records.runs, key=lambda run: (run.arm, run.fraction))
     }
+
+    def told(stage: int) -> Iterator[tuple[Cell, list[FinishedRun]]]:
+        """The groups one after the other; each of three stages takes about as long."""
+        for number, group in enumerate(groups.items()):
+            progress(stage * len(groups) + number, 3 * len(groups), "computing intervals")
+            yield group
+
     strata = class_strata([run.counts for run in records.runs])
     boot = SubjectBootstrap(strata, num_draws=num_draws)
-    draws = {cell: boot.draw([run.counts for run in runs]) for cell, runs in groups.items()}
+    draws = {cell: boot.draw([run.counts for run in runs]) for cell, runs in told(0)}
     probabilities = Probabilities(groups, strata)
     arms = tuple(
-        _arm_result(runs, boot, draws[cell], probabilities.estimates(cell)) for cell, runs in groups.items()
+        _arm_result(runs, boot, draws[cell], probabilities.estimates(cell)) for cell, runs in told(1)
     )
+    progress(2, 3, "computing intervals")
     at_primary = [c for c in groups if c[0] == CEILING or math.isclose(c[1], float(primary["fraction"]))]
     confusions = {(result.arm, result.fraction): result.confusion for result in arms}
     comparisons = _compare_all(draws, boot, primary, probabilities, records.study.get("controls_of"))

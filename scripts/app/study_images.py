@@ -89,12 +89,13 @@ def _blinds_a_reader(opened: OpenStudy) -> bool:
 @st.fragment
 def _show_pages(behind: Behind, rows: pd.DataFrame) -> None:
     """Paging and sorting draw this part alone."""
-    left, right, far = st.columns([2, 2, 3], vertical_alignment="bottom")
+    reasons = count_reasons(rows)
+    is_mixed = isinstance(behind.choice, PoolChoice) and len(reasons) > 1
+    left, *between, far = st.columns([2, 2, 4] if is_mixed else [2, 4], vertical_alignment="bottom")
     with left:
         order: Order = choose(say("Order"), list(ORDERS), "order", _order_name)
-    reasons = count_reasons(rows)
-    if isinstance(behind.choice, PoolChoice) and behind.choice.outcome == "passed over" and len(reasons) > 1:
-        with right:
+    if is_mixed:
+        with between[0]:
             reason = choose(say("Why"), ["", *reasons], "reason", lambda word: _reason_name(word, reasons))
         rows = rows[rows["reason"] == reason] if reason else rows
     images = each_once(rows, order)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from semisup.folders import STUDY_JSON, read_json
 from semisup.run_facts import RunList, RunReader
+from semisup.status import StudyStatus, study_status
 
 if TYPE_CHECKING:
     from semisup.study_result import StudyResult
@@ -30,6 +32,16 @@ class ResultJob:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a study at one moment."""
+
+    runs: RunList
+    status: StudyStatus
+    ended: float  # by the clock that only rises
+    seconds: float  # that it took
+
+
 class OpenStudy:
     """A study folder that visitors look at."""
 
@@ -39,6 +51,8 @@ class OpenStudy:
         self._study: tuple[object, dict[str, Any]] | None = None
         self._jobs: list[ResultJob] = []  # the last one that ended well, and the newest
         self._lock = threading.Lock()
+        self._last: Look | None = None
+        self._looking = threading.Lock()
 
     @property
     def study(self) -> dict[str, Any]:
@@ -60,7 +74,23 @@ class OpenStudy:
 
     def runs(self) -> RunList:
         """Those that have left something, as they are now."""
-        return self._reader.read()
+        return self.look().runs
+
+    def look(self) -> Look:
+        """Runs and progress as they are now, or were a moment ago.
+
+        A folder of ten thousand runs takes a third of a second to look at: then what was seen serves for a
+        while, so that at most a quarter of the time goes into looking, however many ask.
+        """
+        with self._looking:
+            last = self._last
+            if last is None or time.monotonic() - last.ended > 3 * last.seconds:
+                begun = time.monotonic()
+                runs = self._reader.read()
+                status = study_status(self.study_dir, runs.runs)
+                ended = time.monotonic()
+                last = self._last = Look(runs, status, ended, ended - begun)
+            return last
 
     def data_stamp(self) -> str:
         """Another one when the archives were replaced or added to."""

@@ -52,6 +52,12 @@ h2.sl-study { font-size: 1.25rem; padding: 0; margin: 0; line-height: 1.3; overf
 .sl-tile figcaption { font-size: .85rem; line-height: 1.35; margin-top: .25rem; overflow-wrap: anywhere; }
 .sl-tile.apart img { outline: 3px solid #d55e00; outline-offset: -3px; }
 .sl-tile .apart { color: #b34f00; font-weight: 600; }
+.sl-table td.nowrap { white-space: nowrap; }
+.sl-table th.n { white-space: normal; }
+@media (max-width: 900px) {
+  .sl-table { font-size: .86rem; } .sl-table th, .sl-table td { padding: .3rem .35rem; }
+  .sl-table td .soft { display: block; } .sl-interval { width: 5.2rem; } .sl-share { width: 3rem; }
+}
 .sl-large img { width: 100%; min-width: 320px; max-width: 480px; }
 </style>
 """

@@ -12,7 +12,7 @@ from scripts.app.study_open import OpenStudy
 from scripts.app.study_parts import html_table
 from scripts.app.words import language_name, say, spoken
 from semisup.at_work import is_at_work
-from semisup.status import GroupStatus, StudyStatus, study_status
+from semisup.status import GroupStatus, StudyStatus
 
 REFRESH_SEC = 3.0
 MAX_FAILURES = 50  # that are listed
@@ -20,7 +20,7 @@ MAX_FAILURES = 50  # that are listed
 
 def is_over(opened: OpenStudy) -> bool:
     """Whether every job is done or has failed."""
-    return study_status(opened.study_dir, opened.runs().runs).is_over
+    return opened.look().status.is_over
 
 
 def show_progress(opened: OpenStudy) -> None:
@@ -37,7 +37,7 @@ def _draw_live(opened: OpenStudy) -> None:
 
 
 def _draw(opened: OpenStudy) -> None:
-    status = study_status(opened.study_dir, opened.runs().runs)
+    status = opened.look().status
     is_alive = is_at_work(opened.study_dir)
     num_jobs = sum(sum(group.counts.values()) for group in status.groups)
     num_done = sum(group.counts["done"] for group in status.groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -20,8 +21,9 @@ ASKED, SHOWN = "study.report.asked", "study.report.shown"
 # What stands in the page is shown, and does nothing: a study folder may come from anybody.
 QUIET = (
     '<!DOCTYPE html><meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-    "img-src data:; style-src 'unsafe-inline'\">"
+    "img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'\">"
 )
+LINK = re.compile(r"(<a\b[^>]*?)\shref=(?:\"[^\"]*\"|'[^']*')", re.IGNORECASE)
 HEIGHT = 900  # pixels
 _lock = threading.Lock()
 _writing: dict[Path, Future[None]] = {}
@@ -54,7 +56,13 @@ def show_report(opened: OpenStudy) -> None:
     if state.made_at is not None:
         _offer_downloads(opened, state.path)
         if st.toggle(say("Read it here"), key=SHOWN):
-            st.iframe(QUIET + state.path.read_text(encoding="utf-8", errors="replace"), height=HEIGHT)
+            st.caption(say("Its links work in the file that is taken away, and not here."))
+            st.iframe(quiet_page(state.path.read_text(encoding="utf-8", errors="replace")), height=HEIGHT)
+
+
+def quiet_page(page: str) -> str:
+    """A report that can be framed: without scripts, and without links, which would leave the frame."""
+    return QUIET + LINK.sub(r"\1", page)
 
 
 def _offer_making(opened: OpenStudy, is_there: bool, is_wanted: bool) -> None:

@@ -107,7 +107,7 @@ def _round_table(results: Sequence[RoundResult], num_runs: int) -> str:
         rows.append(
             f"<tr{' class=first' if r.num_kept == most_kept else ''}>"
             f'<td>{r.round_index}</td><td class="n">{size}</td>'
-            f"<td>{picked}</td>"
+            f'<td class="nowrap">{picked}</td>'
             + (f'<td class="n">{language.share(r.oracle_accuracy)}</td>' if has_oracle else "")
             + f'<td class="n">{language.share(r.val_balanced_accuracy)}</td>'
             f'<td class="n">{language.share(r.ece_before)} → {language.share(r.ece_after)}</td>'
