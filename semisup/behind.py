@@ -109,13 +109,13 @@ def rows_behind(
             table = _test_rows(folder / PREDICTIONS, str(study.get("archive_sha256", "")), choice)
         else:
             table = _pool_rows(folder / LEDGER_FILE, choice)
-        tables.append(table.assign(run=number, fold=run.fold, seed=run.seed))
+        for name, value in (("run", number), ("fold", run.fold), ("seed", run.seed)):
+            table = table.append_column(name, pa.array(np.full(len(table), value, np.int64)))
+        tables.append(table.select(COLUMNS))
     if not tables:
         return pd.DataFrame({name: [] for name in COLUMNS})
-    rows = pd.concat(tables, ignore_index=True)[list(COLUMNS)]
-    for name in ("archive_sha256", "reason", "image"):  # the same few, or the same in each run
-        rows[name] = rows[name].astype("category")
-    return rows
+    rows = pa.concat_tables(tables)  # strings become categories: the same few, or the same in each run
+    return rows.to_pandas(categories=["archive_sha256", "reason", "image"])
 
 
 def count_reasons(rows: pd.DataFrame) -> dict[str, int]:
@@ -164,35 +164,69 @@ def each_once(rows: pd.DataFrame, order: Order = "mixed") -> pd.DataFrame:
     return rows.iloc[first[places]].assign(times=times[places])
 
 
-def _pool_rows(path: Path, choice: PoolChoice) -> pd.DataFrame:
+def _pool_rows(path: Path, choice: PoolChoice) -> pa.Table:
     with _readable(path):
         names = pq.read_schema(path).names
         wanted = ["round_index", "archive_sha256", "image", "predicted", "confidence", "decision"]
         wanted += [name for name in ("gate", "pseudo_label") if name in names]
-        table = pq.read_table(path, columns=wanted, read_dictionary=["archive_sha256", "decision"])
-    ledger = table.to_pandas()
-    decision = ledger["decision"].astype(str).to_numpy()
-    gate = ledger["gate"].fillna("").astype(str).to_numpy() if "gate" in ledger else np.full(len(ledger), "")
-    is_selected = decision == SELECTED
-    said = ledger["predicted"].to_numpy(np.int64)
-    if "pseudo_label" in ledger:  # where labels are kept, they need not be the predicted ones
-        said = np.where(is_selected, ledger["pseudo_label"].to_numpy(np.int64), said)
-    chosen = ledger["round_index"].to_numpy() == choice.round_index
-    if choice.outcome == "selected":
-        chosen &= is_selected
-    else:
-        chosen &= ~is_selected & ((gate != "") == (choice.outcome == "turned away"))
-    if choice.said is not None:
-        chosen &= said == choice.said
-    reason = np.where(gate != "", gate, decision)
-    if choice.reason:
-        chosen &= reason == choice.reason
-    return ledger.loc[chosen, ["archive_sha256", "image", "confidence"]].assign(
-        row=np.flatnonzero(chosen), said=said[chosen], label=-1, reason=reason[chosen]
+        table = pq.read_table(path, columns=wanted, read_dictionary=["archive_sha256", "decision", "gate"])
+        decision = _Words.of(table["decision"])
+        gate = _Words.of(table["gate"]) if "gate" in names else _Words(np.zeros(len(table), np.int64), [""])
+        said = table["predicted"].to_numpy().astype(np.int64)
+        is_selected = decision.are(SELECTED)
+        if "pseudo_label" in names:  # where labels are kept, they need not be the predicted ones
+            said = np.where(is_selected, table["pseudo_label"].to_numpy().astype(np.int64), said)
+        chosen = table["round_index"].to_numpy() == choice.round_index
+        passed = gate.are("")
+        if choice.outcome == "selected":
+            chosen &= is_selected
+        else:
+            chosen &= ~is_selected & (passed if choice.outcome == "passed over" else ~passed)
+        if choice.said is not None:
+            chosen &= said == choice.said
+        if choice.reason:
+            chosen &= np.where(passed, decision.are(choice.reason), gate.are(choice.reason))
+        rows = np.flatnonzero(chosen)
+        found = table.select(["archive_sha256", "image", "confidence"]).take(pa.array(rows))
+    reason = np.where(passed[rows], decision.at(rows), gate.at(rows))
+    return pa.table(
+        {
+            "archive_sha256": found["archive_sha256"].cast(pa.string()),
+            "image": found["image"].cast(pa.string()),
+            "confidence": found["confidence"].cast(pa.float64()),
+            "row": rows,
+            "said": said[rows],
+            "label": np.full(len(rows), -1),
+            "reason": pa.array(reason, pa.string()),
+        }
     )
 
 
-def _test_rows(path: Path, archive_sha256: str, choice: TestChoice) -> pd.DataFrame:
+@dataclass(frozen=True)
+class _Words:
+    """A column of few different words."""
+
+    codes: np.ndarray  # (N,) int, places in `values`
+    values: list[str]
+
+    @staticmethod
+    def of(column: pa.ChunkedArray) -> "_Words":
+        words = column.combine_chunks()
+        if not isinstance(words.type, pa.DictionaryType):
+            words = words.dictionary_encode()
+        codes = words.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return _Words(codes, [*(str(value) for value in words.dictionary.to_pylist()), ""])  # -1: the last
+
+    def are(self, word: str) -> np.ndarray:
+        """(N,) bool."""
+        return np.array([value == word for value in self.values], dtype=bool)[self.codes]
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """The words of some rows."""
+        return np.array(self.values, dtype=object)[self.codes[rows]]
+
+
+def _test_rows(path: Path, archive_sha256: str, choice: TestChoice) -> pa.Table:
     labels, probs = _predictions(path)
     said = probs.argmax(axis=1)
     chosen = np.ones(len(labels), dtype=bool)
@@ -202,13 +236,20 @@ def _test_rows(path: Path, archive_sha256: str, choice: TestChoice) -> pd.DataFr
         chosen &= said == choice.said
     if choice.only_wrong:
         chosen &= said != labels
-    with _readable(path):
-        files = pq.read_table(path, columns=["file"])["file"].to_numpy()
     rows = np.flatnonzero(chosen)
-    return pd.DataFrame(
-        {"row": rows, "archive_sha256": archive_sha256, "image": files[rows], "said": said[rows],
-         "label": labels[rows], "confidence": probs[rows, said[rows]], "reason": ""}
-    )  # fmt: skip
+    with _readable(path):
+        files = pq.read_table(path, columns=["file"])["file"].take(pa.array(rows))
+    return pa.table(
+        {
+            "archive_sha256": pa.array([archive_sha256] * len(rows), pa.string()),
+            "image": files.cast(pa.string()),
+            "confidence": probs[rows, said[rows]],
+            "row": rows,
+            "said": said[rows],
+            "label": labels[rows],
+            "reason": pa.array([""] * len(rows), pa.string()),
+        }
+    )
 
 
 def _predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -12,14 +12,13 @@ from scripts.app.parts import plain
 from scripts.app.settings import AppSettings
 from scripts.app.study_open import OpenStudy, open_study
 from scripts.app.study_outcome import show_outcome
-from scripts.app.study_parts import STYLE
+from scripts.app.study_parts import PART, STYLE
 from scripts.app.study_progress import is_over, show_progress
 from scripts.app.study_report import show_report
 from scripts.app.study_rounds import show_rounds
 from scripts.app.study_tests import show_tests
 from scripts.app.words import say
 
-PART = "study.part"
 PARTS: dict[str, Callable[[OpenStudy], None]] = {
     "progress": show_progress,
     "result": show_outcome,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
@@ -58,13 +59,12 @@ def _keep(place: str, choice: Choice) -> None:
 
 def show_behind(behind: Behind) -> None:
     """Draw the images behind a number."""
-    st.markdown(f"#### {plain(behind.heading)}")
     if isinstance(behind.choice, PoolChoice) and _blinds_a_reader(behind.opened):
         return
     with st.spinner(say("Reading ...")):
         rows = rows_of(behind.opened, behind.runs, behind.state, behind.choice)
     if rows.empty:
-        st.caption(say("There are none."))
+        st.caption(f"{plain(behind.heading)}: {say('There are none.')}")
         return
     _show_pages(behind, rows)
 
@@ -91,12 +91,15 @@ def _show_pages(behind: Behind, rows: pd.DataFrame) -> None:
     """Paging and sorting draw this part alone."""
     reasons = count_reasons(rows)
     is_mixed = isinstance(behind.choice, PoolChoice) and len(reasons) > 1
-    left, *between, far = st.columns([2, 2, 4] if is_mixed else [2, 4], vertical_alignment="bottom")
+    st.html(f'<h3 class="sl-behind">{escape(behind.heading)}</h3>')
+    left, *between, far = st.columns([3, 3, 5] if is_mixed else [3, 5], vertical_alignment="center")
     with left:
-        order: Order = choose(say("Order"), list(ORDERS), "order", _order_name)
+        order: Order = choose(say("Order"), list(ORDERS), "order", _order_name, is_labeled=False)
     if is_mixed:
         with between[0]:
-            reason = choose(say("Why"), ["", *reasons], "reason", lambda word: _reason_name(word, reasons))
+            words = ["", *reasons]
+            name = partial(_reason_name, reasons=reasons)
+            reason = choose(say("Why"), words, "reason", name, is_labeled=False)
         rows = rows[rows["reason"] == reason] if reason else rows
     images = each_once(rows, order)
     if st.session_state.get(OF) != f"{behind.key} {order} {len(rows)}":

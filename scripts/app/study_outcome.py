@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,16 @@ import streamlit as st
 from extract.errors import SynthlabelError
 from scripts.app.parts import plain
 from scripts.app.study_open import OpenStudy, ResultJob
-from scripts.app.study_parts import ALL, choose, html_table, interval_picture, report_words, share_text
+from scripts.app.study_parts import (
+    ALL,
+    PART,
+    choose,
+    html_table,
+    interval_picture,
+    preset,
+    report_words,
+    share_text,
+)
 from scripts.app.words import language_name, say, spoken
 
 if TYPE_CHECKING:
@@ -120,10 +129,36 @@ def _show_numbers(opened: OpenStudy, job: ResultJob, summary: Summary) -> None:
             "no difference."
         )
     )
+    with_rounds = {result.arm for result in summary.rounds}
+    _offer_parts(opened, [(row.result.arm, row.result.fraction) for row in rows], with_rounds)
     if any(row.value for row in arm_rows(summary, metric, arms)):
         with st.spinner(say("Drawing the curve ...")):
             picture = _curve(f"{opened.study_dir} {job.state}", summary, metric, tuple(arms), language_name())
         st.html(picture)
+
+
+def _offer_parts(opened: OpenStudy, cells: Sequence[tuple[str, float]], with_rounds: Collection[str]) -> None:
+    """The way from a row of the table to the images behind it."""
+    if not cells:
+        return
+    primary = opened.study.get("primary") or {}
+    wanted = (str(primary.get("arm")), float(primary.get("fraction") or 0))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        with st.container(width=360):
+            cell = choose(say("Look at the images of"), list(cells), "images of", _cell_name, wanted)
+        for part, label in (("rounds", say("Its rounds")), ("tests", say("Its test images"))):
+            is_off = part == "rounds" and cell[0] not in with_rounds
+            st.button(label, key=f"study.to.{part}", disabled=is_off, on_click=_go_to, args=(part, *cell))
+
+
+def _cell_name(cell: tuple[str, float]) -> str:
+    return f"{cell[0]}, {spoken().percent(cell[1])}"
+
+
+def _go_to(part: str, arm: str, fraction: float) -> None:
+    st.session_state[PART] = part
+    preset(f"{part}.arm", arm)
+    preset(f"{part}.fraction", fraction)
 
 
 def metric_name(metric: str) -> str:

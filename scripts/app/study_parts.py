@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import streamlit as st
 
@@ -46,6 +46,7 @@ h2.sl-study { font-size: 1.25rem; padding: 0; margin: 0; line-height: 1.3; overf
 .sl-share i { display: inline-block; height: 100%; background: #0072b2; }
 .sl-share i.running { background: #56b4e9; } .sl-share i.failed { background: #d55e00; }
 .sl-curve { width: 100%; max-width: 60rem; height: auto; display: block; }
+h3.sl-behind { font-size: 1.15rem; padding: .4rem 0 0; margin: 0; border-top: 1px solid #dfe4ea; }
 .sl-round { font-weight: 650; margin: 0; }
 .sl-tile { margin: 0; } .sl-tile img { width: 100%; aspect-ratio: 1; object-fit: contain; display: block;
   background: #000; border-radius: 4px; image-rendering: pixelated; }
@@ -64,6 +65,7 @@ h2.sl-study { font-size: 1.25rem; padding: 0; margin: 0; line-height: 1.3; overf
 
 Option = TypeVar("Option")
 ALL = -1  # folds or seeds
+PART = "study.part"  # of the page, that is looked at
 
 
 def report_words() -> Language:
@@ -79,6 +81,7 @@ def choose(
     name: str,
     format_func: Callable[[Option], str] = str,
     default: Option | None = None,
+    is_labeled: bool = True,
 ) -> Option:
     """A choice that is remembered while other parts of the page are looked at."""
     kept = f"study.kept.{name}"
@@ -87,9 +90,18 @@ def choose(
     key = f"study.choice.{name}"
     if key in st.session_state and st.session_state[key] not in options:
         del st.session_state[key]
-    chosen = st.selectbox(label, options, index=index, format_func=format_func, key=key)
+    shown: Literal["visible", "collapsed"] = "visible" if is_labeled else "collapsed"
+    chosen = st.selectbox(
+        label, options, index=index, format_func=format_func, key=key, label_visibility=shown
+    )
     st.session_state[kept] = chosen
     return chosen
+
+
+def preset(name: str, value: object) -> None:
+    """What `choose` begins with when it is drawn next."""
+    st.session_state[f"study.kept.{name}"] = value
+    st.session_state.pop(f"study.choice.{name}", None)
 
 
 def share_text(fraction: float) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Callable
 from html import escape
 
 import streamlit as st
 
 from scripts.app.parts import plain
 from scripts.app.study_open import OpenStudy
-from scripts.app.study_parts import html_table
+from scripts.app.study_parts import html_table, report_words
 from scripts.app.words import language_name, say, spoken
 from semisup.at_work import is_at_work
+from semisup.records import run_title
 from semisup.status import GroupStatus, StudyStatus
 
 REFRESH_SEC = 3.0
@@ -43,12 +46,32 @@ def _draw(opened: OpenStudy) -> None:
     num_done = sum(group.counts["done"] for group in status.groups)
     _say_state(opened, status, num_done, num_jobs, is_alive)
     st.progress(num_done / max(num_jobs, 1))
+    titles = _titles(opened)
     for job in status.at_work:
         said = f" · {plain(job.message)}" if language_name() == "en" else ""
         steps = say("step {done} of {total}", done=job.done, total=job.total)
-        st.progress(job.share, text=f"{plain(job.title)}: {steps}{said}")
+        st.progress(job.share, text=f"{plain(titles(job.title))}: {steps}{said}")
     st.html(_groups_table(status))
-    _list_failures(status)
+    _list_failures(status, titles)
+
+
+def _titles(opened: OpenStudy) -> Callable[[str], str]:
+    """How a job's title, which is English, is said in the visitor's language."""
+    runs = {str(run.get("title")): run for run in opened.study.get("runs") or []}
+
+    def said(title: str) -> str:
+        if language_name() == "en":
+            return title
+        if title in runs:
+            return report_words().text(run_title(runs[title]))
+        found = re.fullmatch(r"(generator|synthetic images) of fold (\d+)", title)
+        if found and found[1] == "generator":
+            return say("generator of fold {fold}", fold=found[2])
+        if found:
+            return say("synthetic images of fold {fold}", fold=found[2])
+        return title
+
+    return said
 
 
 def _say_state(opened: OpenStudy, status: StudyStatus, num_done: int, num_jobs: int, is_alive: bool) -> None:
@@ -136,11 +159,13 @@ def _share_bar(group: GroupStatus) -> str:
     return f'<span class="sl-share" aria-hidden="true">{parts}</span>'
 
 
-def _list_failures(status: StudyStatus) -> None:
+def _list_failures(status: StudyStatus, titles: Callable[[str], str]) -> None:
     if not status.failures:
         return
     st.markdown("#### " + say("What failed"))
-    listed = [f"- **{plain(title)}**: {plain(cause)}" for title, cause in status.failures[:MAX_FAILURES]]
+    listed = [
+        f"- **{plain(titles(title))}**: {plain(cause)}" for title, cause in status.failures[:MAX_FAILURES]
+    ]
     if len(status.failures) > MAX_FAILURES:
         listed.append("- " + say("and {num} more", num=len(status.failures) - MAX_FAILURES))
     st.markdown("\n".join(listed))

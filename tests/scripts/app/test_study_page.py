@@ -165,6 +165,16 @@ def test_another_measure_and_fewer_arms_are_shown_on_demand(open_page, finished)
     assert "AUROC, %" in table and table.count("<tr") == 1 + 2
 
 
+def test_a_row_of_the_table_leads_to_its_rounds_and_test_images(open_page, finished):
+    page = open_page(finished)
+    assert choice(page, "Look at the images of").value == ("pseudo_gan_full", 0.2)
+    choice(page, "Look at the images of").set_value(("pseudo_real", 0.5)).run()
+    button(page, "Its test images").click().run()
+    assert not page.exception
+    assert (choice(page, "Arm").value, choice(page, "Share of labels").value) == ("pseudo_real", 0.5)
+    assert any(b.label.endswith("missed") for b in page.button)
+
+
 def test_a_filter_outlives_a_look_at_another_part(open_page, finished):
     page = open_page(finished)
     choice(page, "Measure").set_value("accuracy").run()
@@ -263,6 +273,21 @@ def test_an_arm_without_a_pool_shows_no_buttons(open_page, finished, tmp_path):
     page = open_page(folder, part="rounds", ready=False)
     assert "no pool of its own" in words_of(page)
     assert not [b for b in page.button if "selected" in b.label]
+
+
+def test_a_deliberate_fault_is_marked_and_is_no_result(open_page, finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "study")
+    for path in folder.glob("runs/*/run.json"):
+        info = json.loads(path.read_text())
+        if info["arm"] == "pseudo_real":
+            path.write_text(json.dumps({**info, "leak": True, "fault": "a fault"}))
+    page = open_page(folder, part="rounds", ready=False)
+    assert choice(page, "Arm").options == ["pseudo_real (deliberate fault)", "pseudo_gan_full"]
+    go(page, "tests")
+    assert "pseudo_real" not in choice(page, "Arm").options
+    open_study(folder).begin_result("now").result.result(timeout=60)
+    go(page, "result")
+    assert "pseudo_real" not in " ".join(e.proto.body for e in page.get("html") if "<table" in e.proto.body)
 
 
 def test_a_pool_that_is_gone_leaves_a_sentence_in_place_of_pictures(open_page, finished, tmp_path):
