@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -18,17 +19,33 @@ if TYPE_CHECKING:
 MAX_CHOICES = 16  # numbers whose rows are kept
 
 
-def rows_of(opened: OpenStudy, runs: list[RunFacts], state: str, choice: Choice) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Behind:
+    """A number that was asked about."""
+
+    opened: OpenStudy
+    runs: list[RunFacts]
+    state: str  # of the study's runs
+    choice: Choice
+    heading: str
+
+    @property
+    def key(self) -> str:
+        """Another one for another number."""
+        return f"{','.join(run.key for run in self.runs)} {self.choice!r}"
+
+
+def rows_of(behind: Behind) -> pd.DataFrame:
     """The rows behind a number, read once; nobody may change them."""
-    keys = ",".join(run.key for run in runs)
-    return _rows(f"{opened.study_dir} {state} {keys} {choice!r}", opened, runs, choice)
+    return _rows(f"{behind.opened.study_dir} {behind.state} {behind.key}", behind)
 
 
 @st.cache_resource(max_entries=MAX_CHOICES, show_spinner=False)
-def _rows(key: str, _opened: OpenStudy, _runs: list[RunFacts], _choice: Choice) -> pd.DataFrame:
+def _rows(key: str, _behind: Behind) -> pd.DataFrame:
     from semisup.behind import rows_behind
 
-    return rows_behind(_opened.study_dir, _opened.study, _runs, _choice)
+    opened = _behind.opened
+    return rows_behind(opened.study_dir, opened.study, _behind.runs, _behind.choice)
 
 
 def pictures_of(opened: OpenStudy) -> Pictures:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
-from scripts.app.parts import definition_list, plain, probability_bars
-from scripts.app.study_data import pictures_of, rows_of
+from scripts.app.parts import plain
+from scripts.app.study_closer import look_closely
+from scripts.app.study_data import Behind, pictures_of, rows_of
 from scripts.app.study_open import OpenStudy
-from scripts.app.study_parts import choose, report_words
+from scripts.app.study_parts import choose, reason_text
 from scripts.app.words import probability, say, spoken
 from semisup.audit_open import unfinished_audits
-from semisup.behind import ORDERS, Choice, Order, PoolChoice, TestChoice, count_reasons, each_once
-from semisup.run_facts import RunFacts
+from semisup.behind import ORDERS, Choice, Order, PoolChoice, count_reasons, each_once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,23 +25,7 @@ if TYPE_CHECKING:
 
 PAGE, OF, SEEN_ALL_THE_SAME = "study.page", "study.page.of", "study.audit.accepted"
 PER_PAGE = 12
-TILE, LARGE = 320, 640  # pixels that are sent at most
-
-
-@dataclass(frozen=True)
-class Behind:
-    """A number that was asked about."""
-
-    opened: OpenStudy
-    runs: list[RunFacts]
-    state: str  # of the study's runs
-    choice: Choice
-    heading: str
-
-    @property
-    def key(self) -> str:
-        """Another one for another number."""
-        return f"{','.join(run.key for run in self.runs)} {self.choice!r}"
+TILE = 320  # pixels that are sent at most
 
 
 def number_button(label: str, key: str, place: str, choice: Choice) -> None:
@@ -62,7 +45,7 @@ def show_behind(behind: Behind) -> None:
     if isinstance(behind.choice, PoolChoice) and _blinds_a_reader(behind.opened):
         return
     with st.spinner(say("Reading ...")):
-        rows = rows_of(behind.opened, behind.runs, behind.state, behind.choice)
+        rows = rows_of(behind)
     if rows.empty:
         st.caption(f"{plain(behind.heading)}: {say('There are none.')}")
         return
@@ -162,20 +145,6 @@ def _reason_name(word: str, reasons: dict[str, int]) -> str:
     return f"{reason_text(word)} ({spoken().count(reasons[word])})"
 
 
-def reason_text(word: str) -> str:
-    """What became of an image, in the visitor's words; the ledger's own where a later version has more."""
-    from semisup.gate_counts import NAMES
-
-    known = {
-        "selected": say("selected"),
-        "below threshold": say("below the threshold"),
-        "over cap": say("over the limit for its class"),
-        "negative": say("taught what it is not"),
-        "too uncertain": say("model too uncertain"),
-    }
-    return report_words().text(NAMES[word]) if word in NAMES else known.get(word, word)
-
-
 def _show_tiles(behind: Behind, page: pd.DataFrame, first: int) -> None:
     from semisup.behind_pictures import images_of
 
@@ -195,7 +164,9 @@ def _show_tiles(behind: Behind, page: pd.DataFrame, first: int) -> None:
                     type="tertiary",
                     icon=":material/zoom_in:",
                 ):
-                    look = st.dialog(say("Image {number}", number=first + number + 1), width="large")(_look)
+                    look = st.dialog(say("Image {number}", number=first + number + 1), width="large")(
+                        look_closely
+                    )
                     look(behind, image)
 
 
@@ -235,55 +206,3 @@ def _expert_line(names: list[str], image: ImageBehind, is_apart: bool) -> str:
         return ""
     text = escape(say("expert: {name}", name=names[image.label]))
     return f'<span class="apart">{text}</span>' if is_apart else text
-
-
-def _look(behind: Behind, image: ImageBehind) -> None:
-    """One image as large as a reader needs it, with everything that is recorded of it."""
-    from semisup.examples import to_uri
-
-    opened = behind.opened
-    pictures = pictures_of(opened)
-    pixels = pictures.read(image.archive_sha256, image.image)
-    near = pictures.read(pictures.data_sha256, image.nearest) if image.nearest else None
-    left, right = st.columns(2, gap="medium")
-    with left:
-        if pixels is not None:
-            st.html(
-                f'<figure class="sl-tile sl-large"><img alt="{escape(say("the image"))}" '
-                f'src="{to_uri(pixels, LARGE)}"></figure>'
-            )
-        if near is not None:
-            label, subject = pictures.expert(pictures.data_sha256, image.nearest)
-            known = [opened.classes[label] if label is not None else "", subject]
-            who = ", ".join(filter(None, known))
-            st.html(
-                f'<figure class="sl-tile sl-large"><img alt="{escape(say("Most alike training image"))}" '
-                f'src="{to_uri(near, LARGE)}"><figcaption>{escape(say("Most alike training image"))}: '
-                f"{escape(who)}</figcaption></figure>"
-            )
-    with right:
-        st.html(probability_bars(dict(zip(opened.classes, image.probs, strict=False))))
-        st.html(definition_list(_facts(behind, image)))
-
-
-def _facts(behind: Behind, image: ImageBehind) -> list[tuple[str, str]]:
-    names, number = behind.opened.classes, spoken().number
-    is_test = isinstance(behind.choice, TestChoice)
-    said = f"{names[image.said]}, {probability(image.confidence)}"
-    rows = [(say("The model said") if is_test or image.reason != "selected" else say("Pseudo-label"), said)]
-    if image.label is not None and image.label < len(names):
-        rows.append((say("The expert said"), names[image.label]))
-    if image.reason:
-        rows.append((say("What became of it"), reason_text(image.reason)))
-    if image.gate_value is not None:
-        rows.append((say("What the gate measured"), number(image.gate_value, 3)))
-    if image.subject:
-        rows.append((say("Person"), image.subject))
-    if image.generator_seed is not None:
-        rows.append((say("Drawn by the generator"), say("seed {seed}", seed=f"{image.generator_seed}")))
-    if image.truncation_psi is not None:
-        rows.append((say("Truncation psi"), number(image.truncation_psi, 2)))
-    rows.append((say("Counted"), say("in {num} of {runs} runs", num=image.times, runs=len(behind.runs))))
-    rows.append((say("Told of the run"), say("fold {fold}, seed {seed}", fold=image.fold, seed=image.seed)))
-    rows.append((say("File"), image.image))
-    return rows

@@ -13,23 +13,13 @@ import streamlit as st
 from extract.errors import SynthlabelError
 from scripts.app.parts import plain
 from scripts.app.study_open import OpenStudy, ResultJob
-from scripts.app.study_parts import (
-    ALL,
-    PART,
-    choose,
-    html_table,
-    interval_picture,
-    preset,
-    report_words,
-    share_text,
-)
+from scripts.app.study_parts import ALL, PART, choose, preset, report_words, share_text
+from scripts.app.study_tables import arm_table, metric_name, show_comparisons, show_leaks
 from scripts.app.words import language_name, say, spoken
 
 if TYPE_CHECKING:
-    from semisup.arm_table import ArmRow
     from semisup.findings import Findings
-    from semisup.statistics import Estimate
-    from semisup.summary import Comparison, Summary
+    from semisup.summary import Summary
 
 _drawing = threading.Lock()  # matplotlib's settings are those of the process
 
@@ -42,8 +32,8 @@ def show_outcome(opened: OpenStudy) -> None:
     findings = job.result.result().findings[language_name()]
     _show_verdict(findings)
     _show_numbers(opened, job, findings.summary)
-    _show_comparisons(findings.summary)
-    _show_leaks(findings.summary)
+    show_comparisons(findings.summary)
+    show_leaks(findings.summary)
 
 
 def ready_result(opened: OpenStudy) -> ResultJob | None:
@@ -121,7 +111,7 @@ def _show_numbers(opened: OpenStudy, job: ResultJob, summary: Summary) -> None:
             say("Arms"), all_arms, key="study.arms", placeholder=say("all; choose some to look at them alone")
         )
     rows = arm_rows(summary, metric, arms, None if fraction == ALL else fraction)
-    st.html(_arm_table(rows, metric))
+    st.html(arm_table(rows, metric))
     st.caption(
         say(
             "In brackets and as lines: 95 % intervals. Differences are to labels alone, at the same share of "
@@ -161,79 +151,6 @@ def _go_to(part: str, arm: str, fraction: float) -> None:
     preset(f"{part}.fraction", fraction)
 
 
-def metric_name(metric: str) -> str:
-    from semisup.arm_table import AUROC
-    from semisup.verdict import metric_phrase
-
-    name = "AUROC" if metric == AUROC else metric_phrase(metric, report_words())
-    return name[:1].upper() + name[1:]
-
-
-def _arm_table(rows: Sequence[ArmRow], metric: str) -> str:
-    values = [row.value for row in rows if row.value]
-    differences = [row.difference for row in rows if row.difference]
-    start, end = _reach(values)
-    most = max([0.01, *(max(abs(e.low), abs(e.high)) for e in differences)])
-    words = report_words()
-    lines, last = [], ""
-    for row in rows:
-        result = row.result
-        text = words.text(_arm_text(result.arm)) if result.arm != last else ""
-        last = result.arm
-        tag = f' <span class="sl-tag">{escape(say("main question"))}</span>' if row.is_primary else ""
-        lines.append(
-            f"<tr{' class=first' if row.is_primary else ''}><td>{escape(result.arm)}{tag}"
-            f"<small>{escape(text)}</small></td>"
-            f'<td class="n">{escape(spoken().percent(result.fraction))}</td>'
-            f'<td class="n">{_share_cell(row.value)}</td><td>{_picture(row.value, start, end)}</td>'
-            f'<td class="n">{_points_cell(row.difference)}</td>'
-            f"<td>{_picture(row.difference, -most, most)}</td>"
-            f'<td class="n">{result.num_runs}</td></tr>'
-        )
-    heads = [
-        (say("Arm"), False),
-        (say("Labels"), True),
-        (f"{metric_name(metric)}, %", True),
-        ("", False),
-        (say("Difference to labels alone, points"), True),
-        ("", False),
-        (say("Runs"), True),
-    ]
-    return html_table(heads, lines)
-
-
-def _arm_text(arm: str) -> str:
-    from semisup.arms import ARMS
-
-    return ARMS[arm].text if arm in ARMS else ""
-
-
-def _reach(values: Sequence[Estimate]) -> tuple[float, float]:
-    if not values:
-        return 0.0, 1.0
-    return min(value.low for value in values) - 0.01, max(value.high for value in values) + 0.01
-
-
-def _share_cell(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "–"
-    language = spoken()
-    ends = language.interval(language.share(estimate.low), language.share(estimate.high))
-    return f'{language.share(estimate.value)} <span class="soft">{ends}</span>'
-
-
-def _points_cell(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "–"
-    language = spoken()
-    ends = language.interval(language.points(estimate.low), language.points(estimate.high))
-    return f'{language.points(estimate.value)} <span class="soft">{ends}</span>'
-
-
-def _picture(estimate: Estimate | None, start: float, end: float) -> str:
-    return interval_picture(estimate.low, estimate.value, estimate.high, start, end) if estimate else ""
-
-
 @st.cache_data(max_entries=32, show_spinner=False)
 def _curve(key: str, _summary: Summary, metric: str, arms: tuple[str, ...], language: str) -> str:
     """The report's curve as an <img>, drawn of the chosen arms."""
@@ -247,55 +164,3 @@ def _curve(key: str, _summary: Summary, metric: str, arms: tuple[str, ...], lang
     return (
         f'<img class="sl-curve" alt="{escape(drawing.description)}" src="data:image/svg+xml;base64,{data}">'
     )
-
-
-def _show_comparisons(summary: Summary) -> None:
-    if not summary.comparisons:
-        return
-    with st.expander(say("Every paired difference ({num})", num=len(summary.comparisons))):
-        most = max([0.01, *(max(abs(c.difference.low), abs(c.difference.high)) for c in summary.comparisons)])
-        rows = [_comparison_row(comparison, most) for comparison in summary.comparisons]
-        heads = [
-            (say("Comparison"), False),
-            (say("Labels"), True),
-            (say("{measure}, points", measure=metric_name(summary.metric)), True),
-            ("", False),
-            (say("p, corrected"), True),
-        ]
-        st.html(html_table(heads, rows))
-
-
-def _comparison_row(comparison: Comparison, most: float) -> str:
-    p_value = say("main question") if comparison.is_primary else spoken().p_value(comparison.p_holm)
-    return (
-        f"<tr{' class=first' if comparison.is_primary else ''}>"
-        f"<td>{escape(comparison.arm)} – {escape(comparison.baseline)}</td>"
-        f'<td class="n">{escape(spoken().percent(comparison.fraction))}</td>'
-        f'<td class="n">{_points_cell(comparison.difference)}</td>'
-        f"<td>{_picture(comparison.difference, -most, most)}</td>"
-        f'<td class="n">{escape(p_value)}</td></tr>'
-    )
-
-
-def _show_leaks(summary: Summary) -> None:
-    if not summary.leaks:
-        return
-    with st.expander(say("What deliberate faults would have claimed: no results"), icon=":material/block:"):
-        language = spoken()
-        rows = [
-            f'<tr><td>{escape(leak.arm)} <span class="sl-tag bad">{escape(say("deliberate fault"))}</span>'
-            f"<small>{escape(report_words().text(leak.fault))}</small></td>"
-            f'<td class="n">{escape(language.percent(leak.fraction))}</td>'
-            f'<td class="n">{language.share(leak.claimed)}</td><td class="n">{_share_cell(leak.honest)}</td>'
-            f'<td class="n">{language.points(leak.inflation)} <span class="soft">'
-            f"{language.interval(*map(language.points, leak.interval))}</span></td></tr>"
-            for leak in summary.leaks
-        ]
-        heads = [
-            (say("Arm"), False),
-            (say("Labels"), True),
-            (say("Claimed, %"), True),
-            (say("Honest, %"), True),
-            (say("Too high by, points"), True),
-        ]
-        st.html(html_table(heads, rows))

@@ -104,6 +104,20 @@ def preset(name: str, value: object) -> None:
     st.session_state.pop(f"study.choice.{name}", None)
 
 
+def reason_text(word: str) -> str:
+    """What became of an image, in the visitor's words; the ledger's own where a later version has more."""
+    from semisup.gate_counts import NAMES
+
+    known = {
+        "selected": say("selected"),
+        "below threshold": say("below the threshold"),
+        "over cap": say("over the limit for its class"),
+        "negative": say("taught what it is not"),
+        "too uncertain": say("model too uncertain"),
+    }
+    return report_words().text(NAMES[word]) if word in NAMES else known.get(word, word)
+
+
 def share_text(fraction: float) -> str:
     """A share of the labels."""
     return say("all shares") if fraction == ALL else spoken().percent(fraction)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from scripts.app.study_curve import round_curve
-from scripts.app.study_images import Behind, number_button, show_behind
+from scripts.app.study_data import Behind
+from scripts.app.study_images import number_button, show_behind
 from scripts.app.study_open import OpenStudy
 from scripts.app.study_parts import ALL, choose, html_table, number_or_all, report_words, share_text
 from scripts.app.words import percent, say, spoken

@@ -8,7 +8,8 @@ import numpy as np
 import streamlit as st
 
 from extract.errors import SynthlabelError
-from scripts.app.study_images import Behind, number_button, show_behind
+from scripts.app.study_data import Behind
+from scripts.app.study_images import number_button, show_behind
 from scripts.app.study_open import OpenStudy
 from scripts.app.study_rounds import choose_runs
 from scripts.app.words import percent, say, spoken
