@@ -54,7 +54,7 @@ class NetworkCard:
 
 
 def network_card(snapshot: Snapshot) -> NetworkCard:
-    """The card of a snapshot, from its header and what lies in its run folder. Damaged figures are left out."""
+    """The card of a snapshot, from its header and its run folder; damaged figures are left out."""
     run_dir = snapshot.path.parent
     is_imported = snapshot.archive_sha256.startswith(IMPORTED_PREFIX)
     return NetworkCard(

@@ -29,6 +29,12 @@ from scripts.app.settings import LANGUAGES, LOCAL, AppSettings, check_settings
     help="Archive that the model was trained on, for the nearest training images.",
 )
 @click.option(
+    "--network",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Generator to make images with: snapshot, or run folder for its newest.",
+)
+@click.option(
     "--lang",
     type=click.Choice(tuple(LANGUAGES)),
     default="en",
@@ -47,6 +53,7 @@ def app(
     model: Path | None,
     study: Path | None,
     archive: Path | None,
+    network: Path | None,
     lang: str,
     address: str,
     port: int,
@@ -57,7 +64,7 @@ def app(
     It runs on this machine alone: no account, no request to anywhere else, and what is uploaded stays in
     memory until the page is closed. Ctrl-C ends it. For research, not for diagnosis.
     """
-    settings = AppSettings(model, study, archive, language=lang, is_local=address in LOCAL)
+    settings = AppSettings(model, study, archive, network=network, language=lang, is_local=address in LOCAL)
     check_settings(settings)
     from scripts.app.server import page_address, require_streamlit, run_server
 

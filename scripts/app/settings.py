@@ -44,7 +44,8 @@ def check_settings(settings: AppSettings) -> None:
     """Look at everything that was named, before a server is started for it.
 
     Raises:
-        ClassifierError, ExtractError, StudyError: if a model, archive or study cannot be used.
+        ClassifierError, ExtractError, StudyError, GanError: if a model, archive, study or network cannot be
+            used.
         SettingsError: for an unknown language.
     """
     if settings.language not in LANGUAGES:
@@ -63,6 +64,10 @@ def check_settings(settings: AppSettings) -> None:
         from extract.archive import open_archive
 
         open_archive(settings.archive).close()
+    if settings.network is not None:
+        from gan.snapshot import read_snapshot
+
+        read_snapshot(settings.network)
     if settings.study is not None:
         from semisup.status import study_status
 

@@ -10,7 +10,7 @@ from html import escape
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from scripts.app import predict
+from scripts.app import generate, predict
 from scripts.app.settings import LANGUAGES, AppSettings, current_settings
 from scripts.app.words import LANGUAGE_KEY, say
 
@@ -52,6 +52,7 @@ class AppPage:
 
 PAGES = (
     AppPage("predict", "Predict", ":material/image_search:", predict.show),
+    AppPage("generate", "Generate", ":material/auto_awesome:", generate.show),
 )  # fmt: skip
 
 
