@@ -12,7 +12,7 @@ from gan.recipes import MAX_SEED
 from scripts.app.generate_card import card_rows
 from scripts.app.generate_mix import show_mix
 from scripts.app.generate_one import show_one
-from scripts.app.generate_selection import show_selection
+from scripts.app.generate_selection import show_selection, warn_of_copies
 from scripts.app.generate_state import (
     CLASS,
     FIRST,
@@ -24,10 +24,12 @@ from scripts.app.generate_state import (
     SEED,
     SEVERAL,
     VIEW,
+    begin_drawing,
     choose_all,
     leaf,
     mix_opened,
     most_chosen,
+    note_drawn,
     open_typed,
     set_defaults,
     shown_recipes,
@@ -89,9 +91,11 @@ def _show_images(network: OpenNetwork, job: ComparisonJob) -> None:
         )
         show_selection(network)
     view = view or SEVERAL
-    _show_settings(network, view)
+    begin_drawing()
+    spot_of_warning = st.container()
     spots = {name: st.empty() for name in VIEWS}  # a place each: what was drawn before is gone at once
     with spots[view].container():
+        _show_settings(network, view)
         try:
             if view == ONE:
                 show_one(network, job)
@@ -102,6 +106,8 @@ def _show_images(network: OpenNetwork, job: ComparisonJob) -> None:
                 show_tiles(network, job, recipes, [name_of(recipe) for recipe in recipes], "page")
         except SynthlabelError as error:
             st.error(plain(f"{error}"))
+    with spot_of_warning:  # last, because it may take longer
+        warn_of_copies(network, job)
 
 
 def _show_settings(network: OpenNetwork, view: str) -> None:
@@ -120,6 +126,7 @@ def _show_settings(network: OpenNetwork, view: str) -> None:
                 )
                 st.button(say("Surprise me"), on_click=surprise, icon=":material/casino:")
         elif view == ONE:
+            note_drawn(SEED)
             st.session_state[SEED] = st.session_state[OPENED].seed
             st.number_input(
                 say("Seed"), 0, MAX_SEED, step=1, key=SEED, on_change=open_typed, width=150,

@@ -6,7 +6,6 @@ import streamlit as st
 
 from extract.language import Message
 from gan.recipes import MAX_SEED, Recipe, mixed_with, mixing_steps, style_groups, walk_steps
-from scripts.app.generate_one import LARGE
 from scripts.app.generate_state import (
     GROUPS,
     LAYERS,
@@ -21,8 +20,9 @@ from scripts.app.generate_state import (
     swap_pair,
     toggle,
 )
-from scripts.app.generate_tiles import TILE, as_png, name_of, show_tiles
+from scripts.app.generate_tiles import TILE, as_png, name_of, show_tiles, style_numbers
 from scripts.app.networks import ComparisonJob, OpenNetwork
+from scripts.app.parts import plain
 from scripts.app.words import say, spoken
 
 GROUP_NAMES = {
@@ -31,6 +31,7 @@ GROUP_NAMES = {
     "fine": Message("Fine: texture, brightness"),
 }
 STRIPS = {LAYERS: Message("From fine to coarse"), WALK: Message("Gradually")}
+MIXED, CONTROLS = 320, 380  # pixels on the screen
 NUM_WALK = 6  # images of a walk, both ends included
 
 
@@ -41,10 +42,10 @@ def show_mix(network: OpenNetwork, job: ComparisonJob) -> None:
     groups = style_groups(network.studio.num_ws)
     with st.container(horizontal=True, gap="small"):
         _show_end(network, first, say("Seed A"), MIX_A)
-        with st.container(key="generate-mixed", width=LARGE):
+        with st.container(key="generate-mixed", width=MIXED):
             spot = st.empty()
         _show_end(network, second, say("Seed B"), MIX_B)
-        with st.container(width=LARGE):
+        with st.container(width=CONTROLS):
             taken = st.pills(
                 say("From B"),
                 tuple(groups),
@@ -56,6 +57,7 @@ def show_mix(network: OpenNetwork, job: ComparisonJob) -> None:
             )
             styles = [style for name in taken for style in groups.get(name, ())]
             mixed = mixed_with(first, second.seed, styles)
+            st.caption(plain(name_of(mixed)))
             with st.container(horizontal=True, gap="xsmall"):
                 st.button(say("Swap A and B"), on_click=swap_pair, icon=":material/swap_horiz:")
                 st.button(say("Surprise me"), on_click=surprise_pair, icon=":material/casino:")
@@ -69,10 +71,20 @@ def show_mix(network: OpenNetwork, job: ComparisonJob) -> None:
                     icon=":material/check_box:" if chosen else ":material/check_box_outline_blank:",
                     shortcut="S",
                 )
-    spot.image(
-        as_png(network.images([mixed])[0]), width="stretch", alt=name_of(mixed), caption=name_of(mixed)
-    )
-    _show_way(network, job, first, second)
+            kind = st.segmented_control(
+                say("From A to B"),
+                tuple(STRIPS),
+                format_func=lambda name: say(STRIPS[name]),
+                key=STRIP,
+                required=True,
+                persist_state="session",
+                help=say(
+                    "From fine to coarse: more and more of B, the texture first. Gradually: everything at "
+                    "once, in even steps."
+                ),
+            )
+    spot.image(as_png(network.images([mixed])[0]), width="stretch", alt=name_of(mixed))
+    _show_way(network, job, first, second, kind)
 
 
 def _show_end(network: OpenNetwork, recipe: Recipe, label: str, key: str) -> None:
@@ -81,19 +93,9 @@ def _show_end(network: OpenNetwork, recipe: Recipe, label: str, key: str) -> Non
         st.number_input(label, 0, MAX_SEED, step=1, key=key, persist_state="session")
 
 
-def _show_way(network: OpenNetwork, job: ComparisonJob, first: Recipe, second: Recipe) -> None:
-    kind = st.segmented_control(
-        say("From A to B"),
-        tuple(STRIPS),
-        format_func=lambda name: say(STRIPS[name]),
-        key=STRIP,
-        required=True,
-        persist_state="session",
-        help=say(
-            "From fine to coarse: more and more of B, the texture first. Gradually: everything at once, in "
-            "even steps."
-        ),
-    )
+def _show_way(
+    network: OpenNetwork, job: ComparisonJob, first: Recipe, second: Recipe, kind: str | None
+) -> None:
     if kind == WALK:
         steps = walk_steps(first, second.seed, NUM_WALK)
     else:
@@ -107,5 +109,4 @@ def _short_name(recipe: Recipe, second: int) -> str:
         return "B" if recipe.seed == second else "A"
     if recipe.walk_share is not None:
         return spoken().percent(recipe.walk_share)
-    styles = recipe.second_styles
-    return say("B: styles {first}-{last}", first=styles[0], last=styles[-1])
+    return say("B: styles {styles}", styles=style_numbers(recipe.second_styles))

@@ -36,11 +36,9 @@ def _show_buttons(network: OpenNetwork, recipe: Recipe) -> None:
     with st.container(horizontal=True, gap="xsmall"):
         st.button(
             say("Previous"), on_click=step_seed, args=(-1,), disabled=recipe.seed == 0, shortcut="Left",
-            icon=":material/chevron_left:",
         )  # fmt: skip
         st.button(
             say("Next"), on_click=step_seed, args=(1,), disabled=recipe.seed == MAX_SEED, shortcut="Right",
-            icon=":material/chevron_right:",
         )  # fmt: skip
         st.button(
             say("Chosen") if chosen else say("Choose"),
@@ -87,7 +85,7 @@ def _show_reals(network: OpenNetwork, job: ComparisonJob, recipe: Recipe) -> Non
 
 
 def _described(near: NearReal) -> str:
-    parts = [near.label, near.subject, spoken().number(near.correlation, 2)]
+    parts = [near.label, near.subject, spoken().number(near.score, 2)]
     return ", ".join(part for part in parts if part) + (f", {say('mirrored')}" if near.is_mirrored else "")
 
 
@@ -111,7 +109,11 @@ def _show_verdict(job: ComparisonJob, likeness: Likeness) -> None:
         )
     else:
         st.success(
-            say("No closer to a real image than real images of different people are to each other."),
+            say(
+                "No closer to a real image than real images of different people are to each other "
+                "(suspicious: below {limit}).",
+                limit=spoken().number(likeness.threshold, 2),
+            ),
             icon=":material/check_circle:",
         )
 
@@ -133,7 +135,7 @@ def _meaning(comparison: Comparison) -> str:
         + ". "
         + say(
             "Nearest is what is most alike when laid over it, shifted by a few pixels or mirrored, one image "
-            "a person; 1.00 would be the same picture. Near is no proof of copying, and a turned or partial "
-            "copy would not be found."
+            "a person. The number: 0 is the same picture, 1 as near as the most similar image of somebody "
+            "else. Near is no proof of copying, and a turned or partial copy would not be found."
         )
     )

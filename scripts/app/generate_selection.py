@@ -13,7 +13,7 @@ from gan.recipes import Recipe
 from scripts.app.generate_state import IS_FULL, chosen_recipes, clear_chosen, most_chosen, toggle
 from scripts.app.generate_tiles import as_png, name_of
 from scripts.app.models import at_work
-from scripts.app.networks import OpenNetwork
+from scripts.app.networks import ComparisonJob, OpenNetwork
 from scripts.app.words import say
 
 SMALL = 84  # pixels a side on the screen
@@ -49,6 +49,23 @@ def show_selection(network: OpenNetwork) -> None:
         st.button(say("Clear"), on_click=clear_chosen, icon=":material/delete:")
     if st.session_state.get(IS_FULL):
         st.warning(say("At most {num} images fit into one selection: save it, then clear it.", num=most))
+
+
+def warn_of_copies(network: OpenNetwork, job: ComparisonJob) -> None:
+    """Say how many of the chosen images are suspiciously like real ones."""
+    chosen = chosen_recipes()
+    if not chosen or not job.rule.done() or job.rule.exception() is not None:
+        return
+    num = sum(likeness.is_flagged for likeness in job.look(network, chosen))
+    if num:
+        st.warning(
+            say(
+                "{num} of the chosen images are suspiciously like real ones: look at them before you pass "
+                "them on.",
+                num=num,
+            ),
+            icon=":material/warning:",
+        )
 
 
 def _show_chosen(network: OpenNetwork, chosen: Sequence[Recipe], most: int) -> None:

@@ -14,7 +14,7 @@ from scripts.app.networks import NUM_SHOWN, OpenNetwork, first_recipe
 FIRST, PSI, CLASS, NOISE = "generate-first", "generate-psi", "generate-class", "generate-noise"
 VIEW, OPENED, SEED = "generate-view", "generate-opened", "generate-seed"
 MIX_A, MIX_B, GROUPS, STRIP = "generate-a", "generate-b", "generate-groups", "generate-strip"
-CHOSEN, IS_FULL = "generate-chosen", "generate-full"
+CHOSEN, IS_FULL, DRAWN = "generate-chosen", "generate-full", "generate-drawn"
 SEVERAL, ONE, MIX = "several", "one", "mix"
 LAYERS, WALK = "layers", "walk"
 SURPRISES = 1_000_000  # seeds that "surprise me" draws from: short enough to note down
@@ -85,7 +85,8 @@ def step_seed(step: int) -> None:
 
 def open_typed() -> None:
     """Look at the image of the seed that was typed."""
-    st.session_state[OPENED] = Recipe(int(st.session_state[SEED]))
+    if was_drawn(SEED):
+        st.session_state[OPENED] = Recipe(int(st.session_state[SEED]))
 
 
 def mix_opened() -> None:
@@ -109,6 +110,30 @@ def is_chosen(recipe: Recipe) -> bool:
 def most_chosen(network: OpenNetwork) -> int:
     """How many images fit into one selection."""
     return min(MOST_CHOSEN, MOST_CHOSEN_BYTES // math.prod(network.card.image_shape))
+
+
+def begin_drawing() -> None:
+    """Forget which controls were there."""
+    st.session_state[DRAWN] = set()
+
+
+def note_drawn(key: str) -> None:
+    """A control is there."""
+    st.session_state[DRAWN].add(key)
+
+
+def was_drawn(key: str) -> bool:
+    """Whether a control was there when the visitor clicked.
+
+    A browser may send the values of controls that are gone, which then look like changes of them.
+    """
+    return key in st.session_state.get(DRAWN, ())
+
+
+def follow_tick(recipe: Recipe, key: str, most: int) -> None:
+    """Choose an image or let it go, as its box says."""
+    if was_drawn(key) and bool(st.session_state[key]) != is_chosen(recipe):
+        toggle(recipe, most)
 
 
 def toggle(recipe: Recipe, most: int) -> None:

@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from extract.png import encode_png
 from gan.recipes import Recipe
-from scripts.app.generate_state import is_chosen, most_chosen, open_one, toggle
+from scripts.app.generate_state import follow_tick, is_chosen, most_chosen, note_drawn, open_one
 from scripts.app.networks import ComparisonJob, OpenNetwork
 from scripts.app.words import say, spoken
 
@@ -20,6 +20,9 @@ STYLE = """
 [class*="st-key-generate-"] [data-testid=stImage] img { image-rendering: pixelated; border-radius: 4px;
   width: 100%; display: block; }
 [class*="st-key-generate-"] [data-testid=stElementToolbar] { display: none; }
+.st-key-generate-bar { min-height: 2.6rem; }
+[data-testid=stLayoutWrapper]:has(> .st-key-generate-verdict) { flex: 1 1 340px; width: auto; }
+.st-key-generate-verdict { width: 100% !important; }
 [class*="st-key-generate-tile-"] { position: relative; gap: .1rem; }
 [class*="st-key-generate-tile-"] [data-testid=stElementContainer]:has(.sl-mark) { position: absolute; top: 0;
   left: 0; z-index: 2; pointer-events: none; }
@@ -79,7 +82,8 @@ def tick(network: OpenNetwork, recipe: Recipe, name: str, place: str) -> None:
     """A box that chooses an image."""
     key = f"generate-tick-{place}"
     st.session_state[key] = is_chosen(recipe)
-    st.checkbox(name, key=key, on_change=toggle, args=(recipe, most_chosen(network)))
+    note_drawn(key)
+    st.checkbox(name, key=key, on_change=follow_tick, args=(recipe, key, most_chosen(network)))
 
 
 def name_of(recipe: Recipe) -> str:
@@ -90,5 +94,11 @@ def name_of(recipe: Recipe) -> str:
     if recipe.walk_share is not None:
         share = spoken().percent(recipe.walk_share)
         return say("{share} of the way from {first} to {second}", share=share, **pair)
-    styles = ", ".join(map(str, recipe.second_styles))
-    return say("{first} with styles {styles} of {second}", styles=styles, **pair)
+    return say("{first} with styles {styles} of {second}", styles=style_numbers(recipe.second_styles), **pair)
+
+
+def style_numbers(styles: Sequence[int]) -> str:
+    """Style inputs as `gan mix --styles` takes them: 4-9 where they are in a row."""
+    if styles == tuple(range(styles[0], styles[-1] + 1)):
+        return f"{styles[0]}-{styles[-1]}"
+    return ",".join(map(str, styles))
