@@ -89,7 +89,7 @@ def plain(like: Recipe, seed: int) -> Recipe:
 def mixing_steps(first: Recipe, second_seed: int, num_ws: int) -> tuple[Recipe, ...]:
     """From the first seed's image to the second's, two more style inputs each time, the finest first."""
     mixes = [mixed_with(first, second_seed, range(start, num_ws)) for start in range(num_ws, 0, -2)]
-    return (*dict.fromkeys(mixes), plain(first, second_seed))
+    return tuple(dict.fromkeys([*mixes, plain(first, second_seed)]))
 
 
 def walk_steps(first: Recipe, second_seed: int, count: int) -> tuple[Recipe, ...]:

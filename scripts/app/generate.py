@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
@@ -83,7 +84,7 @@ def _show_images(network: OpenNetwork, job: ComparisonJob) -> None:
         view = st.segmented_control(
             say("What to look at"),
             tuple(VIEWS),
-            format_func=lambda name: say(VIEWS[name]),
+            format_func=_said(VIEWS).__getitem__,
             key=VIEW,
             required=True,
             persist_state="session",
@@ -142,7 +143,7 @@ def _show_settings(network: OpenNetwork, view: str) -> None:
         if network.card.classes:
             st.selectbox(say("Class"), network.card.classes, key=CLASS, persist_state="session", width=150)
         st.selectbox(
-            say("Fine noise"), tuple(NOISES), format_func=lambda name: say(NOISES[name]), key=NOISE,
+            say("Fine noise"), tuple(NOISES), format_func=_said(NOISES).__getitem__, key=NOISE,
             persist_state="session", width=130,
             help=say("The chance in the finest detail. It is fixed, so that every image can be made again."),
         )  # fmt: skip
@@ -153,6 +154,11 @@ def _show_settings(network: OpenNetwork, view: str) -> None:
             )  # fmt: skip
         elif view == ONE:
             st.button(say("Mix it"), on_click=mix_opened, icon=":material/blender:")
+
+
+def _said(names: Mapping[str, Message]) -> dict[str, str]:
+    """Names in the visitor's language."""
+    return {name: say(text) for name, text in names.items()}
 
 
 @st.fragment(run_every=POLL_SEC)

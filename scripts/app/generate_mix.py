@@ -40,6 +40,8 @@ def show_mix(network: OpenNetwork, job: ComparisonJob) -> None:
     state = st.session_state
     first, second = as_set(Recipe(int(state[MIX_A]))), as_set(Recipe(int(state[MIX_B])))
     groups = style_groups(network.studio.num_ws)
+    group_names = {name: say(text) for name, text in GROUP_NAMES.items()}
+    strip_names = {name: say(text) for name, text in STRIPS.items()}
     with st.container(horizontal=True, gap="small"):
         _show_end(network, first, say("Seed A"), MIX_A)
         with st.container(key="generate-mixed", width=MIXED):
@@ -49,7 +51,7 @@ def show_mix(network: OpenNetwork, job: ComparisonJob) -> None:
             taken = st.pills(
                 say("From B"),
                 tuple(groups),
-                format_func=lambda name: say(GROUP_NAMES[name]),
+                format_func=group_names.__getitem__,
                 selection_mode="multi",
                 key=GROUPS,
                 persist_state="session",
@@ -74,7 +76,7 @@ def show_mix(network: OpenNetwork, job: ComparisonJob) -> None:
             kind = st.segmented_control(
                 say("From A to B"),
                 tuple(STRIPS),
-                format_func=lambda name: say(STRIPS[name]),
+                format_func=strip_names.__getitem__,
                 key=STRIP,
                 required=True,
                 persist_state="session",
