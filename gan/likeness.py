@@ -18,8 +18,9 @@ from gan.copies import CLEAR, Calibration, CopyScorer, calibrate, stand_ins
 from gan.errors import GanError
 from gan.features import FeatureExtractor, PixelExtractor, SpectrumExtractor
 from gan.gallery import Gallery
+from gan.network_card import recorded_archive
 from gan.privacy import MIN_HELD_OUT_BUNDLES, MIN_HELD_OUT_IMAGES
-from gan.reference import find_reference, part_rows, seen_rows
+from gan.reference import part_rows
 from gan.snapshot import Snapshot
 
 MAX_REAL_IMAGES = 20_000  # compared with; of more, an even choice
@@ -184,21 +185,27 @@ class Comparison:
 
 
 def find_reals(
-    snapshot: Snapshot, data: Path | None = None, split: Path | None = None, fold: int | None = None
+    snapshot: Snapshot, data: Path | None = None, split: Path | None = None, fold: int = 0
 ) -> RealImages:
-    """What to compare a generator's images with: what is given, else what its run recorded.
+    """What to compare a generator's images with: what is given, else the archive that its run recorded.
+
+    A generator's own archive needs no split: its header names everybody whom it saw.
 
     Raises:
-        GanError: if nothing is given and what the run recorded is gone or was changed.
+        GanError: if nothing is given and no archive is recorded, or it is gone.
         ExtractError: if the archive cannot be read.
     """
-    if data is not None:
-        with open_archive(data) as archive:
-            is_own = archive.sha256 == snapshot.archive_sha256
-        if not is_own:
-            return RealImages(data, split, fold if split is not None else None, is_own=False)
-    found = find_reference(snapshot, data, None, split, fold if split is not None else None)
-    return RealImages(found.data, found.split, found.fold if found.split else None, is_own=True)
+    if data is None:
+        data = recorded_archive(snapshot.path.parent)
+        if data is None or data.suffix.lower() != ".zip" or not data.is_file():
+            raise GanError(
+                f"{snapshot.path.name}: expected the archive that it learned from where its run recorded it, "
+                "got none there; name it with --archive to see the nearest real images"
+            )
+    with open_archive(data) as archive:
+        if archive.sha256 == snapshot.archive_sha256:
+            return RealImages(data, None, None, is_own=True)
+    return RealImages(data, split, fold if split is not None else None, is_own=False)
 
 
 def open_comparison(
@@ -210,9 +217,9 @@ def open_comparison(
 ) -> Comparison:
     """Look at the real images once: those that the generator learned from, and others to calibrate by.
 
-    Of its own archive that is the training part of its fold, of a labeled fraction the people whom it saw; of
-    another one the training part of the split if there is one, else all real images. The others are the
-    validation and test images, which are never shown; where there are too few, training people stand in.
+    Of its own archive those are the images of the people whom it saw; of another one the training part of the
+    split if there is one, else all real images. The others (people whom it did not see; validation and test
+    part) are never shown; where there are too few of them, the people compared with stand in.
 
     Raises:
         GanError: if the archive has images of another size, or another hash, than the generator's.
@@ -264,19 +271,15 @@ def _sides(
     archive: Archive, split: Split | None, reals: RealImages, snapshot: Snapshot
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows that are compared with, and rows of people whom the generator never saw."""
-    none = np.zeros(0, dtype=np.int64)
+    real = np.flatnonzero(archive.is_real)
+    if reals.is_own and snapshot.subjects:
+        is_seen = np.isin(archive.subjects[real], snapshot.subjects)
+        return real[is_seen], real[~is_seen]
     if split is None:
-        rows = np.flatnonzero(archive.is_real)
-        return (
-            seen_rows(snapshot, rows, archive.subjects) if snapshot.subjects and reals.is_own else rows
-        ), none
+        return real, real[:0]
     fold = reals.fold or 0
-    rows = part_rows(split, archive, fold, "train")
     others = np.concatenate([part_rows(split, archive, fold, part) for part in ("val", "test")])
-    if not reals.is_own:
-        return rows, others
-    others = others[~np.isin(archive.subjects[others], snapshot.subjects)]
-    return seen_rows(snapshot, rows, archive.subjects), others
+    return part_rows(split, archive, fold, "train"), others
 
 
 def _even_choice(rows: np.ndarray, most: int) -> np.ndarray:

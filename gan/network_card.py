@@ -63,7 +63,7 @@ def network_card(snapshot: Snapshot) -> NetworkCard:
         kimg=snapshot.kimg,
         image_shape=snapshot.image_shape,
         classes=snapshot.classes,
-        archive_name=_archive_name(run_dir),
+        archive_name="" if (archive := recorded_archive(run_dir)) is None else archive.name,
         archive_sha256="" if is_imported else snapshot.archive_sha256,
         is_imported=is_imported,
         has_ancestors=bool(snapshot.earlier_archives),
@@ -76,10 +76,11 @@ def network_card(snapshot: Snapshot) -> NetworkCard:
     )
 
 
-def _archive_name(run_dir: Path) -> str:
+def recorded_archive(run_dir: Path) -> Path | None:
+    """Where the archive lay that a run was trained on; None where it does not say."""
     recorded = _read_object(run_dir / OPTIONS_NAME).get("training_set_kwargs")
     path = recorded.get("path") if isinstance(recorded, dict) else None
-    return Path(path).name if isinstance(path, str) else ""
+    return Path(path) if isinstance(path, str) else None
 
 
 def _measured(run_dir: Path, snapshot: Snapshot) -> tuple[MeasuredQuality, ...]:

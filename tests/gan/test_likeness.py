@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from extract.archive import ArchiveWriter, ImageRecord, open_archive
-from extract.split import make_split, write_split
+from extract.split import make_split, read_split, write_split
 from gan.audit_report import FORMAT as AUDIT_FORMAT
 from gan.config import TrainConfig
 from gan.errors import GanError
@@ -66,8 +66,6 @@ def comparison(network: Path) -> Comparison:
 
 
 def pictures(people: Path, part: str, num: int) -> tuple[np.ndarray, list[str]]:
-    from extract.split import read_split
-
     with open_archive(people / "people.zip") as archive:
         rows = read_split(people / "s.json", archive).rows(archive, 0, part)[:num]
         return np.stack([archive.read_image(int(row)) for row in rows]), archive.subjects[rows].tolist()
@@ -136,6 +134,18 @@ def test_another_archive_is_compared_with_as_such(network, shapes):
     assert len(comparison) == comparison.num_available == 48
 
 
+def test_of_another_archive_a_split_shows_the_training_part_alone(network, people, shapes, shapes_split):
+    snapshot = read_snapshot(network)
+    reals = find_reals(snapshot, shapes, shapes_split, 1)
+    comparison = open_comparison(snapshot, reals)
+    with open_archive(shapes) as archive:
+        train_part = set(read_split(shapes_split, archive).subjects(1, "train"))
+    random = np.random.default_rng(5)
+    found = comparison.look(np.stack([blobs(random) for _ in range(20)]))
+    assert {near.subject for likeness in found for near in likeness.nearest} <= train_part
+    assert comparison.num_subjects == len(train_part)
+
+
 def test_a_large_archive_is_compared_with_in_an_even_choice(network, people):
     snapshot = read_snapshot(network)
     comparison = open_comparison(snapshot, find_reals(snapshot), max_images=20)
@@ -163,7 +173,7 @@ def test_archives_of_another_size_or_none_are_refused_with_a_sentence(network, p
     lonely = tmp_path / "alone" / network.name
     lonely.parent.mkdir()
     lonely.write_bytes(network.read_bytes())
-    with pytest.raises(GanError, match="please specify --data"):
+    with pytest.raises(GanError, match="name it with --archive"):
         find_reals(read_snapshot(lonely))
 
 
