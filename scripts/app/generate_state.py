@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from gan.recipes import MAX_SEED, Recipe
+from gan.recipes import MAX_SEED, Recipe, style_groups
 from scripts.app.networks import NUM_SHOWN, OpenNetwork, first_recipe
 
 FIRST, PSI, CLASS, NOISE = "generate-first", "generate-psi", "generate-class", "generate-noise"
@@ -24,9 +24,10 @@ MOST_CHOSEN, MOST_CHOSEN_BYTES = 500, 96 * 2**20
 def set_defaults(network: OpenNetwork) -> None:
     """What a visitor finds set who comes for the first time."""
     begin = first_recipe(network)
+    groups = list(style_groups(network.studio.num_ws))
     for key, value in (
         (VIEW, SEVERAL), (FIRST, begin.seed), (PSI, begin.truncation_psi), (NOISE, begin.noise_mode),
-        (MIX_A, 0), (MIX_B, 1), (GROUPS, ["middle", "fine"]), (STRIP, LAYERS), (OPENED, begin), (CHOSEN, {}),
+        (MIX_A, 0), (MIX_B, 1), (GROUPS, groups[1:] or groups), (STRIP, LAYERS), (OPENED, begin), (CHOSEN, {}),
     ):  # fmt: skip
         st.session_state.setdefault(key, value)
     if network.card.classes:

@@ -27,8 +27,6 @@ def make_phantom_network(
     size: int = 32,
     num_subjects: int = 12,
     kimg: float = 0.008,
-    channel_base: int = 256,
-    channel_max: int = 32,
 ) -> PhantomNetwork:
     """Phantoms, their slices, a split, and a conditional generator of its training part; some seconds."""
     write_phantoms(folder / "volumes", num_subjects, 0, PhantomConfig(voxel_mm=5.0))
@@ -40,7 +38,7 @@ def make_phantom_network(
         write_split(make_split(archive, num_folds=2, fractions=(1.0,), val_share=0.3, seed=0), split_path)
     settings = TrainConfig(
         data=archive_path, split=split_path, fold=0, cond=True, outdir=folder / "runs", kimg=kimg, batch=8,
-        gamma=1.0, channel_base=channel_base, channel_max=channel_max, latent_dim=channel_max,
+        gamma=1.0, channel_base=256, channel_max=32, latent_dim=32,
         grid=(2, 2), snap=1, device="cpu",
     )  # fmt: skip
     snapshot = train(settings)

@@ -1,35 +1,30 @@
 """The page Generate in a real browser: leaf, look closer, mix, choose, take an archive home.
 
-`SYNTHLABEL_SCREENSHOTS=docs/images` trains the generator of phantoms for longer, some minutes, so that there
-is something to see on the documents' pictures.
+For the documents' pictures `SYNTHLABEL_PICTURE_NETWORK` names a run that has learned for longer, of phantoms
+as well: one of a `synthlabel demo`.
 """
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
 from extract.archive import open_archive
 from gan.snapshot import read_snapshot
 from tests.scripts.app.browsing import in_browser, save_picture, serve, visit_page
-from tests.scripts.app.phantom_network import PhantomNetwork, make_phantom_network
 
 pytestmark = in_browser
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory, phantom_network) -> PhantomNetwork:
-    if not os.environ.get("SYNTHLABEL_SCREENSHOTS"):
-        return phantom_network
-    folder = tmp_path_factory.mktemp("drawn-network")
-    return make_phantom_network(
-        folder, size=64, num_subjects=30, kimg=24.0, channel_base=1024, channel_max=128
-    )
+def network(phantom_network) -> Path:
+    return Path(os.environ.get("SYNTHLABEL_PICTURE_NETWORK", phantom_network.run))
 
 
 @pytest.fixture(scope="module")
 def address(network, tmp_path_factory):
-    with serve(["--network", str(network.run)], tmp_path_factory.mktemp("served") / "home") as address:
+    with serve(["--network", str(network)], tmp_path_factory.mktemp("served") / "home") as address:
         yield address
 
 
@@ -118,7 +113,7 @@ def test_from_the_grid_to_one_to_a_mix_to_an_archive(visit, network, tmp_path):
         manifest = archive.manifest
         assert manifest["seed"].tolist() == ["3", "5", "5"] and not archive.is_real.any()
         assert manifest["second_seed"].tolist() == ["", "", "1"]
-        assert set(manifest["snapshot_sha256"]) == {read_snapshot(network.snapshot).sha256}
+        assert set(manifest["snapshot_sha256"]) == {read_snapshot(network).sha256}
     visit.page.get_by_text("Chosen: 3").click()
     visit.page.get_by_role("button", name="Remove").first.click()
     visit.page.get_by_text("Chosen: 2").wait_for()
