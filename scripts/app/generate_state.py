@@ -27,7 +27,8 @@ def set_defaults(network: OpenNetwork) -> None:
     groups = list(style_groups(network.studio.num_ws))
     for key, value in (
         (VIEW, SEVERAL), (FIRST, begin.seed), (PSI, begin.truncation_psi), (NOISE, begin.noise_mode),
-        (MIX_A, 0), (MIX_B, 1), (GROUPS, groups[1:] or groups), (STRIP, LAYERS), (OPENED, begin), (CHOSEN, {}),
+        (MIX_A, 0), (MIX_B, 1), (GROUPS, groups[1:] or groups), (STRIP, LAYERS), (OPENED, begin),
+        (CHOSEN, {}),
     ):  # fmt: skip
         st.session_state.setdefault(key, value)
     if network.card.classes:
