@@ -147,7 +147,7 @@ def judge(
         "difference": covers(difference, truth.difference),
         "balanced_accuracy": covers(boot.estimate(drawn), truth.balanced_accuracy),
         "auroc": covers(estimate_measure(auroc, "auroc", strata), truth.auroc),
-        "auroc_difference": covers(measure_difference(arm_auroc, auroc, strata), 0.0),
+        "auroc_difference": covers(measure_difference(arm_auroc, auroc, "auroc", strata), 0.0),
         "nll": covers(estimate_measure(arm_influence(baseline, "nll", strata), "nll", strata), truth.nll),
     }
     ece = calibration(baseline, boot)

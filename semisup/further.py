@@ -40,7 +40,7 @@ class Probabilities:
     def differences(self, arm: Cell, baseline: Cell) -> dict[str, Estimate]:
         """Their paired differences, `arm` minus `baseline`."""
         pairs = {name: (self.influence[arm][name], self.influence[baseline][name]) for name in MEASURES}
-        found = {name: measure_difference(*pair, self.strata) for name, pair in pairs.items()}
+        found = {name: measure_difference(*pair, name, self.strata) for name, pair in pairs.items()}
         return {name: estimate for name, estimate in found.items() if estimate}
 
 

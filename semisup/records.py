@@ -14,6 +14,7 @@ from semisup.errors import StudyError
 from semisup.folders import PREDICTIONS, RUN_JSON, STUDY_JSON, read_json
 from semisup.ledger import read_ledger
 from semisup.statistics import RunCounts, count_predictions
+from semisup.statistics.unseen import model_mark
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,13 @@ def read_finished(
         files, subjects = table["file"].to_numpy(str), table["subject"].to_numpy(str)
         labels = table["label"].to_numpy(np.int64)
         counts = count_predictions(
-            info["fold"], info["seed"], subjects, labels, probs.argmax(axis=1), num_classes
+            info["fold"],
+            info["seed"],
+            subjects,
+            labels,
+            probs.argmax(axis=1),
+            num_classes,
+            model_mark(probs),
         )
     except (OSError, ValueError, KeyError) as error:
         detail = " ".join(str(error).split())

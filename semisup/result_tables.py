@@ -74,7 +74,9 @@ def round_rows(summary: Summary) -> list[Row]:
          "threshold": r.threshold, "val_balanced_accuracy": r.val_balanced_accuracy,
          "ece_before": r.ece_before, "ece_after": r.ece_after, "temperature": r.temperature,
          "num_train_images": r.num_train_images,
-         "agreement_with_withheld_labels": r.oracle_accuracy, "num_alarms": r.num_alarms}
+         "agreement_with_withheld_labels": r.oracle_accuracy, "num_alarms": r.num_alarms,
+         "num_uncertain": r.num_uncertain, "num_negative": r.num_negative,
+         "ece_after_on_its_own_images_in_runs": r.num_flattered}
         for r in summary.rounds
     ]  # fmt: skip
 

@@ -1,7 +1,7 @@
 """All numbers of a study in one record: what the report shows and the result files keep."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -105,6 +105,9 @@ class RoundResult:
     oracle_accuracy: float | None
     num_alarms: int  # runs in which more than 90 % of the pool passed
     gates: tuple[GateCount, ...] = ()  # what turned images away before the rule
+    num_uncertain: float | None = None  # held back as too uncertain; None: nobody asked how certain they are
+    num_negative: float | None = None  # taught what they are not; None: no run does that
+    num_flattered: int = 0  # runs whose ECE after calibration is of the images that gave the temperature
 
 
 @dataclass(frozen=True)
@@ -328,9 +331,6 @@ def _round_results(runs: Sequence[FinishedRun]) -> list[RoundResult]:
     for index in sorted({entry["round_index"] for entry, _ in entries}):
         chosen = [entry for entry, _ in entries if entry["round_index"] == index]
         per_class = [_by_class(entry["per_class_selected"], runs[0]) for entry in chosen]
-        oracle = [
-            entry.get("oracle_accuracy") for entry in chosen if entry.get("oracle_accuracy") is not None
-        ]
         results.append(
             RoundResult(
                 arm=runs[0].arm,
@@ -350,12 +350,21 @@ def _round_results(runs: Sequence[FinishedRun]) -> list[RoundResult]:
                 ece_after=_mean([entry["ece_after"] for entry in chosen]),
                 temperature=_mean([entry["temperature"] for entry in chosen]),
                 num_train_images=_mean([entry["num_train_images"] for entry in chosen]),
-                oracle_accuracy=_mean(oracle) if oracle else None,
+                oracle_accuracy=_mean_known(chosen, "oracle_accuracy"),
                 num_alarms=sum(bool(entry.get("alarm")) for entry in chosen),
                 gates=count_gates(chosen),
+                num_uncertain=_mean_known(chosen, "num_uncertain"),
+                num_negative=_mean_known(chosen, "num_negative"),
+                num_flattered=sum(entry.get("ece_after_is_cross_fitted") is False for entry in chosen),
             )
         )
     return results
+
+
+def _mean_known(entries: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """The mean over the rounds that have the entry; None where none has."""
+    known = [entry[name] for entry in entries if entry.get(name) is not None]
+    return _mean(known) if known else None
 
 
 def _by_class(counts: Any, run: FinishedRun) -> list[float]:

@@ -222,7 +222,16 @@ def explain(
     ]
     half_width = (difference.high - difference.low) / 2
     if half_width == 0:
-        sentences.append(language.text("Both arms score exactly the same for every subject."))
+        sentences.append(
+            language.text("In every run both arms end with the same model: there is nothing to tell apart.")
+        )
+    elif difference.is_constant:
+        sentences.append(
+            language.text(
+                "No subject of the test part moves this difference: the interval is what so few subjects of "
+                "the rarest class cannot exclude."
+            )
+        )
     elif classify(difference) == "no gain":
         sentences.append(
             language.text(

@@ -16,6 +16,9 @@ Three corrections make the interval honest for small studies:
 * the draws are widened about the estimate so that they include the variation between trainings, each with
   Student's t for its degrees of freedom (`semisup.statistics.sources`).
 
+Where no draw changes anything, what so few subjects cannot exclude takes the interval's place
+(`semisup.statistics.unseen`).
+
 What the interval does not know: the variation from drawing other training subjects, other than through the
 folds. tests/semisup/test_coverage.py shows by simulation that it covers 95 %.
 """
@@ -27,11 +30,11 @@ from functools import cached_property
 import numpy as np
 
 from extract.seeds import derive_seed
-from semisup.statistics.confusion import METRICS, RunCounts
-from semisup.statistics.corrections import clopper_pearson
+from semisup.statistics.confusion import METRICS, RunCounts, recall_per_class
 from semisup.statistics.estimate import Basis, Estimate, bounded_draws, from_draws, widen
 from semisup.statistics.sources import Sources
 from semisup.statistics.strata import effective_df, stratified_variance
+from semisup.statistics.unseen import NO_SPREAD, unseen_share
 
 NUM_DRAWS = 4000
 Metric = Callable[[np.ndarray], np.ndarray]  # (..., C, C) counts -> (...)
@@ -49,11 +52,21 @@ class ArmDraws:
     ]  # (fold, seed) -> (n, C, C), each subject counting a little more
     num_images: np.ndarray  # (n,) of each of the bootstrap's subjects, 0 where none was tested
     subjects: frozenset[str]
+    class_subjects: np.ndarray  # (C,) subjects of each class; one who shows m classes counts 1/m in each
     fewest_subjects: int  # that a class has, of the classes there are
+    models: dict[tuple[int, int], str]  # (fold, seed) -> what tells models apart
 
     @property
     def keys(self) -> frozenset[tuple[int, int]]:
         return frozenset(self.observed)
+
+    def pooled(self) -> np.ndarray:
+        """(C, C) test images by truth and prediction: seeds averaged, folds added up."""
+        folds = sorted({fold for fold, _ in self.keys})
+        return np.sum(
+            [np.mean([self.observed[key] for key in self.keys if key[0] == fold], axis=0) for fold in folds],
+            axis=0,
+        )
 
 
 class SubjectBootstrap:
@@ -91,6 +104,7 @@ class SubjectBootstrap:
         observed, drawn, nudged = {}, {}, {}
         num_images = np.zeros(len(self.subjects))
         has_class: dict[str, np.ndarray] = {}  # subject -> (C,) bool
+        models = {(run.fold, run.seed): run.model for run in runs}
         for run in runs:
             n, c, _ = run.counts.shape
             key, columns = (run.fold, run.seed), self.columns(run.subjects)
@@ -101,9 +115,18 @@ class SubjectBootstrap:
             nudged[key] = np.repeat(observed[key][None], len(self.subjects), axis=0)
             nudged[key][columns] += NUDGE * run.counts
             has_class.update(zip(map(str, run.subjects), run.counts.sum(axis=2) > 0, strict=True))
-        num_subjects = np.sum(list(has_class.values()), axis=0)  # (C,)
-        fewest = int(num_subjects[num_subjects > 0].min())
-        return ArmDraws(observed, drawn, nudged, num_images, frozenset(has_class), fewest)
+        shows = np.array(list(has_class.values()), float)  # (n, C)
+        num_subjects = shows.sum(axis=0)  # (C,)
+        return ArmDraws(
+            observed,
+            drawn,
+            nudged,
+            num_images,
+            frozenset(has_class),
+            (shows / shows.sum(axis=1, keepdims=True)).sum(axis=0),
+            int(num_subjects[num_subjects > 0].min()),
+            models,
+        )
 
     def estimate(self, arm: ArmDraws, metric: str | Metric = "balanced_accuracy") -> Estimate:
         """The metric of one arm with its interval, which stays within what the metric can be.
@@ -112,18 +135,29 @@ class SubjectBootstrap:
             metric: a name of `METRICS`, or a function of (..., C, C) counts with values in [0, 1].
         """
         value, subject_draws, sources, base = self._combine({"arm": 1.0}, {"arm": arm}, metric)
-        lowest = -1.0 if metric == "mcc" else 0.0
+        lowest = _lowest(metric)
         draws = bounded_draws(value, sources.half_width, lowest, 1.0, self.num_draws)
         result = from_draws(value, draws, subject_draws, base)
-        if value == 1.0:  # drawing subjects again cannot show errors that did not happen; new ones may
-            result = replace(result, low=no_error_bound(arm.fewest_subjects, lowest))
+        if sources.half_width < NO_SPREAD:
+            below, above = _room(arm, metric, value)
+            result = replace(result, low=value - below, high=value + above)
         return result
 
     def difference(self, arm: ArmDraws, baseline: ArmDraws, metric: str = "balanced_accuracy") -> Estimate:
-        """The metric of `arm` minus that of `baseline`, over the folds and seeds that both have."""
+        """The metric of `arm` minus that of `baseline`, over the folds and seeds that both have.
+
+        It is zero without any doubt where all models of the two are the same ones, as where an arm keeps
+        round 0.
+        """
         arms = {"arm": arm, "baseline": baseline}
         value, subject_draws, sources, base = self._combine({"arm": 1.0, "baseline": -1.0}, arms, metric)
-        draws = widen(subject_draws, value, sources.half_width)
+        half_width = sources.half_width
+        keys = arm.keys & baseline.keys
+        num_other = sum(arm.models[key] != baseline.models[key] for key in keys)
+        if half_width < NO_SPREAD and num_other:
+            half_width = num_other / len(keys) * max(_reach(one, metric) for one in arms.values())
+            subject_draws = np.full_like(subject_draws, value)  # what is left of a spread is rounding
+        draws = widen(subject_draws, value, half_width)
         return from_draws(value, draws, subject_draws, base)
 
     def _combine(
@@ -178,9 +212,33 @@ class SubjectBootstrap:
         return value, subject_draws, sources, basis
 
 
-def no_error_bound(num_subjects: int, lowest: float = 0.0) -> float:
-    """Lower end for a metric of 1: with more errors, some subject of the rarest class would show one.
+def _lowest(metric: str | Metric) -> float:
+    return -1.0 if metric == "mcc" else 0.0
 
-    Source: Clopper & Pearson 1934, Biometrika 26, for subjects without any error.
-    """
-    return lowest + (1 - lowest) * clopper_pearson(num_subjects, num_subjects)[0]
+
+def _weights(arm: ArmDraws, metric: str | Metric) -> np.ndarray | None:
+    """(C,) what a class's recall counts in a metric that is a mean of them; None for other metrics."""
+    num_images = arm.pooled().sum(axis=1)
+    if metric == "balanced_accuracy":
+        return (num_images > 0) / (num_images > 0).sum()
+    return num_images / num_images.sum() if metric == "accuracy" else None
+
+
+def _room(arm: ArmDraws, metric: str | Metric, value: float) -> tuple[float, float]:
+    """How far below and above its value a metric may lie that no subject moves."""
+    weights = _weights(arm, metric)
+    if weights is not None:
+        recall = np.nan_to_num(recall_per_class(arm.pooled()))
+        parts = weights * recall, weights * (1 - recall)
+        below, above = (unseen_share(arm.class_subjects, part) for part in parts)
+        return below, above
+    share = unseen_share([arm.fewest_subjects], [1.0])  # as if everything hung on the rarest class
+    return share * (value - _lowest(metric)), share * (1 - value)
+
+
+def _reach(arm: ArmDraws, metric: str | Metric) -> float:
+    """How much another model may differ from this one that has judged every subject alike."""
+    weights = _weights(arm, metric)
+    if weights is not None:
+        return unseen_share(arm.class_subjects, weights)
+    return unseen_share([arm.fewest_subjects], [1.0]) * (1 - _lowest(metric))

@@ -65,15 +65,23 @@ class RunCounts:
     seed: int
     subjects: np.ndarray  # (n,) str, sorted
     counts: np.ndarray  # (n, C, C) images by truth (row) and prediction (column)
+    model: str = ""  # what tells its model from others; the same for the same model
 
 
 def count_predictions(
-    fold: int, seed: int, subjects: np.ndarray, labels: np.ndarray, predicted: np.ndarray, num_classes: int
+    fold: int,
+    seed: int,
+    subjects: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    num_classes: int,
+    model: str = "",
 ) -> RunCounts:
     """Count the test images of one run by subject, true and predicted class.
 
     Args:
         subjects, labels, predicted: (N,) one entry an image; labels and predictions in [0, num_classes).
+        model: what tells the model from others (`semisup.statistics.unseen.model_mark`).
 
     Raises:
         ValueError: for labels or predictions that are no class.
@@ -85,7 +93,7 @@ def count_predictions(
     names, rows = np.unique(np.asarray(subjects).astype(str), return_inverse=True)
     flat = (rows * num_classes + labels) * num_classes + predicted
     counts = np.bincount(flat, minlength=len(names) * num_classes**2)
-    return RunCounts(fold, seed, names, counts.reshape(len(names), num_classes, num_classes))
+    return RunCounts(fold, seed, names, counts.reshape(len(names), num_classes, num_classes), model)
 
 
 def class_strata(runs: Sequence[RunCounts]) -> dict[str, int]:

@@ -23,6 +23,11 @@ class Estimate:
     draws: np.ndarray  # (B,) widened draws, what the interval was read from
     subject_draws: np.ndarray  # (B,) the same before widening: chance in the subjects alone
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether no subject moves it, so that the interval is what they cannot exclude."""
+        return float(np.ptp(self.subject_draws)) == 0
+
 
 @dataclass(frozen=True)
 class Basis:

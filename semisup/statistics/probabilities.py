@@ -10,8 +10,9 @@ A model's scores cannot be pooled with those of another fold's model, so a measu
 the mean over seeds.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from semisup.statistics.delong import placements
 from semisup.statistics.estimate import Basis, Estimate, bounded_draws, from_draws, normal_grid, widen
 from semisup.statistics.sources import Sources
 from semisup.statistics.strata import effective_df, stratified_variance
+from semisup.statistics.unseen import NO_SPREAD, model_mark, unseen_share
 
 NUM_GRID = 2000  # quantiles that stand for the draws
 TINY = 1e-12  # probabilities are held above it before a logarithm is taken
@@ -96,6 +98,8 @@ class ArmInfluence:
     ]  # (n,) over all test subjects of the study, 0 where not tested
     num_images: np.ndarray  # (n,) of each test subject
     fold_of: np.ndarray  # (n,) int, the fold that tests each of the study's subjects; -1 where none does
+    fewest_subjects: int  # that a class has, of the classes there are
+    models: dict[tuple[int, int], str]  # (fold, seed) -> what tells models apart
 
 
 def arm_influence(runs: Sequence[Predictions], measure: str, strata: Mapping[str, int]) -> ArmInfluence:
@@ -107,6 +111,7 @@ def arm_influence(runs: Sequence[Predictions], measure: str, strata: Mapping[str
     place = {subject: row for row, subject in enumerate(sorted(strata))}
     values, influence, num_images = {}, {}, np.zeros(len(place))
     fold_of = np.full(len(place), -1)
+    shown: set[tuple[str, int]] = set()  # subject and class
     for run in runs:
         value, of_images = MEASURES[measure](run.probs, run.labels)
         rows = np.array([place[str(subject)] for subject in run.subjects])
@@ -114,7 +119,10 @@ def arm_influence(runs: Sequence[Predictions], measure: str, strata: Mapping[str
         influence[run.fold, run.seed] = np.bincount(rows, of_images, minlength=len(place))
         num_images += np.where(fold_of < 0, np.bincount(rows, minlength=len(place)), 0)
         fold_of[rows] = run.fold
-    return ArmInfluence(values, influence, num_images, fold_of)
+        shown.update(zip(map(str, run.subjects), run.labels.tolist(), strict=True))
+    fewest = min(Counter(label for _, label in shown).values())
+    models = {(run.fold, run.seed): model_mark(run.probs) for run in runs}
+    return ArmInfluence(values, influence, num_images, fold_of, fewest, models)
 
 
 def fold_strata(arms: Sequence[ArmInfluence], strata: Mapping[str, int]) -> np.ndarray:
@@ -137,12 +145,17 @@ def estimate_measure(arm: ArmInfluence, measure: str, strata: Mapping[str, int])
     if found is None:
         return None
     value, sources, basis = found
-    draws = bounded_draws(value, sources.half_width, *RANGES[measure], NUM_GRID)
-    return from_draws(value, draws, _normal(value, sources), basis)
+    lowest, highest = RANGES[measure]
+    draws = bounded_draws(value, sources.half_width, lowest, highest, NUM_GRID)
+    result = from_draws(value, draws, _normal(value, sources), basis)
+    if measure == "auroc" and sources.half_width < NO_SPREAD:
+        share = unseen_share([arm.fewest_subjects], [1.0])
+        result = replace(result, low=value - share * (value - lowest), high=value + share * (highest - value))
+    return result
 
 
 def measure_difference(
-    arm: ArmInfluence, baseline: ArmInfluence, strata: Mapping[str, int]
+    arm: ArmInfluence, baseline: ArmInfluence, measure: str, strata: Mapping[str, int]
 ) -> Estimate | None:
     """The measure of `arm` minus that of `baseline` over the folds and seeds that both have, paired."""
     found = _combine([(1.0, arm), (-1.0, baseline)], strata)
@@ -150,7 +163,13 @@ def measure_difference(
         return None
     value, sources, basis = found
     subject_draws = _normal(value, sources)
-    draws = widen(subject_draws, value, sources.half_width)
+    half_width = sources.half_width
+    both = arm.models.keys() & baseline.models.keys()
+    num_other = sum(arm.models[key] != baseline.models[key] for key in both)
+    if measure == "auroc" and half_width < NO_SPREAD and num_other:
+        fewest = min(arm.fewest_subjects, baseline.fewest_subjects)
+        half_width = num_other / len(both) * unseen_share([fewest], [1.0])
+    draws = widen(subject_draws, value, half_width)
     return from_draws(value, draws, subject_draws, basis)
 
 

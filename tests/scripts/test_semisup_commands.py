@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,8 @@ def test_ctrl_c_ends_in_one_sentence(finished, tmp_path):
     process = subprocess.Popen(
         [*command, "--study", str(tmp_path / "study.yaml"), "--outdir", str(tmp_path / "out")],
         cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+        # Tests that were started in the background of a shell inherit that Ctrl-C is ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     started = time.monotonic()
     while not any(
@@ -143,7 +147,7 @@ def test_ctrl_c_ends_in_one_sentence(finished, tmp_path):
     ):
         assert process.poll() is None and time.monotonic() - started < 120
         time.sleep(0.1)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Interrupted: what was finished is intact" in errors and "Traceback" not in errors

@@ -75,7 +75,7 @@ def test_one_image_a_subject_and_two_classes_give_delongs_error():
     pair = [arm_influence(runs, "auroc", strata) for runs in (second, first)]
     run, other = first[0], second[0]
     expected = delong(run.subjects, run.labels == 1, run.probs[:, 1], other.probs[:, 1])
-    found = measure_difference(*pair, strata)
+    found = measure_difference(*pair, "auroc", strata)
     assert found.value == pytest.approx(expected.difference)
     # the normal grid's own spread is a little below 1
     assert found.subject_draws.std() == pytest.approx(expected.variance**0.5, rel=0.01)
@@ -85,9 +85,26 @@ def test_an_arm_differs_from_itself_by_exactly_zero():
     runs = one_study()[0]
     strata = strata_of(runs)
     one = arm_influence(runs, "auroc", strata)
-    found = measure_difference(one, one, strata)
+    found = measure_difference(one, one, "auroc", strata)
     assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, 1)
     assert (found.num_subjects, found.num_images) == (40, len(runs[0].labels))
+
+
+def test_perfect_rankings_leave_room_for_what_few_subjects_cannot_show():
+    labels = np.repeat([0, 1], [20, 6])
+    ranked = [np.linspace(0, 0.4, 20), np.linspace(0.6, 1, 6)]
+    score = np.concatenate(ranked)
+    names = np.arange(26).astype(str)
+    one = SimulatedRun(0, 0, names, labels, np.stack([1 - score, score], axis=1))
+    other = SimulatedRun(0, 0, names, labels, np.stack([1 - score**2, score**2], axis=1))
+    strata = strata_of([one])
+    first, second = (arm_influence([run], "auroc", strata) for run in (one, other))
+    share = 1 - 0.025 ** (1 / 6)
+    found = estimate_measure(first, "auroc", strata)
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1 - share, 1))
+    difference = measure_difference(second, first, "auroc", strata)
+    assert (difference.value, difference.low, difference.high) == pytest.approx((0, -share, share), abs=0.01)
+    assert measure_difference(first, first, "auroc", strata).high == 0
 
 
 def test_a_measure_that_is_undefined_in_a_run_has_no_estimate():

@@ -3,6 +3,7 @@ import json
 import re
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 
 from extract.language import ENGLISH
@@ -318,3 +319,26 @@ def test_many_classes_are_listed_in_one_cell(tmp_path):
 
 def test_writing_twice_gives_the_same_bytes(page, study):
     assert write_report(study).path.read_text(encoding="utf-8") == page[0]
+
+
+def test_rounds_say_who_was_too_uncertain_and_whose_calibration_flatters(tmp_path):
+    study = make_study(tmp_path, FakeStudy(**{**vars(SMALL), "has_images": False}))
+    flatters = "of the very images that gave the temperature"
+    before = " ".join(read_page(study)[0].split())
+    assert not any(words in before for words in ("too<br>uncertain", "taught what<br>", flatters))
+    for path in study.glob("runs/*/run.json"):
+        info = read_json(path)
+        for entry in info["rounds"]:
+            entry["ece_after_is_cross_fitted"] = False
+            if entry["round_index"] > 0:
+                entry.update(num_uncertain=7, num_negative=5)
+        path.write_text(json.dumps(info))
+    text, _ = read_page(study)
+    rounds = text[text.index('id="rounds"') : text.index('id="classes"')]
+    assert "too<br>uncertain" in rounds and "taught what<br>they are not" in rounds
+    assert re.search(r'<td class="n">7</td>\s*<td class="n">5</td>', rounds)
+    table = pd.read_csv(study / "tables" / "rounds.csv")
+    later = table["round"] > 0
+    assert (table.loc[later, "num_uncertain"] == 7).all() and table.loc[~later, "num_negative"].isna().all()
+    assert " ".join(rounds.split()).count(flatters) == 1
+    assert (table["ece_after_on_its_own_images_in_runs"] == table["num_runs"]).all()

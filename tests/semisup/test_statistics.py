@@ -21,6 +21,7 @@ from semisup.statistics import (
     monotone,
     recall_per_class,
 )
+from semisup.statistics.unseen import unseen_share
 
 # A trial with clustered subjects --------------------------------------------------------------------
 
@@ -176,22 +177,71 @@ def test_the_interval_of_one_arm_stays_within_0_and_1():
     assert 0.7 < result.low < 0.85 < result.value < result.high <= 1
 
 
-def test_an_arm_without_errors_has_the_interval_of_its_rarest_class():
+def test_an_arm_without_errors_has_the_interval_of_errors_that_did_not_show():
     labels = np.repeat([0, 1], [20, 6])
     run = count_predictions(0, 0, np.arange(26).astype(str), labels, labels, 2)
     boot = SubjectBootstrap(class_strata([run]), num_draws=100)
+    rarest = 0.025 ** (1 / 6)
+    lowest = {"balanced_accuracy": (1 + rarest) / 2, "accuracy": 0.025 ** (1 / 26), "mcc": 2 * rarest - 1}
     for metric in METRICS:
         result = boot.estimate(boot.draw([run]), metric)
-        lowest = -1 if metric == "mcc" else 0
         assert (result.value, result.high) == (1, 1)
-        assert result.low == pytest.approx(lowest + (1 - lowest) * 0.025 ** (1 / 6))
+        assert result.low == pytest.approx(lowest.get(metric, rarest))
+
+
+def test_a_class_that_is_never_found_leaves_room_on_both_sides():
+    labels = np.repeat([0, 1], [20, 6])
+    run = count_predictions(0, 0, np.arange(26).astype(str), labels, np.zeros(26, int), 2)
+    boot = SubjectBootstrap(class_strata([run]), num_draws=100)
+    result = boot.estimate(boot.draw([run]))  # recalls of 1 and 0: no draw is any different
+    below, above = (1 - 0.025 ** (1 / n) for n in (20, 6))
+    assert (result.value, result.low, result.high) == pytest.approx((0.5, 0.5 - below / 2, 0.5 + above / 2))
+
+
+def test_two_perfect_models_are_equal_as_far_as_so_few_subjects_can_tell():
+    labels = np.repeat([0, 1], [20, 6])
+
+    def perfect(model, seed=0):
+        return count_predictions(0, seed, np.arange(26).astype(str), labels, labels, 2, model)
+
+    boot = SubjectBootstrap(class_strata([perfect("a")]), num_draws=1000)
+    first, same, other = (boot.draw([perfect(model)]) for model in ("a", "a", "b"))
+    found = boot.difference(first, same)
+    assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    share = (1 - 0.025 ** (1 / 6)) / 2
+    found = boot.difference(first, other)
+    assert (found.value, found.low, found.high) == pytest.approx((0, -share, share), abs=0.005)
+    assert found.p_value > 0.99 and boot.difference(first, other, "mcc").high > share
+    one_of_two = boot.difference(
+        boot.draw([perfect("a"), perfect("c", 1)]), boot.draw([perfect("b"), perfect("c", 1)])
+    )
+    assert one_of_two.high == pytest.approx(share / 2, abs=0.005)  # the other seed's model is the same
+
+
+@pytest.mark.parametrize("num_subjects", [(12,), (20, 6), (10, 10), (35, 13, 20, 6)])
+def test_bounds_of_what_was_not_seen_are_the_largest_shares_that_remain_possible(num_subjects):
+    n = np.array(num_subjects, float)
+    weights = np.full(len(n), 1 / len(n))
+    bound = unseen_share(n, weights)
+    rng = np.random.default_rng(0)
+    shares = 1 - 0.025 ** (rng.dirichlet(np.full(len(n), 0.3), 20_000) / n)  # all on the edge of the possible
+    found = shares @ weights
+    assert found.max() <= bound + 1e-9 and found.max() > bound - 0.01
+    assert (1 - shares.max(axis=1)).min() >= 0
+
+
+def test_a_subject_of_several_classes_is_one_subject():
+    names, labels = np.repeat(np.arange(9).astype(str), 3), np.tile([0, 1, 2], 9)
+    run = count_predictions(0, 0, names, labels, labels, 3)
+    boot = SubjectBootstrap(class_strata([run]), num_draws=50)
+    assert boot.estimate(boot.draw([run])).low == pytest.approx(0.025 ** (1 / 9))
 
 
 def test_a_single_subject_and_a_single_seed_give_a_value_without_a_crash():
     run = count_predictions(0, 0, np.array(["a", "a"]), np.array([0, 1]), np.array([0, 0]), 2)
     boot = SubjectBootstrap(class_strata([run]), num_draws=50)
     result = boot.estimate(boot.draw([run]))
-    assert (result.value, result.low, result.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert (result.value, result.low, result.high) == pytest.approx((0.5, 0.5 * 0.025**2, 1 - 0.5 * 0.025**2))
     assert (result.num_subjects, result.num_seeds, result.num_images) == (1, 1, 2)
 
 

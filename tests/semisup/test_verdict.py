@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,8 @@ PRIMARY = ("pseudo_gan_full", "supervised", 0.2, "balanced_accuracy")
 
 def estimate(value, low=None, high=None, *, subjects=60, seeds=3):
     low, high = value if low is None else low, value if high is None else high
-    return Estimate(value, low, high, 0.5, 0.5, subjects, 900, seeds, np.zeros(3), np.zeros(3))
+    draws = np.array([low, value, high])
+    return Estimate(value, low, high, 0.5, 0.5, subjects, 900, seeds, draws, draws)
 
 
 def test_an_interval_above_zero_is_a_gain():
@@ -82,6 +85,16 @@ def test_no_gain_says_how_small_a_change_could_have_been_seen():
     assert "78.0 % with labels alone and 78.3 % with pseudo-labels on synthetic images" in text
     assert "900 test images of 60 subjects with 3 seeds" in text
     assert "reaches 2.5 points to either side" in text
+
+
+def test_a_difference_that_no_subject_moves_says_what_its_interval_is():
+    arm, baseline, _, metric = PRIMARY
+    same = estimate(0.0)
+    unseen = replace(estimate(0.0, -0.1, 0.1), subject_draws=np.zeros(3))
+    texts = [" ".join(explain(d, estimate(1), estimate(1), arm, baseline, metric)) for d in (same, unseen)]
+    assert "both arms end with the same model" in texts[0] and "same model" not in texts[1]
+    assert "No subject of the test part moves this difference" in texts[1]
+    assert not any("points to either side" in text for text in texts)
 
 
 def test_the_rival_without_a_gan_is_named():
