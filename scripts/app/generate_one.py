@@ -92,7 +92,9 @@ def _described(near: NearReal) -> str:
 def _show_verdict(job: ComparisonJob, likeness: Likeness) -> None:
     if not job.rule.done():
         st.info(say("What counts as a copy is being worked out."))
-    elif likeness.threshold is None:
+        return
+    job.rule.result()  # a fault in working it out is no verdict
+    if likeness.threshold is None:
         st.info(say("There are too few people to tell copies by: compare with your own eyes."))
     elif likeness.is_clear_copy:
         st.error(

@@ -11,9 +11,10 @@ import streamlit as st
 
 from gan.recipes import Recipe
 from scripts.app.generate_state import IS_FULL, chosen_recipes, clear_chosen, most_chosen, toggle
-from scripts.app.generate_tiles import as_png, name_of
+from scripts.app.generate_tiles import as_png, full_name
 from scripts.app.models import at_work
 from scripts.app.networks import ComparisonJob, OpenNetwork
+from scripts.app.parts import plain
 from scripts.app.words import say
 
 SMALL = 84  # pixels a side on the screen
@@ -75,7 +76,7 @@ def _show_chosen(network: OpenNetwork, chosen: Sequence[Recipe], most: int) -> N
     images = network.images(shown)
     with st.container(horizontal=True, gap="xsmall"):
         for number, (recipe, pixels) in enumerate(zip(shown, images, strict=True)):
-            name = name_of(recipe)
+            name = full_name(recipe)
             with st.container(key=f"generate-chosen-{number}", width=SMALL, gap="xxsmall"):
                 st.image(as_png(pixels), width="stretch", alt=name)
                 st.button(
@@ -84,7 +85,7 @@ def _show_chosen(network: OpenNetwork, chosen: Sequence[Recipe], most: int) -> N
                     on_click=toggle,
                     args=(recipe, most),
                     type="tertiary",
-                    help=name,
+                    help=plain(name),
                 )
 
 

@@ -14,6 +14,7 @@ from scripts.app.generate_state import follow_tick, is_chosen, most_chosen, note
 from scripts.app.networks import ComparisonJob, OpenNetwork
 from scripts.app.words import say, spoken
 
+MADE_AT_ONCE = 4  # images that are drawn before the next ones are made
 TILE = 176  # pixels a side on the screen
 STYLE = """
 <style>
@@ -57,11 +58,14 @@ def show_tiles(
         names: what stands beside each tick.
         place: where on the page, for the keys of the controls.
     """
-    with st.spinner(say("Making images ...")):
-        images = network.images(recipes)
     marks: list[DeltaGenerator] = []
+    spot = st.empty()
     with st.container(horizontal=True, gap="small"):
-        for number, (recipe, pixels, name) in enumerate(zip(recipes, images, names, strict=True)):
+        for number, (recipe, name) in enumerate(zip(recipes, names, strict=True)):
+            if number % MADE_AT_ONCE == 0:  # a large network takes seconds for each
+                with spot, st.spinner(say("Making images ...")):
+                    images = network.images(recipes[number : number + MADE_AT_ONCE])
+            pixels = images[number % MADE_AT_ONCE]
             with st.container(key=f"generate-tile-{place}-{number}", width=TILE):
                 marks.append(st.empty())
                 st.image(as_png(pixels), width="stretch", alt=name)
@@ -84,6 +88,13 @@ def tick(network: OpenNetwork, recipe: Recipe, name: str, place: str) -> None:
     st.session_state[key] = is_chosen(recipe)
     note_drawn(key)
     st.checkbox(name, key=key, on_change=follow_tick, args=(recipe, key, most_chosen(network)))
+
+
+def full_name(recipe: Recipe) -> str:
+    """A recipe in words."""
+    psi = spoken().number(recipe.truncation_psi, 2)
+    of_class = f", {recipe.class_name}" if recipe.class_name else ""
+    return f"{name_of(recipe)}, psi {psi}{of_class}"
 
 
 def name_of(recipe: Recipe) -> str:

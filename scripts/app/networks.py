@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from extract.errors import SynthlabelError
 from gan.recipes import Recipe
 from scripts.app.models import at_work, in_background, run_in
 from scripts.app.settings import AppSettings
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from gan.network_card import NetworkCard
     from gan.studio import Studio
 
-NUM_SHOWN = 12  # images on the first page, which are made before anybody asks
+NUM_SHOWN = 12  # images on a page
+NUM_MADE_FIRST = 4  # before anybody asks
 NUM_NEAREST = 4  # real images shown with one, of as many people
 MAX_KNOWN = 2000  # images whose likeness is remembered
 
@@ -65,17 +67,15 @@ class ComparisonJob:
     def look(self, network: OpenNetwork, recipes: Sequence[Recipe]) -> list[Likeness]:
         """How much like real images these are; only where `result` is there."""
         comparison, is_final = self.result.result(), self.rule.done()
-        missing = [recipe for recipe in dict.fromkeys(recipes) if (recipe, is_final) not in self._known]
-        if missing:
-            images = network.images(missing)
-            with at_work:
-                for recipe, found in zip(missing, comparison.look(images, NUM_NEAREST), strict=True):
-                    self._known[recipe, is_final] = found
-        found_all = [self._known[recipe, is_final] for recipe in recipes]
         with at_work:
+            missing = [recipe for recipe in dict.fromkeys(recipes) if (recipe, is_final) not in self._known]
+            if missing:
+                found = comparison.look(network.images(missing), NUM_NEAREST)
+                self._known |= {(recipe, is_final): one for recipe, one in zip(missing, found, strict=True)}
+            told = [self._known[recipe, is_final] for recipe in recipes]
             while len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
-        return found_all
+        return told
 
     def pixels(self, near: NearReal) -> np.ndarray:
         """The real image (C, H, W) uint8."""
@@ -84,7 +84,7 @@ class ComparisonJob:
 
 
 def begin_network(network: Path) -> Future[OpenNetwork]:
-    """Load a generator in the background, once, and make the images of the first page."""
+    """Load a generator in the background, once, and make the first images, which take longest."""
     with _lock:
         if network not in _networks:
             _networks[network] = in_background(lambda: _load(network))
@@ -106,10 +106,16 @@ def begin_comparison(settings: AppSettings) -> ComparisonJob:
 
     def look() -> Comparison:
         from gan.likeness import find_reals, open_comparison
+        from gan.network_card import recorded_archive
 
         snapshot = begin_network(network).result().studio.snapshot
-        reals = find_reals(snapshot, settings.archive, settings.split, fold)
-        found = open_comparison(snapshot, reals, progress=report)
+        archive = settings.archive or recorded_archive(snapshot.path.parent)
+        try:
+            reals = find_reals(snapshot, settings.archive, settings.split, fold)
+            found = open_comparison(snapshot, reals, progress=report)
+        except SynthlabelError as error:  # where the archive lies is nobody's business but the command's
+            text = f"{error}" if archive is None else f"{error}".replace(f"{archive.parent}/", "")
+            raise SynthlabelError(text) from error
         job.done = job.total = 0
         run_in(job.rule, calibrate)
         return found
@@ -135,5 +141,5 @@ def _load(network: Path) -> OpenNetwork:
 
     studio = open_studio(network)
     opened = OpenNetwork(studio, network_card(studio.snapshot))
-    opened.images([plain(first_recipe(opened), seed) for seed in range(NUM_SHOWN)])
+    opened.images([plain(first_recipe(opened), seed) for seed in range(NUM_MADE_FIRST)])
     return opened

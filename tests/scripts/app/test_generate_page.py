@@ -294,6 +294,30 @@ def test_a_network_that_cannot_be_used_is_a_sentence(open_page, phantom_network,
     assert "expected finite weights" in page.error[0].value and not page.checkbox
 
 
+def test_until_the_network_is_loaded_the_page_says_so(monkeypatch, phantom_network):
+    from concurrent.futures import Future
+
+    monkeypatch.setattr(networks, "_networks", {phantom_network.run: Future()})
+    use_settings(AppSettings(network=phantom_network.run))
+    page = run(AppTest.from_function(generate_page, default_timeout=60))
+    assert "being loaded" in page.info[0].value and not page.checkbox
+    use_settings(AppSettings())
+
+
+def test_a_recorded_archive_that_is_damaged_is_told_without_its_place(open_page, phantom_network, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(phantom_network.run, run_dir)
+    options = run_dir / "training_options.json"
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "slices.zip").write_bytes(b"no zip")
+    options.write_text(
+        options.read_text().replace(f"{phantom_network.archive}", f"{tmp_path}/secret/slices.zip")
+    )
+    page = press(open_page(network=run_dir), "Look closer: Seed 0")
+    said = page.info[0].value.replace("\\", "")
+    assert said.startswith("slices.zip: ") and "secret" not in said
+
+
 def test_an_archive_of_other_images_costs_the_neighbours_alone(open_page, phantom_network, tmp_path):
     with ArchiveWriter(tmp_path / "small.zip") as writer:
         writer.add(np.zeros((16, 16), np.uint8), ImageRecord(subject="a"))
