@@ -6,6 +6,8 @@ the same image as long as somebody looks at it.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 NUM_SHOWN = 12  # images on a page
 NUM_MADE_FIRST = 4  # before anybody asks
 NUM_NEAREST = 4  # real images shown with one, of as many people
+LATER = 10  # niceness of what can wait
 MAX_KNOWN = 2000  # images whose likeness is remembered
 
 _lock = threading.Lock()
@@ -121,11 +124,18 @@ def begin_comparison(settings: AppSettings) -> ComparisonJob:
         return found
 
     def calibrate() -> bool:
+        _give_way()
         job.result.result().calibrate(report)
         return True
 
     run_in(job.result, look)
     return job
+
+
+def _give_way() -> None:
+    """Let this thread come after those that a visitor waits for, where the system can."""
+    if sys.platform == "linux":  # elsewhere the number of a thread means nothing to it
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LATER)
 
 
 def first_recipe(network: OpenNetwork) -> Recipe:

@@ -62,7 +62,6 @@ def show_app() -> None:
     st.set_page_config(page_title="synthlabel", page_icon=draw_icon(), layout="wide")
     st.html(STYLE)
     settings = current_settings()
-    st.session_state.setdefault(LANGUAGE_KEY, settings.language)
     chosen = st.navigation(
         [
             st.Page(_bound(page, settings), title=say(page.title), icon=page.icon, url_path=page.address)
@@ -76,6 +75,7 @@ def show_app() -> None:
             say("Language"),
             tuple(LANGUAGES),
             format_func=LANGUAGES.__getitem__,
+            default=settings.language,
             key=LANGUAGE_KEY,
             label_visibility="collapsed",
             required=True,

@@ -145,3 +145,5 @@ def test_the_page_speaks_spanish(visit):
     words.append(visit.page.locator("[data-testid=stMain]").inner_text())
     for text in words:
         assert not re.search(r"\b(the|of|this|images|seed|chosen)\b", text, re.IGNORECASE), text
+    visit.page.get_by_role("link", name="Predecir").click()  # another page speaks it, too
+    visit.page.get_by_role("heading", name="Predecir", exact=True).wait_for()
