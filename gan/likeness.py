@@ -95,6 +95,7 @@ class Comparison:
         self.reals, self.num_available = reals, num_available
         self.calibration: Calibration | None = None
         self.is_calibrated = False  # if it is, and there is no calibration, there are too few people
+        self.has_unseen = unseen is not None  # people whom the generator never saw, to calibrate by
         self._archive, self._rows, self._unseen = archive, rows, unseen
         self._subjects, self._labels = archive.subjects, archive.manifest["label"].to_numpy(dtype=str)
         self._gallery, self._scorer = gallery, CopyScorer(gallery)

@@ -104,19 +104,19 @@ def _show_verdict(job: ComparisonJob, likeness: Likeness) -> None:
     elif likeness.is_flagged:
         st.warning(
             say(
-                "Suspiciously close: of a thousand real images, one is as close as this to the image of "
-                "another person. Look at both before you use it."
+                "Suspiciously close: real images are hardly ever as close as this to an image of another "
+                "person. Look at both before you use it."
             ),
             icon=":material/warning:",
         )
     else:
-        st.success(
+        st.info(
             say(
                 "No closer to a real image than real images of different people are to each other "
                 "(suspicious: below {limit}).",
                 limit=spoken().number(likeness.threshold, 2),
             ),
-            icon=":material/check_circle:",
+            icon=":material/check:",
         )
 
 
@@ -132,12 +132,30 @@ def _meaning(comparison: Comparison) -> str:
         )
     if num < comparison.num_available:
         of += " " + say("(an even choice of {num})", num=comparison.num_available)
-    return (
-        of
-        + ". "
-        + say(
+    parts = [
+        f"{of}.",
+        say(
             "Nearest is what is most alike when laid over it, shifted by a few pixels or mirrored, one image "
             "a person. The number: 0 is the same picture, 1 as near as the most similar image of somebody "
             "else. Near is no proof of copying, and a turned or partial copy would not be found."
+        ),
+    ]
+    rule = comparison.calibration
+    if rule is not None and comparison.has_unseen:
+        parts.append(
+            say(
+                "What is suspicious was settled by {num} real images of {people} other people, who are not "
+                "shown.",
+                num=rule.num_images,
+                people=rule.num_groups,
+            )
         )
-    )
+    elif rule is not None:
+        parts.append(
+            say(
+                "Nobody was held out, so what is suspicious was settled by {num} of these images, held "
+                "against those of the other people.",
+                num=rule.num_images,
+            )
+        )
+    return " ".join(parts)
