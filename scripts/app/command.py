@@ -44,6 +44,12 @@ from scripts.app.settings import LANGUAGES, LOCAL, AppSettings, check_settings
     "--fold", type=click.IntRange(min=0), default=0, show_default=True, help="Fold that is reviewed."
 )
 @click.option(
+    "--network",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Generator to make images with: snapshot, or run folder for its newest.",
+)
+@click.option(
     "--lang",
     type=click.Choice(tuple(LANGUAGES)),
     default="en",
@@ -65,6 +71,7 @@ def app(
     archive: Path | None,
     split: Path | None,
     fold: int,
+    network: Path | None,
     lang: str,
     address: str,
     port: int,
@@ -82,6 +89,7 @@ def app(
         archive=archive,
         split=split,
         fold=fold,
+        network=network,
         language=lang,
         is_local=address in LOCAL,
     )

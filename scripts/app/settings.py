@@ -45,7 +45,8 @@ def check_settings(settings: AppSettings) -> None:
     """Look at everything that was named, before a server is started for it.
 
     Raises:
-        ClassifierError, ExtractError, StudyError: if a model, archive, split or study cannot be used.
+        ClassifierError, ExtractError, StudyError, GanError: if a model, archive, split, study or network
+            cannot be used.
         SettingsError: for an unknown language, a split without an archive, or a fold that it does not have.
     """
     if settings.language not in LANGUAGES:
@@ -74,6 +75,10 @@ def check_settings(settings: AppSettings) -> None:
         raise SettingsError(
             f"--split {settings.split}: expected the archive that it splits, got none; name it with --archive"
         )
+    if settings.network is not None:
+        from gan.snapshot import read_snapshot
+
+        read_snapshot(settings.network)
     if settings.study is not None:
         from semisup.status import study_status
 
