@@ -44,6 +44,12 @@ class TrainingOpinions:
     model_sha256: str  # of the weights
     num_left_out: int = 0  # labeled training images beyond `MAX_IMAGES`
 
+    @property
+    def reproduced_share(self) -> float:
+        """Of the labels that the model was trained with, those that it gives; 0 where there are none."""
+        given = self.probs.argmax(axis=1) == self.labels
+        return float(given[self.is_learned].mean()) if self.is_learned.any() else 0.0
+
 
 def training_opinions(
     run: Path, archive: Archive, split: Split, fold: int, progress: Progress = no_progress

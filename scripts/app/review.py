@@ -45,13 +45,14 @@ from scripts.app.review_image import (
 from scripts.app.review_job import ReviewBasis, ReviewJob, begin_review, come, review_basis
 from scripts.app.review_list import decision_text, show_decisions
 from scripts.app.settings import AppSettings
-from scripts.app.words import say, spoken
+from scripts.app.words import percent, say, spoken
 
 if TYPE_CHECKING:
     from classifier.review_queue import Candidate, ModelFindings
 
 ANY = ""
 REASON, CLASS, NAME, RENAMING = "review.reason", "review.class", "review.name", "review.renaming"
+BY_HEART = 0.99  # of the training labels; a model that gives more of them may have learned wrong ones, too
 NUM_KEYS = 9  # classes that have a key of their own
 STYLE = """
 <style>
@@ -117,7 +118,16 @@ def _show_basis(basis: ReviewBasis, log: ReviewLog, job: ReviewJob) -> None:
             st.warning(_told(error))
         elif error is not None:
             raise error
-    duplicates = come(job.duplicates)
+    findings, duplicates = come(job.findings), come(job.duplicates)
+    if findings is not None and findings.opinions.reproduced_share > BY_HEART:
+        st.info(
+            say(
+                "This model gives {share} of the labels that it was trained with. Either they are right, or it "
+                "has learned them by heart, and then it finds few wrong ones; one that was trained for less "
+                "long finds more.",
+                share=percent(findings.opinions.reproduced_share),
+            )
+        )
     if duplicates is not None and duplicates.locked:
         names = [basis.archive.names[row] for group in duplicates.locked for row in group]
         st.warning(

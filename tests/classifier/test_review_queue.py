@@ -72,6 +72,7 @@ def test_labels_learned_by_heart_are_doubted_where_the_model_is_sure_of_all():
         rule=None,
         model_sha256="",
     )
+    assert opinions.reproduced_share == 1
     found = model_findings(opinions)
     assert not len(found.chosen[LOSS])  # the model has no loss anywhere
     assert np.isin(np.argsort(-label_losses(found.cross_probs, labels))[:15], wrong).mean() >= 0.8
