@@ -88,6 +88,14 @@ def run_server(settings: AppSettings, address: str, port: int, *, open_browser: 
         from scripts.app.models import begin_loading
 
         begin_loading(settings.model)  # PyTorch takes seconds to import; the page is shown meanwhile
+    if settings.study is not None:
+        from scripts.app.study_open import begin_early
+
+        begin_early(settings.study)
+    if settings.network is not None:
+        from scripts.app.networks import begin_network
+
+        begin_network(settings.network)
     if open_browser:
         threading.Thread(target=_open_when_ready, args=(page_address(address, port),), daemon=True).start()
     os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = (

@@ -45,8 +45,9 @@ def check_settings(settings: AppSettings) -> None:
     """Look at everything that was named, before a server is started for it.
 
     Raises:
-        ClassifierError, ExtractError, StudyError: if a model, archive or study cannot be used.
-        SettingsError: for an unknown language.
+        ClassifierError, ExtractError, StudyError, GanError: if a model, archive, split, study or network
+            cannot be used.
+        SettingsError: for an unknown language, a split without an archive, or a fold that it does not have.
     """
     if settings.language not in LANGUAGES:
         raise SettingsError(f"--lang must be one of {', '.join(LANGUAGES)}, got {settings.language!r}")
@@ -63,7 +64,21 @@ def check_settings(settings: AppSettings) -> None:
     if settings.archive is not None:
         from extract.archive import open_archive
 
-        open_archive(settings.archive).close()
+        with open_archive(settings.archive) as archive:
+            if settings.split is not None or settings.fold:
+                from extract.review_scope import find_split
+                from extract.split import read_split
+
+                split = read_split(settings.split or find_split(settings.archive), archive)
+                split.subjects(settings.fold, "train")  # raises where there is no such fold
+    elif settings.split is not None:
+        raise SettingsError(
+            f"--split {settings.split}: expected the archive that it splits, got none; name it with --archive"
+        )
+    if settings.network is not None:
+        from gan.snapshot import read_snapshot
+
+        read_snapshot(settings.network)
     if settings.study is not None:
         from semisup.status import study_status
 
