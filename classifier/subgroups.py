@@ -29,7 +29,7 @@ COLUMNS = (
 # What names an image or its class, or belongs to synthetic images alone.
 NOT_GROUPS = {
     "file", "label", "subject", "sha256", "origin", "seed", "truncation_psi", "class", "snapshot_sha256",
-    "affine", "position_mm", "slice_index",
+    "affine", "position_mm", "slice_index", "second_seed", "second_styles", "walk_share", "noise_mode",
 }  # fmt: skip
 
 

@@ -56,6 +56,10 @@ class ImageRecord:
     source_width: int | None = None  # pixels of the picture that the image was made of, upright
     source_height: int | None = None
     part: str = ""  # of the division that the pictures came in (train, val, test); no split
+    second_seed: int | None = None  # of a synthetic image of two seeds; then one of the next two as well
+    second_styles: tuple[int, ...] = ()  # style inputs that come from the second seed
+    walk_share: float | None = None  # of the way from the seed to the second
+    noise_mode: str = ""  # of a synthetic image, where those of an archive differ
 
     def __post_init__(self) -> None:
         if self.origin not in ORIGINS:

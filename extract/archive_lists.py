@@ -25,6 +25,7 @@ BASIC_COLUMNS = (  # in every manifest
 COLUMNS = (
     *BASIC_COLUMNS,
     "tilt_deg", "affine", "source_width", "source_height", "part",
+    "second_seed", "second_styles", "walk_share", "noise_mode",
 )  # fmt: skip
 MAX_NUM_CLASSES = 100_000
 ORIGINS = ("real", "synthetic")

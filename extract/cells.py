@@ -44,7 +44,8 @@ def from_cell(text: str, kind: Any) -> Any:
             return None
         return () if get_origin(plain) is tuple else plain()
     if get_origin(plain) is tuple:
-        return tuple(float(part) for part in text.split())
+        number = get_args(plain)[0]
+        return tuple(number(part) for part in text.split())
     return bool(int(text)) if plain is bool else plain(text)
 
 

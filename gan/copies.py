@@ -65,14 +65,27 @@ class CopyScorer:
             features: each (n, D), in the order of the gallery's.
             report: told how many pictures are done.
         """
+        candidates, ratios, correlations = self.weigh(pixels, features, report)
+        best = ratios.argmin(axis=1)
+        rows = np.arange(len(best))
+        return Scores(ratios[rows, best], candidates[rows, best], correlations[rows, best])
+
+    def weigh(
+        self,
+        pixels: Callable[[np.ndarray], np.ndarray],
+        features: Sequence[np.ndarray],
+        report: Callable[[int], None] = lambda count: None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Place, score and correlation of each candidate of n pictures, (n, K) each; a place may come twice.
+
+        Args:
+            pixels, features, report: as in `score`.
+        """
         candidates, _ = nearest(self.gallery, features, NUM_CANDIDATES)  # (n, K)
         self._work_out(np.unique(candidates % len(self.gallery)))
         correlations = _correlations(pixels, self.gallery, candidates, report)
         own = self._unlikeness[candidates % len(self.gallery)]
-        ratios = np.sqrt((1 - correlations + FLOOR) / (own + FLOOR))
-        best = ratios.argmin(axis=1)
-        rows = np.arange(len(best))
-        return Scores(ratios[rows, best], candidates[rows, best], correlations[rows, best])
+        return candidates, np.sqrt((1 - correlations + FLOOR) / (own + FLOOR)), correlations
 
     def _work_out(self, images: np.ndarray) -> None:
         images = images[np.isnan(self._unlikeness[images])]

@@ -49,7 +49,7 @@ def begin_loading(model: Path) -> Future[Judge]:
         if key not in _models:
             for old in [other for other in _models if other[0] == model]:
                 del _models[old]
-            _models[key] = _in_background(lambda: _load(model))
+            _models[key] = in_background(lambda: _load(model))
         return _models[key]
 
 
@@ -76,7 +76,7 @@ def _feature_job(model: Path, archive: Path) -> FeatureJob:
         return training_features(load_classifier(model), archive, progress=report)
 
     job = FeatureJob(Future())
-    _run_in(job.result, look)
+    run_in(job.result, look)
     return job
 
 
@@ -101,13 +101,16 @@ def _key(path: Path) -> Key:
     return path, file.stat().st_mtime_ns
 
 
-def _in_background(work: Callable[[], Result]) -> Future[Result]:
+def in_background(work: Callable[[], Result]) -> Future[Result]:
+    """The result of some work on its way."""
     future: Future[Result] = Future()
-    _run_in(future, work)
+    run_in(future, work)
     return future
 
 
-def _run_in(future: Future[Result], work: Callable[[], Result]) -> None:
+def run_in(future: Future[Result], work: Callable[[], Result]) -> None:
+    """Do some work in a thread of its own; its result or error goes to the future."""
+
     def run() -> None:
         try:
             future.set_result(work())

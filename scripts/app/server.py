@@ -92,6 +92,10 @@ def run_server(settings: AppSettings, address: str, port: int, *, open_browser: 
         from scripts.app.study_open import begin_early
 
         begin_early(settings.study)
+    if settings.network is not None:
+        from scripts.app.networks import begin_network
+
+        begin_network(settings.network)
     if open_browser:
         threading.Thread(target=_open_when_ready, args=(page_address(address, port),), daemon=True).start()
     os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = (

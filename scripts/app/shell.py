@@ -10,7 +10,7 @@ from html import escape
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from scripts.app import predict, study
+from scripts.app import audit, generate, predict, review, study
 from scripts.app.settings import LANGUAGES, AppSettings, current_settings
 from scripts.app.words import LANGUAGE_KEY, say
 
@@ -52,6 +52,9 @@ class AppPage:
 
 PAGES = (
     AppPage("predict", "Predict", ":material/image_search:", predict.show),
+    AppPage("review", "Review", ":material/rate_review:", review.show),
+    AppPage("audit", "Audit", ":material/fact_check:", audit.show),
+    AppPage("generate", "Generate", ":material/auto_awesome:", generate.show),
     AppPage("study", "Study", ":material/monitoring:", study.show),
 )  # fmt: skip
 
@@ -62,7 +65,6 @@ def show_app() -> None:
     st.set_page_config(page_title="synthlabel", page_icon=draw_icon(), layout="wide")
     st.html(STYLE)
     settings = current_settings()
-    st.session_state.setdefault(LANGUAGE_KEY, settings.language)
     chosen = st.navigation(
         [
             st.Page(_bound(page, settings), title=say(page.title), icon=page.icon, url_path=page.address)
@@ -76,6 +78,7 @@ def show_app() -> None:
             say("Language"),
             tuple(LANGUAGES),
             format_func=LANGUAGES.__getitem__,
+            default=settings.language,
             key=LANGUAGE_KEY,
             label_visibility="collapsed",
             required=True,

@@ -1,12 +1,19 @@
 import pytest
 
 from tests.scripts.app.phantom_model import PhantomModel, make_phantom_model
+from tests.scripts.app.phantom_network import PhantomNetwork, make_phantom_network
 
 
 @pytest.fixture(scope="session")
 def phantom_model(tmp_path_factory) -> PhantomModel:
     """Made once for all tests of the page."""
     return make_phantom_model(tmp_path_factory.mktemp("phantom-model"))
+
+
+@pytest.fixture(scope="session")
+def phantom_network(tmp_path_factory) -> PhantomNetwork:
+    """Made once for all tests of the page Generate."""
+    return make_phantom_network(tmp_path_factory.mktemp("phantom-network"))
 
 
 @pytest.fixture(scope="session")

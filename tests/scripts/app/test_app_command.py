@@ -39,6 +39,7 @@ def served(monkeypatch):
         ("--model", "model.json does not exist: give the folder of a finished `classifier train` run"),
         ("--archive", "expected an archive (.zip), got nothing there"),
         ("--study", "study.json"),
+        ("--network", "expected a GAN snapshot, got nothing there"),
     ],
 )
 def test_what_is_not_there_is_one_sentence_before_any_server(served, tmp_path, flag, sentence):
@@ -55,6 +56,46 @@ def test_damaged_runs_and_archives_are_refused(served, tmp_path):
     (tmp_path / "a.zip").write_bytes(b"no zip")
     result = run("--archive", tmp_path / "a.zip")
     assert result.exit_code == 1 and "a.zip" in said(result) and not served
+
+
+def test_a_split_goes_with_its_archive_and_has_the_fold(served, phantom_model, tmp_path):
+    archive, split = phantom_model.archive, phantom_model.split
+    assert run("--archive", archive, "--split", split, "--fold", 1).exit_code == 0
+    assert (served[0][0].split, served[0][0].fold) == (split, 1)
+    for arguments, code, sentence in (
+        (("--split", split), 2, "expected the archive that it splits, got none; name it with --archive"),
+        (("--archive", archive, "--fold", 5), 2, "fold must be 0 to 1 for this split, got 5"),
+        (
+            ("--archive", archive, "--split", split, "--fold", 5),
+            2,
+            "fold must be 0 to 1 for this split, got 5",
+        ),
+        (
+            ("--archive", archive, "--split", tmp_path / "x.json"),
+            1,
+            "expected a split file, got nothing there",
+        ),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == code and sentence in said(result) and len(served) == 1
+
+
+def test_official_networks_and_foreign_files_are_refused_with_the_remedy(served, tmp_path):
+    (tmp_path / "ffhq.pkl").write_bytes(b"\x80\x03cposix\nsystem\n.")
+    result = run("--network", tmp_path / "ffhq.pkl")
+    assert result.exit_code == 1 and "safely, with: synthlabel gan import" in said(result)
+    (tmp_path / "x.safetensors").write_bytes(b"no tensors")
+    result = run("--network", tmp_path / "x.safetensors")
+    assert result.exit_code == 1 and "cut short" in said(result)
+    (tmp_path / "empty").mkdir()
+    result = run("--network", tmp_path / "empty")
+    assert result.exit_code == 1 and "a folder without network-snapshot-" in said(result) and not served
+
+
+def test_a_network_reaches_the_server(served, phantom_network):
+    result = run("--network", phantom_network.run, "--no-browser")
+    assert result.exit_code == 0, result.output
+    assert served[0][0] == AppSettings(network=phantom_network.run)
 
 
 def test_the_settings_reach_the_server(served, phantom_model):
