@@ -21,6 +21,8 @@ except ImportError:  # no POSIX system: leftovers of killed processes stay until
 # A full disk or quota, a file that the file system cannot hold (4 GB on a memory stick), a failing disk.
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # FAT, some network drives
+
 
 @contextmanager
 def replace_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
@@ -89,6 +91,48 @@ def write_text(path: Path, text: str, *, flush: bool = True) -> None:
     """Write a small UTF-8 text file atomically; `flush` as in `replace_file`."""
     with replace_file(path, flush=flush) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def create_file(path: Path, text: str) -> bool:
+    """Write a small UTF-8 text file where there is none yet; of several who try at once, one does.
+
+    Returns:
+        Whether it was this one; a file that stands there already is left alone.
+    """
+    path = Path(path)
+    if path.exists():
+        return False
+    with _claim(path, is_folder=False) as temporary:
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            with open(temporary, "rb+") as handle:
+                os.fsync(handle.fileno())
+            os.link(temporary, path)  # unlike renaming, refuses to replace
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            with suppress(FileExistsError), open(path, "x", encoding="utf-8") as handle:
+                handle.write(text)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    _flush_directory(path.parent)
+    return True
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside `path` for what has to be made before it; removed whatever happens."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
+    with _claim(path, is_folder=True) as temporary:
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from scripts.destinations import refuse_existing
 from scripts.extract_checks import show, split, verify
 from scripts.extract_images import images, preprocess
 from scripts.extract_pack import cache, pack, unpack
+from scripts.extract_review import review
 from scripts.extract_volumes import place_back, volumes
 from scripts.progress import progress_bar
 
@@ -21,7 +22,7 @@ def commands() -> None:
 
 
 for command in (
-    volumes, place_back, images, preprocess, dataset, split, show, verify, pack, unpack, cache,
+    volumes, place_back, images, preprocess, dataset, split, show, verify, review, pack, unpack, cache,
 ):  # fmt: skip
     commands.add_command(command)
 

@@ -91,6 +91,7 @@ def split(
             seed=seed, links=links, held_out=held_out, table=table, whole_subjects=whole_subjects,
         )  # fmt: skip
         write_split(made, dest)
+        _warn_of_review(archive.preparation.get("reviewed"))
         lines = tabulate_split(made, archive)
         classes = archive.classes
     click.echo(table_text(lines, classes))
@@ -184,6 +185,18 @@ def _held_out(hold_out: tuple[str, ...], test_column: str | None) -> "HeldOut | 
             raise SettingsError(f"--test-column must be COLUMN=VALUE, such as part=test, got {test_column}")
         return HeldOut(*parse_column_values((test_column,), "--test-column"))
     return HeldOut(*parse_column_values(hold_out, "--hold-out")) if hold_out else None
+
+
+def _warn_of_review(reviews: object) -> None:
+    """A reviewed archive has a split already; another one tests with images that were chosen or relabeled."""
+    if reviews:
+        click.secho(
+            "Warning: images of this archive were excluded or relabeled in a review (synthlabel extract "
+            "review). A new split may test with them, and then says too much; keep to the split that was "
+            "written with the archive.",
+            fg="yellow",
+            err=True,
+        )
 
 
 def _print_linked(made: "Split") -> None:

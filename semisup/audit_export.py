@@ -21,9 +21,9 @@ from extract.errors import SettingsError
 from extract.png import encode_png
 from extract.progress import Progress, no_progress
 from extract.seeds import derive_seed
-from semisup.audit_key import KEY_FORMAT, describe_strata, write_key
+from semisup.audit_key import KEY_FOLDER, KEY_FORMAT, describe_strata, write_key
 from semisup.audit_readme import classes_text, readme_text
-from semisup.audit_sample import Draw, Population, draw_sample, make_codes, read_population
+from semisup.audit_sample import NUM_BANDS, Draw, Population, draw_sample, make_codes, read_population
 from semisup.audit_sheet import num_filled, sheet_text, write_sheet
 from semisup.errors import StudyError
 from semisup.examples import Shelf
@@ -55,6 +55,7 @@ def export_audit(
     arms: Collection[str] = (),
     fractions: Collection[float] = (),
     rounds: Collection[int] = (),
+    num_bands: int = NUM_BANDS,
     seed: int = 0,
     enlarge: int = 1,
     semicolons: bool = False,
@@ -64,10 +65,12 @@ def export_audit(
     """Draw pseudo-labels of a study and write their pictures into a folder for an expert.
 
     Args:
-        dest: folder to write; outside the study, where the key lies.
+        dest: folder to write; outside the study, where the key lies, or in its folder `audits/`, where the
+            web page shows the pictures.
         num: pseudo-labels to draw. What was pseudo-labeled several times is shown once.
         arms, fractions, rounds: what to draw from; empty: all arms with pseudo-labels, the fraction of the
             primary comparison, all rounds.
+        num_bands: bands of confidence to draw from; fewer make do with fewer pictures.
         enlarge: pictures that many times larger go into a second folder; 1 = none.
         semicolons: separate the sheet's cells by semicolons, as spreadsheets in Spanish expect.
         overwrite: replace an earlier export there, if nothing has been filled in.
@@ -85,10 +88,11 @@ def export_audit(
     if not fractions and primary is not None:
         fractions = [float(primary)]
     population = read_population(study_dir, study, arms=arms, fractions=fractions, rounds=rounds)
-    draw = draw_sample(population.rows, num, seed)
+    draw = draw_sample(population.rows, num, seed, num_bands)
     drawn = population.rows.iloc[draw.rows]
     pictures = list(dict.fromkeys(zip(drawn["archive_sha256"], drawn["image"], strict=True)))
-    codes = make_codes(len(pictures), seed)
+    contents = hashlib.sha256("".join(f"{a} {b}\n" for a, b in sorted(pictures)).encode()).hexdigest()
+    codes = make_codes(len(pictures), seed, contents)
     order = np.random.default_rng(derive_seed("audit order", seed)).permutation(len(pictures))
     code_of = {pictures[i]: code for i, code in zip(order, codes, strict=True)}
     with replace_folder_of(dest, overwrite) as folder:
@@ -123,7 +127,8 @@ class replace_folder_of:
 
 
 def _check_dest(dest: Path, study_dir: Path, overwrite: bool) -> None:
-    if dest.resolve().is_relative_to(study_dir.resolve()):
+    place, study_place = dest.resolve(), study_dir.resolve()
+    if place.is_relative_to(study_place) and place.parent != study_place / KEY_FOLDER:
         raise SettingsError(
             f"--dest {dest}: expected a folder outside the study, for the key lies there; choose another"
         )

@@ -49,13 +49,13 @@ def read_keys(study_dir: Path) -> list[dict[str, Any]]:
     return keys
 
 
-def find_key(keys: Collection[dict[str, Any]], codes: Collection[str]) -> dict[str, Any] | None:
-    """The key that knows most of some codes; None where none knows any."""
+def find_keys(keys: Collection[dict[str, Any]], codes: Collection[str]) -> list[dict[str, Any]]:
+    """The key that knows most of some codes and fewest others; several where nothing tells them apart."""
     wanted = {code.upper() for code in codes}
-    counts = [(len(wanted & {row["code"] for row in key["rows"]}), -i) for i, key in enumerate(keys)]
-    if not counts or max(counts)[0] == 0:
-        return None
-    return list(keys)[-max(counts)[1]]
+    known = [{row["code"] for row in key["rows"]} for key in keys]
+    ranks = [(len(wanted & own), -len(own - wanted)) for own in known]
+    best = max(ranks, default=(0, 0))
+    return [key for key, rank in zip(keys, ranks, strict=True) if rank == best and best[0] > 0]
 
 
 def sample_of(key: dict[str, Any]) -> AuditSample:

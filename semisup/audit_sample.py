@@ -97,8 +97,13 @@ def _has_pool(arm: str) -> bool:
     return arm not in ARMS or ARMS[arm].pseudo_labels
 
 
+def audited_arms(study: dict[str, Any]) -> list[str]:
+    """The arms of a study that have pseudo-labels."""
+    return [str(arm) for arm in study.get("arms") or [] if _has_pool(arm)]
+
+
 def _check_filters(study: dict[str, Any], arms: Collection[str], fractions: Collection[float]) -> None:
-    known = [arm for arm in study.get("arms") or [] if _has_pool(arm)]
+    known = audited_arms(study)
     for arm in arms:
         if arm not in known:
             raise SettingsError(
@@ -113,7 +118,29 @@ def _check_filters(study: dict[str, Any], arms: Collection[str], fractions: Coll
             )
 
 
-def draw_sample(population: pd.DataFrame, num: int, seed: int) -> Draw:
+@dataclass(frozen=True)
+class Strata:
+    """Pseudo-labels of one kind each: arm, fraction, class and confidence band."""
+
+    numbers: np.ndarray  # (N,) int, stratum of each pseudo-label
+    names: tuple[tuple[str, float, int, int], ...]
+    sizes: np.ndarray  # (H,) int
+    band_edges: tuple[float, ...]
+
+
+def stratify(population: pd.DataFrame, num_bands: int = NUM_BANDS) -> Strata:
+    """Sort pseudo-labels into strata, with about as many in each of the bands of confidence."""
+    edges = np.quantile(population["confidence"], np.arange(1, num_bands) / num_bands)
+    bands = np.searchsorted(edges, population["confidence"].to_numpy(), side="right")  # (N,)
+    keys = pd.MultiIndex.from_arrays(
+        [population["arm"], population["fraction"], population["predicted"], bands]
+    )
+    numbers, names = keys.factorize(sort=True)  # (N,), one number a stratum
+    listed = tuple((str(a), float(f), int(k), int(band)) for a, f, k, band in names)
+    return Strata(numbers, listed, np.bincount(numbers), tuple(float(edge) for edge in edges))
+
+
+def draw_sample(population: pd.DataFrame, num: int, seed: int, num_bands: int = NUM_BANDS) -> Draw:
     """Draw `num` pseudo-labels at random within strata of arm, fraction, class and confidence band.
 
     A stratum gets a part in proportion to the square root of its size, at least one and at most all of it: a
@@ -124,13 +151,8 @@ def draw_sample(population: pd.DataFrame, num: int, seed: int) -> Draw:
     Raises:
         SettingsError: if there are more strata than pseudo-labels to draw.
     """
-    edges = np.quantile(population["confidence"], np.arange(1, NUM_BANDS) / NUM_BANDS)
-    bands = np.searchsorted(edges, population["confidence"].to_numpy(), side="right")  # (N,)
-    keys = pd.MultiIndex.from_arrays(
-        [population["arm"], population["fraction"], population["predicted"], bands]
-    )
-    numbers, names = keys.factorize(sort=True)  # (N,), one number a stratum
-    sizes = np.bincount(numbers)
+    found = stratify(population, num_bands)
+    numbers, sizes = found.numbers, found.sizes
     if num < len(sizes):
         raise SettingsError(
             f"--num {num}: expected at least {len(sizes)}, one for each stratum (arm, fraction, class and "
@@ -142,11 +164,8 @@ def draw_sample(population: pd.DataFrame, num: int, seed: int) -> Draw:
     for h, count in enumerate(counts):
         rows.append(np.sort(rng.choice(np.flatnonzero(numbers == h), size=count, replace=False)))
         stratum.append(np.full(count, h))
-    strata = tuple(
-        Stratum(str(arm), float(fraction), int(predicted), int(band), int(sizes[h]), int(counts[h]))
-        for h, (arm, fraction, predicted, band) in enumerate(names)
-    )
-    return Draw(np.concatenate(rows), strata, np.concatenate(stratum), tuple(float(edge) for edge in edges))
+    strata = tuple(Stratum(*name, int(sizes[h]), int(counts[h])) for h, name in enumerate(found.names))
+    return Draw(np.concatenate(rows), strata, np.concatenate(stratum), found.band_edges)
 
 
 def allocate(sizes: np.ndarray, num: int) -> np.ndarray:
@@ -160,9 +179,14 @@ def allocate(sizes: np.ndarray, num: int) -> np.ndarray:
     return counts
 
 
-def make_codes(num: int, seed: int) -> list[str]:
-    """Different random codes in alphabetical order, to be dealt out at random."""
-    rng = np.random.default_rng(derive_seed("audit codes", seed))
+def make_codes(num: int, seed: int, purpose: str = "") -> list[str]:
+    """Different random codes in alphabetical order, to be dealt out at random.
+
+    Args:
+        purpose: what they are for: other pictures get other codes from the same seed, so that a sheet tells
+            which export it belongs to.
+    """
+    rng = np.random.default_rng(derive_seed("audit codes", seed, purpose))
     codes: set[str] = set()
     while len(codes) < num:
         codes.add("".join(LETTERS[k] for k in rng.integers(0, len(LETTERS), CODE_LENGTH)))

@@ -2,7 +2,9 @@
 
 import csv
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from extract.atomic import replace_file
@@ -10,6 +12,11 @@ from extract.csv_table import read_csv_table
 from extract.errors import ExtractError, SettingsError, name_some
 from semisup.audit_statistics import NONE_OF_THESE, Answer, AuditSample
 from semisup.errors import StudyError
+
+try:
+    import fcntl
+except ImportError:  # no POSIX system: two windows on one sheet are not kept apart
+    fcntl = None  # type: ignore[assignment]
 
 COLUMNS = ("code", "label", "unsure", "comment")
 YES = frozenset({"x", "y", "yes", "1", "true", "unsure", "s", "si", "sí", "verdadero"})
@@ -49,6 +56,18 @@ def read_answers(path: Path, sample: AuditSample) -> dict[str, Answer]:
     """Read a sheet that was filled in, wholly or in part; rows without an answer are left out.
 
     Raises:
+        StudyError: naming each row that cannot be understood; also if there is no answer at all.
+    """
+    answers = read_begun(path, sample)
+    if not answers:
+        raise StudyError(f"{path}: expected at least one row with a label or a mark under unsure, got none")
+    return answers
+
+
+def read_begun(path: Path, sample: AuditSample) -> dict[str, Answer]:
+    """The same of a sheet in which nothing needs to have been answered yet.
+
+    Raises:
         StudyError: naming each row that cannot be understood.
     """
     rows = _read_rows(path)
@@ -77,8 +96,6 @@ def read_answers(path: Path, sample: AuditSample) -> dict[str, Answer]:
             f"{path}: expected codes of the export and classes ({', '.join(sample.classes)}, "
             f"{none_word(sample.classes)}), got {name_some(problems)}; correct these rows"
         )
-    if not answers:
-        raise StudyError(f"{path}: expected at least one row with a label or a mark under unsure, got none")
     return answers
 
 
@@ -100,6 +117,8 @@ def record_answer(
 ) -> None:
     """Write one answer into a sheet, whole or not at all; an earlier one of the same code is replaced.
 
+    Several may write at once, each answer is kept.
+
     Args:
         label: a class name, "none", or empty (with `unsure`, or to take an answer back).
 
@@ -111,13 +130,37 @@ def record_answer(
         raise SettingsError(f"code: expected one of the export's, got {code!r}")
     if label and label.casefold() not in words:
         raise SettingsError(f"label: expected one of {', '.join(sample.classes)}, none, got {label!r}")
-    answers = dict.fromkeys(sample.pictures, ("", "", ""))
-    if path.exists():
-        answers |= {code: (label, unsure, comment) for _, code, label, unsure, comment in _read_rows(path)}
     number = words[label.casefold()] if label else None
     word = "" if number is None else none_word(sample.classes) if number < 0 else sample.classes[number]
-    answers[code] = (word, "x" if unsure else "", " ".join(comment.split()))
-    write_sheet(path, sheet_text(answers))
+    with _alone_in(path.parent):
+        answers = dict.fromkeys(sample.pictures, ("", "", ""))
+        separator = ","
+        if path.exists():
+            answers |= {code: cells for _, code, *cells in _read_rows(path)}  # type: ignore[misc]
+            separator = _separator_of(path)
+        answers[code] = (word, "x" if unsure else "", " ".join(comment.split()))
+        write_sheet(path, sheet_text(answers, separator))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep others from writing into a sheet of this folder between reading and writing it."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _separator_of(path: Path) -> str:
+    """Semicolons stay, for the spreadsheet that the sheet was made for."""
+    header = path.read_bytes()[:200].partition(b"\n")[0]
+    return ";" if b";" in header else ","
 
 
 def write_sheet(path: Path, text: str) -> None:

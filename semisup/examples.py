@@ -327,12 +327,12 @@ def _draw(rows: np.ndarray, count: int, *key: object) -> np.ndarray:
     return np.sort(rng.choice(rows, size=min(count, len(rows)), replace=False)) if len(rows) else rows
 
 
-def to_uri(image: np.ndarray) -> str:
-    """A (C, H, W) uint8 image as a data URI, shrunk to at most MAX_SIDE pixels."""
+def to_uri(image: np.ndarray, max_side: int = MAX_SIDE) -> str:
+    """A (C, H, W) uint8 image as a data URI, shrunk to at most `max_side` pixels."""
     pixels = np.ascontiguousarray(image.transpose(1, 2, 0))  # (H, W, C)
     side = max(pixels.shape[:2])
-    if side > MAX_SIDE:
-        size = tuple(max(1, round(length * MAX_SIDE / side)) for length in (pixels.shape[1], pixels.shape[0]))
+    if side > max_side:
+        size = tuple(max(1, round(length * max_side / side)) for length in (pixels.shape[1], pixels.shape[0]))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     data = encode_png(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

@@ -16,6 +16,7 @@ from semisup.errors import StudyError
 STUDY_JSON = "study.json"
 STUDY_YAML = "study.yaml"
 RUN_JSON = "run.json"
+LOCK = ".lock"  # held by the command that is at work in the folder
 RECORDS = {"gan": "gan.json", "pool": "pool.json", "run": RUN_JSON}  # written last: the job is done
 PREDICTIONS = "predictions.parquet"
 HONEST_PREDICTIONS = "predictions-honest.parquet"  # of `leak_slices`: by the model without the fault

@@ -20,25 +20,35 @@ def wall_seconds(tasks: Sequence[Task], places: int) -> float:
 
     Needs that are not among the tasks count as done. The work is dealt out as `semisup run` does it.
     """
-    waiting, done_at, free, now = list(tasks), 0.0, places, 0.0
-    left = {task.key for task in tasks}
+    open_needs = {task.key: set(task.needs) for task in tasks}
+    left = set(open_needs)
+    waits_for: dict[str, list[int]] = {}  # places in `tasks` by what they need
+    ready: list[int] = []  # of those that need nothing any more, a heap
+    for place, task in enumerate(tasks):
+        open_needs[task.key] &= left
+        for need in open_needs[task.key]:
+            waits_for.setdefault(need, []).append(place)
+        if not open_needs[task.key]:
+            ready.append(place)
+    done_at, free, now = 0.0, places, 0.0
     running: list[tuple[float, str, int]] = []
-    while waiting or running:
-        for task in list(waiting):
-            if not left.isdisjoint(task.needs):
-                continue
-            taken = min(task.places, places)
-            if taken > free:
-                break  # nobody overtakes: the order is the plan's
-            waiting.remove(task)
+    while ready or running:
+        # Nobody overtakes: where the first that may start finds no room, all behind it wait.
+        while ready and (taken := min(tasks[ready[0]].places, places)) <= free:
+            task = tasks[heapq.heappop(ready)]
             free -= taken
             heapq.heappush(running, (now + task.seconds, task.key, taken))
-        if not running:
-            raise ValueError(f"{waiting[0].key} waits for itself")
         now, key, taken = heapq.heappop(running)
         left.discard(key)
         free += taken
         done_at = max(done_at, now)
+        for place in waits_for.get(key, ()):
+            needs = open_needs[tasks[place].key]
+            needs.discard(key)
+            if not needs:
+                heapq.heappush(ready, place)
+    if left:
+        raise ValueError(f"{next(task.key for task in tasks if task.key in left)} waits for itself")
     return done_at
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from extract.language import Message, Percent
+from extract.progress import Progress, no_progress
 from semisup.audit import read_audit
 from semisup.errors import StudyError
 from semisup.folders import PREDICTIONS, RUN_JSON, STUDY_JSON, read_json
@@ -78,7 +79,7 @@ class StudyRecords:
         return [run for run in self.runs if run.arm == arm and np.isclose(run.fraction, fraction)]
 
 
-def read_records(study_dir: Path) -> StudyRecords:
+def read_records(study_dir: Path, progress: Progress = no_progress) -> StudyRecords:
     """Read a study folder and check that its runs can be compared.
 
     Raises:
@@ -90,7 +91,9 @@ def read_records(study_dir: Path) -> StudyRecords:
             f"{study_dir / STUDY_JSON}: expected the list 'classes', got none; run the study anew"
         )
     runs, failures, seen = [], [], set()
-    for path in sorted((study_dir / "runs").glob(f"[!.]*/{RUN_JSON}")):
+    paths = sorted((study_dir / "runs").glob(f"[!.]*/{RUN_JSON}"))
+    for number, path in enumerate(paths):
+        progress(number, len(paths), "reading the runs")
         info = read_json(path)
         try:
             seen.add(_identity(info))

@@ -1,7 +1,7 @@
 """How far a study is and how long it may take yet, from its files alone, as a record and as text."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from semisup.errors import StudyError
 from semisup.folders import RECORDS, STUDY_JSON, read_json
 from semisup.forecast import Task, wall_seconds
 from semisup.heartbeat import read_heartbeat
-from semisup.outcomes import read_run
 from semisup.plan_table import KINDS, format_seconds
+from semisup.run_facts import RunFacts, RunReader
 from semisup.times import MIN_SHARE, read_times
 
 FIXMATCH = "fixmatch_real"
@@ -29,11 +29,26 @@ class GroupStatus:
 
 
 @dataclass(frozen=True)
+class AtWork:
+    """A job that is being worked on."""
+
+    title: str
+    message: str  # what it said last
+    done: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """In [0, 1]."""
+        return min(max(self.done / max(self.total, 1), 0.0), 1.0)
+
+
+@dataclass(frozen=True)
 class StudyStatus:
     """How far a study is."""
 
     groups: tuple[GroupStatus, ...]
-    running: tuple[str, ...]  # title, message and share of what is being worked on
+    at_work: tuple[AtWork, ...]
     failures: tuple[tuple[str, str], ...]  # title and cause
     seconds_left: float | None  # with as many processes as are at work now; None where it is unknown
     num_processes: int  # that it reckons with: those at work, or one
@@ -42,6 +57,11 @@ class StudyStatus:
     def counts(self) -> dict[str, Counter[str]]:
         """By group."""
         return {group.name: group.counts for group in self.groups}
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Title, message and share of what is being worked on."""
+        return tuple(f"{job.title}: {job.message} ({job.done}/{job.total})" for job in self.at_work)
 
     @property
     def is_over(self) -> bool:
@@ -62,10 +82,13 @@ class _Job:
     seconds: float | None  # that it took, if done
 
 
-def study_status(study_dir: Path) -> StudyStatus:
+def study_status(study_dir: Path, runs: Mapping[str, RunFacts] | None = None) -> StudyStatus:
     """Read how far a study is from its files alone, without disturbing the command at work in it.
 
     What failed counts among what is left: the same command tries it again.
+
+    Args:
+        runs: those that have left something, by key, where they have been read already (`RunReader`).
 
     Raises:
         StudyError: if the folder is no study.
@@ -77,8 +100,8 @@ def study_status(study_dir: Path) -> StudyStatus:
             f"{study_dir / STUDY_JSON}: expected {', '.join(missing)}, got none; restore the file"
         )
     beats = {path.stem: beat for path in study_dir.glob("progress/*.json") if (beat := read_heartbeat(path))}
-    jobs = _read_jobs(study, study_dir, beats)
-    expected = {job.key: _expected_seconds(job, jobs, beats) for job in jobs}
+    jobs = _read_jobs(study, study_dir, beats, RunReader(study_dir).read().runs if runs is None else runs)
+    expected = _expected_seconds(jobs, beats)
     names = [*(KINDS[kind] for kind in FOLDERS if any(job.kind == kind for job in jobs)), *study["arms"]]
     groups = tuple(
         _group(name, [job for job in jobs if job.group == name], expected, beats) for name in names
@@ -90,14 +113,17 @@ def study_status(study_dir: Path) -> StudyStatus:
     if all(value is not None for value in left.values()):
         tasks = [Task(job.key, job.needs, left[job.key] or 0.0) for job in unfinished]
         seconds_left = wall_seconds(sorted(tasks, key=lambda task: task.key not in beats), places)
-    running = tuple(
-        f"{beat['title']}: {beat['message']} ({beat['done']}/{beat['total']})" for beat in beats.values()
+    at_work = tuple(
+        AtWork(str(beat["title"]), str(beat["message"]), int(beat["done"]), int(beat["total"]))
+        for beat in beats.values()
     )
     failures = tuple((job.title, str(job.cause)) for job in jobs if job.state == "failed")
-    return StudyStatus(groups, running, failures, seconds_left, places)
+    return StudyStatus(groups, at_work, failures, seconds_left, places)
 
 
-def _read_jobs(study: Mapping[str, Any], study_dir: Path, beats: Mapping[str, Any]) -> list[_Job]:
+def _read_jobs(
+    study: Mapping[str, Any], study_dir: Path, beats: Mapping[str, Any], found: Mapping[str, RunFacts]
+) -> list[_Job]:
     times = read_times(study_dir)
     planned = {job["key"]: job for job in study.get("jobs", [])}  # older studies name their runs alone
     jobs = []
@@ -110,39 +136,49 @@ def _read_jobs(study: Mapping[str, Any], study_dir: Path, beats: Mapping[str, An
                      times.get(key))
             )  # fmt: skip
     for run in study["runs"]:
-        key, content = run["key"], read_run(run["key"], study_dir)
-        state = "running" if key in beats else content["status"] if content else "open"
+        key, facts = run["key"], found.get(run["key"])
+        state = "running" if key in beats else facts.status if facts else "open"
         rounds = study["pseudo"].get("rounds", 0) if run["arm"].startswith("pseudo") else 1
-        seconds = float(content["seconds"]) if content and state == "done" else None
+        seconds = facts.seconds if facts and state == "done" else None
         known = planned.get(key, {})
         trainings = known.get("trainings", rounds)
         if run["arm"] == FIXMATCH:  # a batch holds two views of `mu` unlabeled images for each labeled one
             trainings *= 1 + 2 * int(study.get("fixmatch", {}).get("mu", 0))
         jobs.append(
             _Job(key, "run", run["arm"], run["title"], tuple(known.get("needs", ())),
-                 trainings, state, content.get("error") if content else None, seconds)
+                 trainings, state, facts.error if facts else None, seconds)
         )  # fmt: skip
     return jobs
 
 
-def _expected_seconds(job: _Job, jobs: list[_Job], beats: Mapping[str, Any]) -> float | None:
-    """Of a whole job: from finished ones of its group, else of its kind, else from those at work."""
-    same = [other.seconds for other in jobs if other.group == job.group and other.seconds is not None]
-    if same:
-        return sum(same) / len(same)
-    if job.kind == "run":
-        alike = [other for other in jobs if other.kind == "run" and other.seconds is not None]
-        if alike:
-            per_training = sum(other.seconds or 0.0 for other in alike) / sum(
-                max(other.trainings, 1) for other in alike
-            )
+def _expected_seconds(jobs: list[_Job], beats: Mapping[str, Any]) -> dict[str, float | None]:
+    """Of each whole job: from finished ones of its group, else of its kind, else from those at work."""
+    groups: dict[str, list[_Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.group, []).append(job)
+    of_group = {name: _mean([job.seconds for job in group]) for name, group in groups.items()}
+    guesses = {
+        name: _mean([_whole_seconds(beats[job.key]) or None for job in group if job.key in beats])
+        for name, group in groups.items()
+    }
+    alike = [job for job in jobs if job.kind == "run" and job.seconds is not None]
+    per_training = None
+    if alike:
+        per_training = sum(job.seconds or 0.0 for job in alike) / sum(max(job.trainings, 1) for job in alike)
+
+    def expected(job: _Job) -> float | None:
+        if of_group[job.group] is not None:
+            return of_group[job.group]
+        if job.kind == "run" and per_training is not None:
             return per_training * max(job.trainings, 1)
-    guesses = [
-        guess
-        for other in jobs
-        if other.group == job.group and other.key in beats and (guess := _whole_seconds(beats[other.key]))
-    ]
-    return sum(guesses) / len(guesses) if guesses else None
+        return guesses[job.group]
+
+    return {job.key: expected(job) for job in jobs}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _whole_seconds(beat: Mapping[str, Any]) -> float | None:

@@ -14,7 +14,7 @@ from semisup.arms import ARMS
 from semisup.config import StudyConfig, load_study
 from semisup.errors import StudyError
 from semisup.execute import Outcome, execute, is_done
-from semisup.folders import STUDY_JSON, STUDY_YAML, read_json, remove_leftovers, write_json
+from semisup.folders import LOCK, STUDY_JSON, STUDY_YAML, read_json, remove_leftovers, write_json
 from semisup.leak_settings import honest_arm
 from semisup.plan import Plan, PoolJob, RunJob, make_plan
 from semisup.versions import versions
@@ -99,7 +99,7 @@ def _summary(plan: Plan, study_dir: Path, outcome: Outcome) -> StudySummary:
 def locked(study_dir: Path) -> Iterator[None]:
     """Keep a second command out of the folder; the lock goes with its process, however that ends."""
     study_dir.mkdir(parents=True, exist_ok=True)
-    with open(study_dir / ".lock", "w") as handle:
+    with open(study_dir / LOCK, "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,14 +1,15 @@
 """All numbers of a study in one record: what the report shows and the result files keep."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from extract.language import ENGLISH, Language, Percent
+from extract.progress import Progress, no_progress
 from semisup.arms import ARMS
 from semisup.audit import strictest_bound
 from semisup.budget import Budget, measure_budget
@@ -81,6 +82,19 @@ class Comparison:
     is_primary: bool
     differences: dict[str, Estimate]  # of every other metric and measure; hints, their p-values uncorrected
     further: FurtherTests
+
+
+class RunRounds(Protocol):
+    """What the rounds of a run are told from: a finished run, or its record alone."""
+
+    @property
+    def arm(self) -> str: ...
+    @property
+    def fraction(self) -> float: ...
+    @property
+    def info(self) -> dict[str, Any]: ...
+    @property
+    def rounds(self) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -159,25 +173,33 @@ def primary_fraction(summary: Summary) -> float:
     return float(planned if planned is not None else min(known, default=1.0))
 
 
-def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS) -> Summary:
+def summarize(records: StudyRecords, num_draws: int = NUM_DRAWS, progress: Progress = no_progress) -> Summary:
     """Compute every number of the report from a study's records; its sentences are English."""
     primary = _primary_of(records.study)
     metric = primary["metric"]
     groups = {
         cell: list(runs) for cell, runs in groupby(records.runs, key=lambda run: (run.arm, run.fraction))
     }
+
+    def told(stage: int) -> Iterator[tuple[Cell, list[FinishedRun]]]:
+        """The groups one after the other; each of three stages takes about as long."""
+        for number, group in enumerate(groups.items()):
+            progress(stage * len(groups) + number, 3 * len(groups), "computing intervals")
+            yield group
+
     strata = class_strata([run.counts for run in records.runs])
     boot = SubjectBootstrap(strata, num_draws=num_draws)
-    draws = {cell: boot.draw([run.counts for run in runs]) for cell, runs in groups.items()}
+    draws = {cell: boot.draw([run.counts for run in runs]) for cell, runs in told(0)}
     probabilities = Probabilities(groups, strata)
     arms = tuple(
-        _arm_result(runs, boot, draws[cell], probabilities.estimates(cell)) for cell, runs in groups.items()
+        _arm_result(runs, boot, draws[cell], probabilities.estimates(cell)) for cell, runs in told(1)
     )
+    progress(2, 3, "computing intervals")
     at_primary = [c for c in groups if c[0] == CEILING or math.isclose(c[1], float(primary["fraction"]))]
     confusions = {(result.arm, result.fraction): result.confusion for result in arms}
     comparisons = _compare_all(draws, boot, primary, probabilities, records.study.get("controls_of"))
     equivalences = _equivalences(draws, boot, metric, comparisons)
-    rounds = tuple(result for runs in groups.values() for result in _round_results(runs))
+    rounds = tuple(result for runs in groups.values() for result in round_results(runs, len(records.classes)))
     generators = read_generators(records)
     budgets = tuple(measure_budget(runs, generators) for runs in groups.values())
     summary = Summary(
@@ -323,14 +345,15 @@ def _equivalences(
     return {cell: found[cell] for cell in draws if cell in found}
 
 
-def _round_results(runs: Sequence[FinishedRun]) -> list[RoundResult]:
+def round_results(runs: Sequence[RunRounds], num_classes: int) -> list[RoundResult]:
+    """Every round of some runs of one arm at one fraction; none where the arm has no rounds."""
     if not any(len(run.rounds) > 1 for run in runs):
         return []  # an arm without a pool has round 0 alone
     entries = [(entry, run) for run in runs for entry in run.rounds]
     results = []
     for index in sorted({entry["round_index"] for entry, _ in entries}):
         chosen = [entry for entry, _ in entries if entry["round_index"] == index]
-        per_class = [_by_class(entry["per_class_selected"], runs[0]) for entry in chosen]
+        per_class = [_by_class(entry["per_class_selected"], num_classes) for entry in chosen]
         results.append(
             RoundResult(
                 arm=runs[0].arm,
@@ -367,8 +390,7 @@ def _mean_known(entries: Sequence[Mapping[str, Any]], name: str) -> float | None
     return _mean(known) if known else None
 
 
-def _by_class(counts: Any, run: FinishedRun) -> list[float]:
-    num_classes = run.probs.shape[1]
+def _by_class(counts: Any, num_classes: int) -> list[float]:
     values = list(counts.values()) if isinstance(counts, dict) else list(counts or [])
     return [float(value) for value in values] or [0.0] * num_classes
 

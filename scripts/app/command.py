@@ -23,10 +23,25 @@ from scripts.app.settings import LANGUAGES, LOCAL, AppSettings, check_settings
     help="Folder of a pseudo-label study.",
 )
 @click.option(
+    "--audit",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder that `semisup audit export` wrote of that study, to read on the page.",
+)
+@click.option(
     "--archive",
     type=click.Path(path_type=Path),
     default=None,
-    help="Archive that the model was trained on, for the nearest training images.",
+    help="Archive that the model was trained on, for the nearest training images, or that is to be reviewed.",
+)
+@click.option(
+    "--split",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Split of the archive, to review its training part.  [default: the one beside it]",
+)
+@click.option(
+    "--fold", type=click.IntRange(min=0), default=0, show_default=True, help="Fold that is reviewed."
 )
 @click.option(
     "--network",
@@ -52,7 +67,10 @@ from scripts.app.settings import LANGUAGES, LOCAL, AppSettings, check_settings
 def app(
     model: Path | None,
     study: Path | None,
+    audit: Path | None,
     archive: Path | None,
+    split: Path | None,
+    fold: int,
     network: Path | None,
     lang: str,
     address: str,
@@ -64,7 +82,17 @@ def app(
     It runs on this machine alone: no account, no request to anywhere else, and what is uploaded stays in
     memory until the page is closed. Ctrl-C ends it. For research, not for diagnosis.
     """
-    settings = AppSettings(model, study, archive, network=network, language=lang, is_local=address in LOCAL)
+    settings = AppSettings(
+        model=model,
+        study=study,
+        audit=audit,
+        archive=archive,
+        split=split,
+        fold=fold,
+        network=network,
+        language=lang,
+        is_local=address in LOCAL,
+    )
     check_settings(settings)
     from scripts.app.server import page_address, require_streamlit, run_server
 

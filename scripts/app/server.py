@@ -88,6 +88,10 @@ def run_server(settings: AppSettings, address: str, port: int, *, open_browser: 
         from scripts.app.models import begin_loading
 
         begin_loading(settings.model)  # PyTorch takes seconds to import; the page is shown meanwhile
+    if settings.study is not None:
+        from scripts.app.study_open import begin_early
+
+        begin_early(settings.study)
     if settings.network is not None:
         from scripts.app.networks import begin_network
 

@@ -22,6 +22,7 @@ class AppSettings:
     split: Path | None = None  # of that archive: what is for training, and what is locked
     fold: int = 0  # outer fold of the split
     network: Path | None = None  # generator snapshot, or the folder of a GAN run
+    audit: Path | None = None  # folder of an `audit export` of that study
     language: str = "en"  # to begin with
     is_local: bool = True  # whether this machine alone can open the page
 
@@ -44,9 +45,9 @@ def check_settings(settings: AppSettings) -> None:
     """Look at everything that was named, before a server is started for it.
 
     Raises:
-        ClassifierError, ExtractError, StudyError, GanError: if a model, archive, study or network cannot be
-            used.
-        SettingsError: for an unknown language.
+        ClassifierError, ExtractError, StudyError, GanError: if a model, archive, split, study or network
+            cannot be used.
+        SettingsError: for an unknown language, a split without an archive, or a fold that it does not have.
     """
     if settings.language not in LANGUAGES:
         raise SettingsError(f"--lang must be one of {', '.join(LANGUAGES)}, got {settings.language!r}")
@@ -63,7 +64,17 @@ def check_settings(settings: AppSettings) -> None:
     if settings.archive is not None:
         from extract.archive import open_archive
 
-        open_archive(settings.archive).close()
+        with open_archive(settings.archive) as archive:
+            if settings.split is not None or settings.fold:
+                from extract.review_scope import find_split
+                from extract.split import read_split
+
+                split = read_split(settings.split or find_split(settings.archive), archive)
+                split.subjects(settings.fold, "train")  # raises where there is no such fold
+    elif settings.split is not None:
+        raise SettingsError(
+            f"--split {settings.split}: expected the archive that it splits, got none; name it with --archive"
+        )
     if settings.network is not None:
         from gan.snapshot import read_snapshot
 
@@ -72,3 +83,11 @@ def check_settings(settings: AppSettings) -> None:
         from semisup.status import study_status
 
         study_status(settings.study)
+    if settings.audit is not None:
+        if settings.study is None:
+            raise SettingsError(
+                f"--audit {settings.audit}: expected its study with it, got none; add --study DIR"
+            )
+        from semisup.audit_reading import open_export
+
+        open_export(settings.study, settings.audit)

@@ -10,7 +10,7 @@ from html import escape
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from scripts.app import generate, predict
+from scripts.app import audit, generate, predict, review, study
 from scripts.app.settings import LANGUAGES, AppSettings, current_settings
 from scripts.app.words import LANGUAGE_KEY, say
 
@@ -52,7 +52,10 @@ class AppPage:
 
 PAGES = (
     AppPage("predict", "Predict", ":material/image_search:", predict.show),
+    AppPage("review", "Review", ":material/rate_review:", review.show),
+    AppPage("audit", "Audit", ":material/fact_check:", audit.show),
     AppPage("generate", "Generate", ":material/auto_awesome:", generate.show),
+    AppPage("study", "Study", ":material/monitoring:", study.show),
 )  # fmt: skip
 
 

@@ -171,14 +171,23 @@ class SubjectBootstrap:
         folds = sorted({fold for fold, _ in keys})
         seeds = {fold: [seed for key_fold, seed in keys if key_fold == fold] for fold in folds}
 
+        means: dict[
+            tuple[str, str, int], np.ndarray
+        ] = {}  # over all seeds of a fold: asked for again and again
+
+        def over_seeds(name: str, part: str, fold: int, chosen: Sequence[int]) -> np.ndarray:
+            if chosen is not seeds[fold]:
+                return sum(getattr(arms[name], part)[fold, s] for s in chosen) / len(chosen)
+            if (name, part, fold) not in means:
+                matrices = getattr(arms[name], part)
+                means[name, part, fold] = sum(matrices[fold, s] for s in chosen) / len(chosen)
+            return means[name, part, fold]
+
         def signed(part: str, chosen: Mapping[int, Sequence[int]]) -> np.ndarray:
             """The signed sum of metrics with the seeds of `chosen` averaged in each fold, folds pooled."""
             total: np.ndarray | float = 0.0
             for name, sign in signs.items():
-                matrices = getattr(arms[name], part)
-                pooled = sum(
-                    sum(matrices[fold, s] for s in chosen[fold]) / len(chosen[fold]) for fold in folds
-                )
+                pooled = sum(over_seeds(name, part, fold, chosen[fold]) for fold in folds)
                 total = total + sign * score(np.asarray(pooled))
             return np.asarray(total)
 

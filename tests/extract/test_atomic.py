@@ -7,12 +7,20 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from extract.archive import ArchiveWriter, ImageRecord, open_archive
-from extract.atomic import remove_leftovers, replace_file, replace_folder, write_text
+from extract.atomic import (
+    create_file,
+    remove_leftovers,
+    replace_file,
+    replace_folder,
+    scratch_folder,
+    write_text,
+)
 from extract.errors import ExtractError
 from extract.pack import pack_folder
 from extract.unpack import unpack_archive
@@ -226,3 +234,30 @@ def test_a_file_that_was_replaced_while_it_was_open_is_not_known_by_the_new_ones
         write_archive(tmp_path / "a.zip", many_subjects(3))
         with pytest.raises(ExtractError, match="got another or a changed one under its name"):
             _ = archive.sha256
+
+
+def test_of_many_who_create_a_file_one_does(tmp_path):
+    path = tmp_path / "new.txt"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: create_file(path, f"{number}\n"), range(16)))
+    assert made.count(True) == 1 and path.read_text() == f"{made.index(True)}\n"
+    assert not create_file(path, "other") and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_created_where_there_are_no_links(tmp_path, monkeypatch):
+    def refuse(source, dest):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert create_file(tmp_path / "new.txt", "whole") and (tmp_path / "new.txt").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["new.txt"]
+
+
+def test_a_scratch_folder_is_gone_afterwards_whatever_happens(tmp_path):
+    with pytest.raises(ValueError), scratch_folder(tmp_path / "a.zip") as folder:
+        (folder / "part").write_text("x")
+        raise ValueError
+    assert not list(tmp_path.iterdir())
+    with scratch_folder(tmp_path / "a.zip") as folder:
+        remove_leftovers(tmp_path / "a.zip")  # another one must not take it for a leftover
+        assert folder.is_dir()

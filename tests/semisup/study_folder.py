@@ -70,7 +70,8 @@ def make_study(folder: Path, fake: FakeStudy = FakeStudy()) -> Path:
                     "metric": "balanced_accuracy"},
         "classifier": {"arch": "resnet10t", "steps": 200},
         "pseudo": {"threshold": 0.75, "rounds": 2},
-        "runs": [{"key": f"{i:016x}", "arm": a, "fold": k, "seed": s, "fraction": f}
+        "runs": [{"key": f"{i:016x}", "title": f"{a} at {f:.0%} of the labels, fold {k}, seed {s}",
+                  "arm": a, "fold": k, "seed": s, "fraction": f}
                  for i, (a, f, k, s) in enumerate(planned)],
         "pools": {str(fold): f"pool{fold}" for fold in fake.folds},
         "versions": {"python": "3.11.9", "torch": "2.13.0", "platform": "Linux"},

@@ -58,6 +58,28 @@ def test_damaged_runs_and_archives_are_refused(served, tmp_path):
     assert result.exit_code == 1 and "a.zip" in said(result) and not served
 
 
+def test_a_split_goes_with_its_archive_and_has_the_fold(served, phantom_model, tmp_path):
+    archive, split = phantom_model.archive, phantom_model.split
+    assert run("--archive", archive, "--split", split, "--fold", 1).exit_code == 0
+    assert (served[0][0].split, served[0][0].fold) == (split, 1)
+    for arguments, code, sentence in (
+        (("--split", split), 2, "expected the archive that it splits, got none; name it with --archive"),
+        (("--archive", archive, "--fold", 5), 2, "fold must be 0 to 1 for this split, got 5"),
+        (
+            ("--archive", archive, "--split", split, "--fold", 5),
+            2,
+            "fold must be 0 to 1 for this split, got 5",
+        ),
+        (
+            ("--archive", archive, "--split", tmp_path / "x.json"),
+            1,
+            "expected a split file, got nothing there",
+        ),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == code and sentence in said(result) and len(served) == 1
+
+
 def test_official_networks_and_foreign_files_are_refused_with_the_remedy(served, tmp_path):
     (tmp_path / "ffhq.pkl").write_bytes(b"\x80\x03cposix\nsystem\n.")
     result = run("--network", tmp_path / "ffhq.pkl")
