@@ -8,6 +8,7 @@ import threading
 import time
 import webbrowser
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import URLError
@@ -101,10 +102,17 @@ def run_server(settings: AppSettings, address: str, port: int, *, open_browser: 
     os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = (
         "false"  # before its modules read any file of the user's
     )
+    _load_packages()
     from scripts.app.guard import build_app
 
     with suppress(KeyboardInterrupt):  # the way to end it
         build_app(SCRIPT).run(config=server_options(address, port))
+
+
+def _load_packages() -> None:
+    """Streamlit puts the folder of the running command before all others; there lies `semisup.py`, too."""
+    for name in ("extract", "vendor", "gan", "classifier", "semisup"):
+        import_module(name)
 
 
 def _require_port(address: str, port: int) -> None:
