@@ -135,4 +135,5 @@ def save_picture(visit: Visit, name: str) -> None:
     if folder:
         visit.settle()
         visit.page.mouse.move(0, 0)
+        visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
         visit.page.screenshot(path=Path(folder) / name)
