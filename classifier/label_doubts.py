@@ -1,8 +1,9 @@
 """How doubtful each label is, asked of those who have not learned it.
 
-The model has seen the labels that are reviewed and may have learned wrong ones by heart. What its last layer
-decides by says more: a linear classifier is fitted to these features without the image's own subject and
-asked for the image's class, as confident learning does.
+The model has seen the labels that are reviewed and may have learned wrong ones by heart. So a linear
+classifier is fitted without the image's own subject and asked for the image's class, as confident learning
+does: once to what the model's last layer decides by, which tells most where the model has not learned by
+heart, and once to small pictures, into which no label has gone. The two are heard alike.
 
 Source: Northcutt, Jiang, Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
 arXiv:1911.00068, Section 3 (out-of-sample probabilities, ranking by them).
@@ -19,7 +20,7 @@ from classifier.subject_folds import deal_subjects
 
 NUM_FOLDS = 5
 MAX_DIMENSIONS = 128  # principal components of the features; measured: more change nothing
-INVERSE_PENALTY = 0.1  # of the logistic regression, on components of about unit variance
+INVERSE_PENALTY = 0.01  # of the logistic regression, on components of about unit variance
 MAX_STEPS = 300
 
 
@@ -35,7 +36,7 @@ def cross_fitted(
     """Class probabilities of each image by a rule that was fitted without its subject.
 
     Args:
-        features: (M, D) float, of a model's last layer.
+        features: (M, D) numbers: a model's last layer, or pixels.
         labels: (M,) int classes, none unlabeled.
         subjects: (M,) str.
         links: subjects that share pictures and are kept together.
@@ -64,6 +65,12 @@ def cross_fitted(
         rule.fit(components[~own], labels[~own])
         probs[np.ix_(own, rule.classes_)] = rule.predict_proba(components[own])
     return probs
+
+
+def heard_alike(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(M, C) probabilities: the geometric mean of two opinions, rows that sum to 1."""
+    both = np.sqrt(np.maximum(first, 1e-9) * np.maximum(second, 1e-9))
+    return both / both.sum(axis=1, keepdims=True)
 
 
 def label_losses(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from classifier.decision import DecisionRule
-from classifier.label_doubts import cross_fitted, label_losses
+from classifier.label_doubts import cross_fitted, heard_alike, label_losses
 from classifier.review_reasons import CONFLICT, DOUBT, DUPLICATE, LOSS, REASONS, THRESHOLD
 from extract.archive import Archive
 from extract.fold import Split
@@ -53,10 +53,15 @@ def model_findings(opinions: TrainingOpinions, links: Sequence[Sequence[str]] = 
     """
     labels, num = opinions.labels, review_num(len(opinions.labels))
     num_classes = opinions.probs.shape[1]
-    cross = cross_fitted(opinions.features, labels, opinions.subjects, num_classes, links=links)
+    by_model, by_eye = (
+        cross_fitted(seen, labels, opinions.subjects, num_classes, links=links)
+        for seen in (opinions.features, opinions.thumbs)
+    )
+    cross = heard_alike(by_model, by_eye)
+    is_doubted = (by_model.argmax(axis=1) != labels) | (by_eye.argmax(axis=1) != labels)
     margins = decision_margins(opinions.probs, opinions.rule)
     chosen = {
-        DOUBT: _largest(label_losses(cross, labels), cross.argmax(axis=1) != labels, num),
+        DOUBT: _largest(label_losses(cross, labels), is_doubted, num),
         LOSS: _largest(
             label_losses(opinions.probs, labels), opinions.probs.argmax(axis=1) != labels, num
         ),

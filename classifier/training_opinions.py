@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from classifier.data import ImageTable
@@ -21,8 +22,10 @@ from extract.errors import name_some
 from extract.file_hash import file_sha256
 from extract.fold import Split
 from extract.progress import Progress, no_progress
+from extract.survey import to_gray
 
 BATCH = 64  # images decoded at a time
+THUMB = (16, 16)  # pixels of the pictures that are compared without a model
 MAX_IMAGES = 20_000  # whose features are kept; of more, an even choice
 
 
@@ -35,10 +38,17 @@ class TrainingOpinions:
     subjects: np.ndarray  # (M,) str
     probs: np.ndarray  # (M, C) float64, calibrated
     features: np.ndarray  # (M, D) float32, what the last layer decides by
+    thumbs: np.ndarray  # (M, 256) uint8, the pictures in gray, 16 pixels a side
     is_learned: np.ndarray  # (M,) bool: the model was trained with the image, usually under this label
     rule: DecisionRule | None
     model_sha256: str  # of the weights
     num_left_out: int = 0  # labeled training images beyond `MAX_IMAGES`
+
+    @property
+    def reproduced_share(self) -> float:
+        """Of the labels that the model was trained with, those that it gives; 0 where there are none."""
+        given = self.probs.argmax(axis=1) == self.labels
+        return float(given[self.is_learned].mean()) if self.is_learned.any() else 0.0
 
 
 def training_opinions(
@@ -61,11 +71,14 @@ def training_opinions(
     if num_images > MAX_IMAGES:
         rows = rows[np.unique(np.linspace(0, num_images - 1, MAX_IMAGES).astype(np.int64))]
     extractor = TaskExtractor(classifier, "")
-    probs, features = [], []
+    probs, features, thumbs = [], [], []
     for start in range(0, len(rows), BATCH):
         pixels = np.stack([archive.read_image(int(row)) for row in rows[start : start + BATCH]])
         probs.append(classifier.predict_probs(ImageTable(pixels)))
         features.append(extractor.features(pixels))
+        thumbs += [
+            cv2.resize(to_gray(image), THUMB, interpolation=cv2.INTER_AREA).ravel() for image in pixels
+        ]
         progress(min(start + BATCH, len(rows)), len(rows), "asking the model")
     subjects = archive.subjects[rows]
     return TrainingOpinions(
@@ -74,6 +87,7 @@ def training_opinions(
         subjects,
         np.concatenate(probs),
         np.concatenate(features),
+        np.stack(thumbs),
         np.isin(subjects, np.array(classifier.train_subjects, dtype=str)),
         read_decision(run),
         file_sha256(run / WEIGHTS),

@@ -26,6 +26,7 @@ from semisup.audit_statistics import Answer, AuditSample
 from semisup.errors import StudyError
 
 NAMED = "labels-"  # and the reader's name: their sheet
+SAMPLE = "sample-"  # and a number: the folder of one that was drawn on the page
 MAX_NAME = 40  # characters
 NUM_LOOKED_AT = 5  # pictures that tell whose a folder is; one of them may be damaged
 MIN_TIMED = 3  # answers before a time is foretold
@@ -78,11 +79,11 @@ def draw_in_study(
     """
     folder = study_dir / KEY_FOLDER
     number = 1
-    while (folder / f"sample-{number}").exists():
+    while (folder / f"{SAMPLE}{number}").exists():
         number += 1
     seed = len(read_keys(study_dir))  # the first is the one that the command would draw
     return export_audit(
-        study_dir, folder / f"sample-{number}", num=num, arms=arms, fractions=fractions, num_bands=num_bands,
+        study_dir, folder / f"{SAMPLE}{number}", num=num, arms=arms, fractions=fractions, num_bands=num_bands,
         seed=seed, progress=progress,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from scripts.app.words import percent, say, spoken
 from semisup.audit import JudgedSheets, import_audit, is_recorded, judge_sheets, lost_readers, read_audit
 from semisup.audit_reading import reader_sheets
 from semisup.audit_standing import AuditStanding, audit_standing
-from semisup.audit_statistics import ReaderResult
+from semisup.audit_statistics import ErrorEstimate, ReaderResult
 
 
 def show(study: Path, place: Place) -> None:
@@ -26,13 +26,15 @@ def show(study: Path, place: Place) -> None:
     judged = judge_sheets(study, sheets, export=place.export.export)
     reader = judged.result.readers[own]
     st.markdown(f"#### {plain(say('Reading of {reader}', reader=reader_of(place)))}")
+    if len(reader.by_arm) > 1:
+        st.markdown(_of_all(reader.error_if_unsure_wrong))
     for arm, sentence in _sentences(reader):
         st.markdown(sentence)
         if arm_text(arm):
             st.caption(f"{plain(arm)}: {plain(arm_text(arm))}")
     st.markdown(_note(reader))
     _record(study, sheets, judged)
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown("##### " + say("What the computer said, and what you said"))
         st.html(_confusion(reader, judged.sample.classes))
@@ -87,6 +89,18 @@ def _record(study: Path, sheets: Sequence[Path], judged: JudgedSheets) -> None:
 # Words --------------------------------------------------------------------------------------------
 
 
+def _of_all(estimate: ErrorEstimate) -> str:
+    """The bound that the page told when the sample was drawn."""
+    return say(
+        "Of **all** pseudo-labels that the sample stands for, **{value}** are wrong by this reading; with "
+        "95 % certainty at most **{high}** ({wrong} wrong of {num} read).",
+        value=percent(estimate.value),
+        high=percent(estimate.high),
+        wrong=estimate.num_errors,
+        num=estimate.num_read,
+    )
+
+
 def _sentences(reader: ReaderResult) -> list[tuple[str, str]]:
     """Arms, and what was found about them."""
     said = []
@@ -119,7 +133,7 @@ def _note(reader: ReaderResult) -> str:
 
 
 def _confusion(reader: ReaderResult, classes: Sequence[str]) -> str:
-    heads = [*classes, say("none of these")]
+    heads = [*classes, say("none")]
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     rows = []
     for number, name in enumerate(classes):
@@ -127,8 +141,8 @@ def _confusion(reader: ReaderResult, classes: Sequence[str]) -> str:
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
     corner = f'<th scope="col">{escape(say("computer"))} \\ {escape(say("you"))}</th>'
     return (
-        f'<table class="sl-audit-table"><thead><tr>{corner}{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        f'<div class="sl-audit-wide"><table class="sl-audit-table"><thead><tr>{corner}{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

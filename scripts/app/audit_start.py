@@ -15,6 +15,7 @@ from scripts.app.settings import AppSettings
 from scripts.app.words import say
 from semisup.audit import has_been_judged
 from semisup.audit_reading import (
+    SAMPLE,
     OpenExport,
     ReaderSheet,
     answers_so_far,
@@ -69,7 +70,7 @@ def _show_export(study: Path, export: OpenExport, name: str) -> None:
     sheets = reader_sheets(export)
     with st.container(border=True):
         st.markdown(
-            f"**{plain(export.folder.name)}** · "
+            f"**{plain(_title(export))}** · "
             + say("{num} images", num=len(export.codes))
             + " · "
             + plain(", ".join(export.sample.classes))
@@ -84,6 +85,12 @@ def _show_export(study: Path, export: OpenExport, name: str) -> None:
             icon=":material/play_arrow:",
         ):
             _begin(study, export, name)
+
+
+def _title(export: OpenExport) -> str:
+    """What a sample is called: by its number, or by the folder that was handed out."""
+    number = export.folder.name.removeprefix(SAMPLE)
+    return say("Sample {number}", number=number) if number.isdigit() else export.folder.name
 
 
 def _show_sheet(study: Path, export: OpenExport, sheet: ReaderSheet) -> None:

@@ -19,12 +19,10 @@ from semisup.audit_reading import OpenExport
 
 STYLE = """
 <style>
-.block-container { padding-top: 4.4rem; }
-[data-testid=stMain]:focus-visible::before { box-shadow: none; }
 .sl-audit-picture { background: #000; border-radius: 6px; display: flex; justify-content: center;
   align-items: center; padding: .4rem; min-height: 320px; }
-.sl-audit-picture img { width: min(100%, calc(100vh - 20rem)); min-width: 320px; height: auto;
-  display: block; }
+.sl-audit-picture img { width: 100%; aspect-ratio: 1; max-height: max(320px, calc(100vh - 20rem));
+  object-fit: contain; display: block; }
 .sl-audit-picture img.pixels { image-rendering: pixelated; }
 .sl-audit-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .sl-audit-table th, .sl-audit-table td { padding: .3rem .9rem; border-bottom: 1px solid #dfe5ec;
@@ -35,6 +33,9 @@ STYLE = """
 .sl-audit-table td.right { font-weight: 650; }
 .sl-audit-table td.wrong { color: #9a3f00; text-decoration: underline dotted; }
 .sl-audit-table td.empty { color: #8b96a3; }
+.sl-audit-wide { overflow-x: auto; }
+@media (max-width: 900px) { .sl-audit-table { font-size: .85rem; }
+  .sl-audit-table th, .sl-audit-table td { padding: .3rem .35rem; } }
 </style>
 """
 PLACE = "audit.place"

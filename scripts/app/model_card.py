@@ -23,8 +23,8 @@ def card_rows(model: Path) -> list[tuple[str, str]]:
 
 
 @st.cache_data(show_spinner=False, max_entries=4)
-def _read(model: str, _changed: int) -> ModelCard:
-    return model_card(Path(model))
+def _read(model: str, changed_ns: int) -> ModelCard:
+    return model_card(Path(model))  # `changed_ns` is a part of the key: another training, another card
 
 
 def words_of(card: ModelCard) -> list[tuple[str, str]]:

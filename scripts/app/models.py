@@ -16,6 +16,7 @@ import numpy as np
 
 from classifier.predict import Judge
 from classifier.predict_run import load_judge
+from scripts.app.closing import in_thread, stop_if_closing
 
 if TYPE_CHECKING:
     from classifier.nearest import TrainingFeatures
@@ -66,6 +67,7 @@ def begin_features(model: Path, archive: Path) -> FeatureJob:
 
 def _feature_job(model: Path, archive: Path) -> FeatureJob:
     def report(done: int, total: int, message: str) -> None:
+        stop_if_closing()
         job.done, job.total = done, total
 
     def look() -> TrainingFeatures:
@@ -117,4 +119,4 @@ def run_in(future: Future[Result], work: Callable[[], Result]) -> None:
         except BaseException as error:  # whoever asks for the result gets it
             future.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    in_thread(run)

@@ -45,13 +45,14 @@ from scripts.app.review_image import (
 from scripts.app.review_job import ReviewBasis, ReviewJob, begin_review, come, review_basis
 from scripts.app.review_list import decision_text, show_decisions
 from scripts.app.settings import AppSettings
-from scripts.app.words import say, spoken
+from scripts.app.words import percent, say, spoken
 
 if TYPE_CHECKING:
     from classifier.review_queue import Candidate, ModelFindings
 
 ANY = ""
 REASON, CLASS, NAME, RENAMING = "review.reason", "review.class", "review.name", "review.renaming"
+BY_HEART = 0.99  # of the training labels; a model that gives more of them may have learned wrong ones, too
 NUM_KEYS = 9  # classes that have a key of their own
 STYLE = """
 <style>
@@ -117,7 +118,16 @@ def _show_basis(basis: ReviewBasis, log: ReviewLog, job: ReviewJob) -> None:
             st.warning(_told(error))
         elif error is not None:
             raise error
-    duplicates = come(job.duplicates)
+    findings, duplicates = come(job.findings), come(job.duplicates)
+    if findings is not None and findings.opinions.reproduced_share > BY_HEART:
+        st.info(
+            say(
+                "This model gives {share} of the labels that it was trained with. Either they are right, or "
+                "it has learned them by heart, and then it finds few wrong ones; one that was trained for "
+                "less long finds more.",
+                share=percent(findings.opinions.reproduced_share),
+            )
+        )
     if duplicates is not None and duplicates.locked:
         names = [basis.archive.names[row] for group in duplicates.locked for row in group]
         st.warning(
@@ -163,7 +173,7 @@ def _review(basis: ReviewBasis, job: ReviewJob) -> None:
     if queue:
         decided = current_decisions(log.rows)
         item = queue[place_in(basis, queue, log)]
-        left, right = st.columns([9, 10], gap="medium")
+        left, right = st.columns([4, 5], gap="medium")
         with left:
             show_picture(basis, item)
             mark_shown(item)
@@ -296,7 +306,7 @@ def _show_buttons(
             icon=icon or None,
         )
 
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="xsmall"):
         button(say("Keep"), "K", decision(KEEP) if is_known else None, KEEP, ":material/check:")
         button(say("Exclude"), "X", decision(EXCLUDE) if is_known else None, EXCLUDE, ":material/block:")
         last = last_own(log) if is_known else None
@@ -308,7 +318,7 @@ def _show_buttons(
         button(say("Previous"), "Left", before, "previous", ":material/chevron_left:")
         button(say("Next"), "Right", after, "next", ":material/chevron_right:")
     st.caption(say("Give it another label:"))
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="xsmall"):
         for number, kind in enumerate(basis.archive.classes):
             act = decision(KEEP) if number == own else decision(RELABEL, kind)
             key = str(number + 1) if number < NUM_KEYS else None

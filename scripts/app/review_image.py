@@ -67,13 +67,15 @@ def reason_texts(basis: ReviewBasis, item: Candidate, findings: ModelFindings | 
 def _model_text(basis: ReviewBasis, reason: str, place: int, findings: ModelFindings) -> str:
     opinions = findings.opinions
     if reason == DOUBT:
-        other = findings.cross_probs[place]
-        best = int(other.argmax())
+        others = findings.cross_probs[place].copy()
+        own = float(others[opinions.labels[place]])
+        others[opinions.labels[place]] = -1.0
+        best = int(others.argmax())
         return say(
-            "Going by the images of other people, this is rather {name} ({share}); the label gets {own}.",
+            "Going by the images of other people, {name} gets {share}, and the label {own}.",
             name=basis.archive.classes[best],
-            share=probability(float(other[best])),
-            own=probability(float(other[opinions.labels[place]])),
+            share=probability(float(others[best])),
+            own=probability(own),
         )
     if reason == LOSS:
         share = probability(float(opinions.probs[place, opinions.labels[place]]))

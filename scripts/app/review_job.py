@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,6 +15,7 @@ from extract.review_duplicates import TrainingDuplicates, training_duplicates
 from extract.review_log import log_path
 from extract.review_scope import ReviewScope, find_split, review_scope
 from extract.split import read_split
+from scripts.app.closing import in_thread, stop_if_closing
 from scripts.app.settings import AppSettings
 
 if TYPE_CHECKING:
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 FileKey = tuple[Path, int, int]
-# A thread that Python ends amidst OpenCV or PyTorch takes the whole process down: ours end by themselves.
-_is_closing = threading.Event()
-_threads: list[threading.Thread] = []
-MAX_CLOSING_SEC = 20.0
+SEARCH_SHARES = (0.0, 0.1, 0.2, 1.0)  # of the time: reading pictures, finding likely pairs, comparing them
 _lock = threading.Lock()
 _bases: dict[tuple[object, ...], ReviewBasis] = {}
 _jobs: dict[tuple[object, ...], ReviewJob] = {}
@@ -85,9 +83,7 @@ def begin_review(basis: ReviewBasis, model: Path | None) -> ReviewJob:
         if key not in _jobs:
             _jobs.clear()
             job = _jobs[key] = ReviewJob(None if model is None else Future())
-            _threads[:] = [thread for thread in _threads if thread.is_alive()]
-            _threads.append(threading.Thread(target=_look, args=(job, basis, model), daemon=True))
-            _threads[-1].start()
+            in_thread(partial(_look, job, basis, model))
         return _jobs[key]
 
 
@@ -99,10 +95,18 @@ def come(result: Future[Result] | None) -> Result | None:
 
 
 def _look(job: ReviewJob, basis: ReviewBasis, model: Path | None) -> None:
+    phases: list[str] = []  # of the search for duplicates, as they begin
+
     def report(done: int, total: int, message: str) -> None:
-        if _is_closing.is_set():
-            raise InterruptedError("the page is being closed")
+        stop_if_closing()
         job.share = done / total if total else 0.0
+
+    def report_search(done: int, total: int, message: str) -> None:
+        report(done, total, message)
+        if message not in phases:
+            phases.append(message)
+        begin, end = SEARCH_SHARES[min(len(phases), len(SEARCH_SHARES) - 1) - 1 :][:2]
+        job.share = begin + (end - begin) * job.share
 
     if job.findings is not None and model is not None:
         try:
@@ -120,18 +124,11 @@ def _look(job: ReviewJob, basis: ReviewBasis, model: Path | None) -> None:
     try:
         from classifier.review_queue import review_queue
 
-        duplicates = training_duplicates(basis.archive, basis.split, basis.scope.fold, report)
+        duplicates = training_duplicates(basis.archive, basis.split, basis.scope.fold, report_search)
         job.queue = review_queue(basis.archive, come(job.findings), duplicates)
         job.duplicates.set_result(duplicates)
     except BaseException as error:
         job.duplicates.set_exception(error)
-
-
-@atexit.register
-def _end_threads() -> None:
-    _is_closing.set()
-    for thread in _threads:
-        thread.join(MAX_CLOSING_SEC)
 
 
 def _file_key(path: Path) -> FileKey:

@@ -55,7 +55,7 @@ def round_curve(results: Sequence[RoundResult]) -> str:
         f'font-size="12" fill="#1d2733">{"".join(drawn)}</svg>'
     )
     data = base64.b64encode(svg.encode()).decode("ascii")
-    alt = say("Validation, share selected and calibration error by round; the table above has the numbers")
+    alt = say("Validation, share selected and calibration error by round; the table has the numbers")
     return f'<img class="sl-curve" alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PAGE, OF, SEEN_ALL_THE_SAME = "study.page", "study.page.of", "study.audit.accepted"
 PER_PAGE = 12
+NARROW = 230  # pixels of a choice
 TILE = 320  # pixels that are sent at most
 
 
@@ -73,13 +74,12 @@ def _blinds_a_reader(opened: OpenStudy) -> bool:
 def _show_pages(behind: Behind, rows: pd.DataFrame) -> None:
     """Paging and sorting draw this part alone."""
     reasons = count_reasons(rows)
-    is_mixed = isinstance(behind.choice, PoolChoice) and len(reasons) > 1
-    st.html(f'<h3 class="sl-behind">{escape(behind.heading)}</h3>')
-    left, *between, far = st.columns([3, 3, 5] if is_mixed else [3, 5], vertical_alignment="center")
-    with left:
+    line = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center")
+    line.html(f'<h3 class="sl-behind">{escape(behind.heading)}</h3>', width="content")
+    with line.container(width=NARROW):
         order: Order = choose(say("Order"), list(ORDERS), "order", _order_name, is_labeled=False)
-    if is_mixed:
-        with between[0]:
+    if isinstance(behind.choice, PoolChoice) and len(reasons) > 1:
+        with line.container(width=NARROW):
             words = ["", *reasons]
             name = partial(_reason_name, reasons=reasons)
             reason = choose(say("Why"), words, "reason", name, is_labeled=False)
@@ -89,7 +89,7 @@ def _show_pages(behind: Behind, rows: pd.DataFrame) -> None:
         st.session_state[OF], st.session_state[PAGE] = f"{behind.key} {order} {len(rows)}", 0
     num_pages = math.ceil(len(images) / PER_PAGE)
     page = min(int(st.session_state.get(PAGE, 0)), num_pages - 1)
-    with far, st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right"):
+    with line.container(horizontal=True, vertical_alignment="center", width="content", wrap=False):
         st.button(
             say("Back"),
             key="study.page.back",
@@ -109,8 +109,8 @@ def _show_pages(behind: Behind, rows: pd.DataFrame) -> None:
             on_click=_turn,
             args=(page + 1,),
         )
-    st.caption(_how_many(len(rows), len(images), len(behind.runs)))
     _show_tiles(behind, images.iloc[page * PER_PAGE : (page + 1) * PER_PAGE], page * PER_PAGE)
+    st.caption(_how_many(len(rows), len(images), len(behind.runs)))
 
 
 def _turn(page: int) -> None:

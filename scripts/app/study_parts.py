@@ -46,7 +46,7 @@ h2.sl-study { font-size: 1.25rem; padding: 0; margin: 0; line-height: 1.3; overf
 .sl-share i { display: inline-block; height: 100%; background: #0072b2; }
 .sl-share i.running { background: #56b4e9; } .sl-share i.failed { background: #d55e00; }
 .sl-curve { width: 100%; max-width: 60rem; height: auto; display: block; }
-h3.sl-behind { font-size: 1.15rem; padding: .4rem 0 0; margin: 0; border-top: 1px solid #dfe4ea; }
+h3.sl-behind { font-size: 1.1rem; padding: 0; margin: 0; line-height: 1.3; }
 .sl-round { font-weight: 650; margin: 0; }
 .sl-tile { margin: 0; } .sl-tile img { width: 100%; aspect-ratio: 1; object-fit: contain; display: block;
   background: #000; border-radius: 4px; image-rendering: pixelated; }
@@ -54,9 +54,9 @@ h3.sl-behind { font-size: 1.15rem; padding: .4rem 0 0; margin: 0; border-top: 1p
 .sl-tile.apart img { outline: 3px solid #d55e00; outline-offset: -3px; }
 .sl-tile .apart { color: #b34f00; font-weight: 600; }
 .sl-table td.nowrap { white-space: nowrap; }
-.sl-table th.n { white-space: normal; }
 @media (max-width: 900px) {
   .sl-table { font-size: .86rem; } .sl-table th, .sl-table td { padding: .3rem .35rem; }
+  .sl-table th.n { white-space: normal; }
   .sl-table td .soft { display: block; } .sl-interval { width: 5.2rem; } .sl-share { width: 3rem; }
 }
 .sl-large img { width: 100%; min-width: 320px; max-width: 480px; }

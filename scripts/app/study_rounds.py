@@ -38,14 +38,13 @@ def show_rounds(opened: OpenStudy) -> None:
         st.info(say("No finished run is like that; choose another fold or seed."))
         return
     results = round_results(read_recorded(opened.study_dir, chosen), len(opened.classes))
-    st.html(_round_table(results, len(chosen)))
     has_images = has_ledger(opened.study_dir, chosen)
     if has_images:
         _offer_images(opened, runs, chosen, results)
     else:
         st.caption(say("This arm has no pool of its own, so there are no images behind these numbers."))
-    with st.expander(say("The rounds as a curve")):
-        st.html(round_curve(results))
+    st.html(_round_table(results, len(chosen)))
+    st.html(round_curve(results))
 
 
 def _arms_with_rounds(opened: OpenStudy, runs: RunList) -> list[str]:

@@ -13,6 +13,8 @@ from semisup.audit import import_audit
 from semisup.audit_export import export_audit
 from semisup.audit_key import read_keys
 from semisup.audit_open import unfinished_audits
+from semisup.audit_reading import draw_in_study, list_exports, sheet_of
+from semisup.audit_sheet import record_answer
 from semisup.figures import label_curve
 from semisup.report import write_report
 from semisup.results import json_text
@@ -166,3 +168,17 @@ def test_an_audit_is_unfinished_until_every_picture_is_answered(study_dir, tmp_p
         assert (unfinished_audits(folder) == []) is is_done
     export_audit(folder, tmp_path / "second", num=30, seed=5)
     assert len(unfinished_audits(folder)) == 1  # the new one
+
+
+def test_a_second_reader_in_the_middle_is_not_unblinded_either(study_dir, tmp_path):
+    folder = shutil.copytree(study_dir, tmp_path / "study")
+    draw_in_study(folder, 30, num_bands=3)
+    (export,) = list_exports(folder)
+    first, second = (sheet_of(export, name) for name in ("A", "B"))
+    assert unfinished_audits(folder) == [export.export]
+    for path in (first, second):
+        for code in export.codes:
+            record_answer(path, export.sample, code, "noise")
+    assert unfinished_audits(folder) == []
+    record_answer(second, export.sample, export.codes[0], "")  # taken back: to be read again
+    assert unfinished_audits(folder) == [export.export]

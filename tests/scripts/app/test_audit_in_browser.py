@@ -134,10 +134,9 @@ def test_twenty_images_are_audited_to_the_end_by_keyboard(visit, study):
     for entry in reader["by_arm"]:
         assert f"at most {100 * entry['high']:.1f}\u00a0%" in words
     assert nothing_sticks_out(visit)
-    visit.page.evaluate(  # in place of a folder of this test
-        "document.querySelector('[data-testid=stCode] code').textContent = "
-        "'synthlabel semisup report --outdir study'"
-    )
+    command = visit.page.locator("[data-testid=stCode] code")
+    command.wait_for()
+    command.evaluate("it => it.textContent = 'synthlabel semisup report --outdir study'")  # no test's folder
     save_picture(visit, "app-audit-result.png")
 
 

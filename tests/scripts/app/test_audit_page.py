@@ -152,6 +152,9 @@ def test_a_sample_is_drawn_and_read_to_the_end_and_the_numbers_are_the_command_s
         assert f"**{100 * estimate.value:.1f}\u00a0%**" in said and "at 20 %" in said
         assert f"at most **{100 * estimate.high:.1f}\u00a0%**" in said
         assert f"({estimate.num_errors} wrong of {estimate.num_read} read)" in said
+    whole = summary.result.readers[0].error_if_unsure_wrong
+    (said,) = [line for line in words.splitlines() if "Of **all** pseudo-labels" in line]
+    assert f"at most **{100 * whole.high:.1f}\u00a0%**" in said and whole.num_read == NUM
     confusion = [int(cell) for cell in re.findall(r"<td class=\"\w+\">(\d+)</td>", words)]
     assert confusion == summary.result.readers[0].confusion.ravel().tolist()
     assert f"synthlabel semisup report --outdir {study}" in words

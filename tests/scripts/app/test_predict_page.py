@@ -1,5 +1,8 @@
 """The page Predict by Streamlit's own test harness: its logic, without a browser."""
 
+import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from extract.archive import open_archive
 from scripts.app import server
+from scripts.app.model_card import card_rows
 from scripts.app.models import begin_features, begin_loading
 from scripts.app.parts import plain, probability_bars
 from scripts.app.settings import AppSettings, use_settings
@@ -222,3 +226,15 @@ def test_the_shared_network_is_used_by_one_visitor_at_a_time(open_page, phantom_
     monkeypatch.setattr(predict, "judge_uploads", noting(predict.judge_uploads))
     give(open_page(model=phantom_model.run), phantom_model.pictures[1])
     assert held == [True, True]
+
+
+def test_the_card_of_a_model_that_was_trained_again_is_the_new_one(phantom_model, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(phantom_model.run, run)
+    before = dict(card_rows(run))
+    description = json.loads((run / "model.json").read_text())
+    description["subjects"]["train"] = description["subjects"]["train"][:1]
+    (run / "model.json").write_text(json.dumps(description))
+    os.utime(run / "model.json", ns=(0, 12345))
+    after = dict(card_rows(run))
+    assert before.keys() == after.keys() and before != after

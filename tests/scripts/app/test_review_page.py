@@ -213,6 +213,15 @@ def test_a_model_of_another_fold_is_told_and_not_asked(planted, open_page):
     assert 'role="meter"' not in html_of(page)
 
 
+def test_a_model_that_has_learned_all_labels_by_heart_is_told(planted, open_page, monkeypatch):
+    from scripts.app import review
+
+    page = open_page(archive=planted.archive, split=planted.split, model=planted.run)
+    assert not page.info  # this one has not learned the wrong ones
+    monkeypatch.setattr(review, "BY_HEART", 0.5)
+    assert "has learned them by heart" in page.run().info[0].value
+
+
 def test_a_folder_that_cannot_be_written_is_told(page, planted, monkeypatch):
     from extract import review_log
 

@@ -19,7 +19,7 @@ pytestmark = in_browser
 def finished(tmp_path_factory):
     """Larger than elsewhere, because pictures of it are looked at."""
     folder = tmp_path_factory.mktemp("study") / "phantoms"
-    return make_study(folder, FakeStudy(folds=(0, 1), fractions=(0.2, 0.5), image_size=64, gan_gain=0.05))
+    return make_study(folder, FakeStudy(folds=(0, 1), fractions=(0.2, 0.5), image_size=64))
 
 
 @pytest.fixture(scope="module")
