@@ -128,10 +128,8 @@ def test_a_name_may_hold_the_letters_of_the_keys(browser, address, planted):
         visit.page.get_by_role("button", name="Kux 12").wait_for()
         visit.settle()
         assert shown(visit) == before
-        visit.page.keyboard.press("ArrowRight")
-        visit.page.wait_for_function(
-            "old => !document.querySelector('.sl-picture figcaption').innerText.startsWith(old)", arg=before
-        )
+        press(visit, "ArrowRight")
+        assert shown(visit) != before
         press(visit, "ArrowLeft")
         assert shown(visit) == before
     assert not log_path(planted.archive, 0).exists()
