@@ -25,7 +25,7 @@ from scripts.app.study_open import begin_early, open_study
 from scripts.app.study_report import quiet_page
 from semisup.audit_export import export_audit
 from semisup.behind import read_recorded
-from semisup.run_facts import RunReader
+from semisup.run_list import RunReader
 from semisup.summary import primary_fraction, round_results
 from tests.semisup.study_folder import FakeStudy, fail_run, make_study
 
