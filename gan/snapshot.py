@@ -153,8 +153,10 @@ def find_snapshot(path: Path) -> Path:
         return path
     snapshots = sorted(path.glob(SNAPSHOT_PATTERN))
     if not snapshots:
+        within = sorted({found.parent.name for found in path.glob(f"*/{SNAPSHOT_PATTERN}")})
+        meant = f"; did you mean {path / within[-1]}?" if within else ""
         raise GanError(
-            f"{path}: expected a snapshot or a run folder, got a folder without {SNAPSHOT_PATTERN}"
+            f"{path}: expected a snapshot or a run folder, got a folder without {SNAPSHOT_PATTERN}{meant}"
         )
     return snapshots[-1]
 

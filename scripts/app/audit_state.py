@@ -19,8 +19,6 @@ from semisup.audit_reading import OpenExport
 
 STYLE = """
 <style>
-.block-container { padding-top: 4.4rem; }
-[data-testid=stMain]:focus-visible::before { box-shadow: none; }
 .sl-audit-picture { background: #000; border-radius: 6px; display: flex; justify-content: center;
   align-items: center; padding: .4rem; min-height: 320px; }
 .sl-audit-picture img { width: 100%; aspect-ratio: 1; max-height: max(320px, calc(100vh - 20rem));

@@ -20,7 +20,7 @@ from scripts.app.generate_state import (
     swap_pair,
     toggle,
 )
-from scripts.app.generate_tiles import TILE, as_png, name_of, show_tiles, style_numbers
+from scripts.app.generate_tiles import TILE, as_png, mark_copies, name_of, show_tiles, style_numbers
 from scripts.app.networks import ComparisonJob, OpenNetwork
 from scripts.app.parts import plain
 from scripts.app.words import say, spoken
@@ -45,7 +45,7 @@ def show_mix(network: OpenNetwork, job: ComparisonJob) -> None:
     with st.container(horizontal=True, gap="small"):
         _show_end(network, first, say("Seed A"), MIX_A)
         with st.container(key="generate-mixed", width=MIXED):
-            spot = st.empty()
+            mark, spot = st.empty(), st.empty()
         _show_end(network, second, say("Seed B"), MIX_B)
         with st.container(width=CONTROLS):
             taken = st.pills(
@@ -87,6 +87,7 @@ def show_mix(network: OpenNetwork, job: ComparisonJob) -> None:
             )
     spot.image(as_png(network.images([mixed])[0]), width="stretch", alt=name_of(mixed))
     _show_way(network, job, first, second, kind)
+    mark_copies(network, job, [mixed], [mark])
 
 
 def _show_end(network: OpenNetwork, recipe: Recipe, label: str, key: str) -> None:

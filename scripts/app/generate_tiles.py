@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 import streamlit as st
@@ -24,8 +25,9 @@ STYLE = """
 .st-key-generate-bar { min-height: 2.6rem; }
 [data-testid=stLayoutWrapper]:has(> .st-key-generate-verdict) { flex: 1 1 340px; width: auto; }
 .st-key-generate-verdict { width: 100% !important; }
-[class*="st-key-generate-tile-"] { position: relative; gap: .1rem; }
-[class*="st-key-generate-tile-"] [data-testid=stElementContainer]:has(.sl-mark) { position: absolute; top: 0;
+[class*="st-key-generate-tile-"] { gap: .1rem; }
+[class*="st-key-generate-tile-"], .st-key-generate-mixed { position: relative; }
+[class*="st-key-generate-"] > [data-testid=stElementContainer]:has(> * .sl-mark) { position: absolute; top: 0;
   left: 0; z-index: 2; pointer-events: none; }
 .sl-mark { background: #b34f00; color: #fff; font-size: .8rem; font-weight: 600; padding: .1rem .45rem;
   border-radius: 4px 0 4px 0; }
@@ -76,10 +78,18 @@ def show_tiles(
                     args=(recipe,),
                 )
                 tick(network, recipe, name, f"{place}-{number}")
-    if job.result.done() and job.result.exception() is None:  # after the images: it takes longer
-        for mark, likeness in zip(marks, job.look(network, recipes), strict=True):
-            if likeness.is_flagged:
-                mark.html(f'<span class="sl-mark">&#9888; {say("like a real one")}</span>')
+    mark_copies(network, job, recipes, marks)  # after the images: it takes longer
+
+
+def mark_copies(
+    network: OpenNetwork, job: ComparisonJob, recipes: Sequence[Recipe], marks: Sequence[DeltaGenerator]
+) -> None:
+    """Put a mark on the images that are suspiciously like real ones, once that can be told."""
+    if not job.result.done() or job.result.exception() is not None:
+        return
+    for mark, likeness in zip(marks, job.look(network, recipes), strict=True):
+        if likeness.is_flagged:
+            mark.html(f'<span class="sl-mark">&#9888; {escape(say("like a real one"))}</span>')
 
 
 def tick(network: OpenNetwork, recipe: Recipe, name: str, place: str) -> None:

@@ -122,9 +122,9 @@ def _show_basis(basis: ReviewBasis, log: ReviewLog, job: ReviewJob) -> None:
     if findings is not None and findings.opinions.reproduced_share > BY_HEART:
         st.info(
             say(
-                "This model gives {share} of the labels that it was trained with. Either they are right, or it "
-                "has learned them by heart, and then it finds few wrong ones; one that was trained for less "
-                "long finds more.",
+                "This model gives {share} of the labels that it was trained with. Either they are right, or "
+                "it has learned them by heart, and then it finds few wrong ones; one that was trained for "
+                "less long finds more.",
                 share=percent(findings.opinions.reproduced_share),
             )
         )

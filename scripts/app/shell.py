@@ -16,7 +16,8 @@ from scripts.app.words import LANGUAGE_KEY, say
 
 STYLE = """
 <style>
-.block-container { max-width: 1240px; padding: 3.4rem 2rem 3rem; }
+.block-container { max-width: 1240px; padding: 4.4rem 2rem 3rem; }
+[data-testid=stMain]:focus-visible::before { box-shadow: none; }
 h1.sl-title { font-size: 1.9rem; padding: 0; margin: 0; line-height: 1.2; }
 .sl-research { border-left: 4px solid #b34f00; background: #fff6ee; color: #5c2c00; padding: .45rem .9rem;
   border-radius: 0 6px 6px 0; font-size: .95rem; }
@@ -35,7 +36,7 @@ h1.sl-title { font-size: 1.9rem; padding: 0; margin: 0; line-height: 1.2; }
 .sl-card { display: grid; grid-template-columns: minmax(9rem, max-content) 1fr; gap: .35rem 1.2rem; }
 .stHtml dl.sl-card { margin: 0; padding: 0; }
 .sl-card dt { color: #5a6775; } .sl-card dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 900px) { .block-container { padding: 3.4rem 1.2rem 2rem; } }
+@media (max-width: 900px) { .block-container { padding: 4.4rem 1.2rem 2rem; } }
 </style>
 """
 

@@ -113,6 +113,10 @@ def test_a_missing_snapshot_says_so(tmp_path: Path):
         read_snapshot(tmp_path / "none.safetensors")
     with pytest.raises(GanError, match="got a folder without network-snapshot-"):
         read_snapshot(tmp_path)
+    (tmp_path / "runs" / "00007-planes").mkdir(parents=True)
+    (tmp_path / "runs" / "00007-planes" / "network-snapshot-000004.safetensors").touch()
+    with pytest.raises(GanError, match=r"did you mean .*runs/00007-planes\?"):
+        read_snapshot(tmp_path / "runs")
 
 
 def test_training_starts_from_the_weights_of_a_snapshot(trained: Path, tiny: TrainConfig, tmp_path: Path):
