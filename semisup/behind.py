@@ -18,7 +18,7 @@ from extract.seeds import derive_seed
 from semisup.errors import StudyError
 from semisup.folders import PREDICTIONS, RUN_JSON, read_json
 from semisup.ledger import LEDGER_FILE
-from semisup.run_facts import RunFacts
+from semisup.run_list import ListedRun
 from semisup.select import SELECTED
 
 Outcome = Literal["selected", "passed over", "turned away"]  # by the rule, by the rule, by a gate
@@ -55,23 +55,23 @@ Choice = PoolChoice | TestChoice
 class RecordedRun:
     """The record of a run without its predictions: enough for its rounds."""
 
-    facts: RunFacts
+    listed: ListedRun
     info: dict[str, Any]  # run.json
 
     @property
     def arm(self) -> str:
-        return self.facts.arm
+        return self.listed.arm
 
     @property
     def fraction(self) -> float:
-        return self.facts.fraction
+        return self.listed.fraction
 
     @property
     def rounds(self) -> list[dict[str, Any]]:
         return self.info.get("rounds") or []
 
 
-def read_recorded(study_dir: Path, runs: Sequence[RunFacts]) -> list[RecordedRun]:
+def read_recorded(study_dir: Path, runs: Sequence[ListedRun]) -> list[RecordedRun]:
     """The records of some runs, for `summary.round_results`.
 
     Raises:
@@ -80,13 +80,13 @@ def read_recorded(study_dir: Path, runs: Sequence[RunFacts]) -> list[RecordedRun
     return [RecordedRun(run, read_json(study_dir / "runs" / run.key / RUN_JSON)) for run in runs]
 
 
-def has_ledger(study_dir: Path, runs: Sequence[RunFacts]) -> bool:
+def has_ledger(study_dir: Path, runs: Sequence[ListedRun]) -> bool:
     """Whether any of these runs looked at a pool image by image."""
     return any((study_dir / "runs" / run.key / LEDGER_FILE).exists() for run in runs)
 
 
 def rows_behind(
-    study_dir: Path, study: Mapping[str, Any], runs: Sequence[RunFacts], choice: Choice
+    study_dir: Path, study: Mapping[str, Any], runs: Sequence[ListedRun], choice: Choice
 ) -> pd.DataFrame:
     """One row for each image and run that the choice counts.
 
@@ -124,7 +124,7 @@ def count_reasons(rows: pd.DataFrame) -> dict[str, int]:
     return {str(reason): int(count) for reason, count in counts.items() if count and str(reason)}
 
 
-def test_confusion(study_dir: Path, runs: Sequence[RunFacts], num_classes: int) -> np.ndarray:
+def test_confusion(study_dir: Path, runs: Sequence[ListedRun], num_classes: int) -> np.ndarray:
     """(C, C) test images by truth and prediction, seeds averaged and folds added up, as in the report.
 
     Raises:

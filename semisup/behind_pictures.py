@@ -17,7 +17,7 @@ from semisup.folders import PREDICTIONS
 from semisup.ledger import LEDGER_FILE
 from semisup.pool_copies import COPIES_FILE, read_copies
 from semisup.records import StudyRecords
-from semisup.run_facts import RunFacts
+from semisup.run_list import ListedRun
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Pictures:
 
 
 def images_of(
-    study_dir: Path, runs: list[RunFacts], page: pd.DataFrame, choice: Choice, pictures: Pictures
+    study_dir: Path, runs: list[ListedRun], page: pd.DataFrame, choice: Choice, pictures: Pictures
 ) -> list[ImageBehind]:
     """Everything about some images, a page of them.
 

@@ -11,7 +11,7 @@ from semisup.folders import RECORDS, STUDY_JSON, read_json
 from semisup.forecast import Task, wall_seconds
 from semisup.heartbeat import read_heartbeat
 from semisup.plan_table import KINDS, format_seconds
-from semisup.run_facts import RunFacts, RunReader
+from semisup.run_list import ListedRun, RunReader
 from semisup.times import MIN_SHARE, read_times
 
 FIXMATCH = "fixmatch_real"
@@ -82,7 +82,7 @@ class _Job:
     seconds: float | None  # that it took, if done
 
 
-def study_status(study_dir: Path, runs: Mapping[str, RunFacts] | None = None) -> StudyStatus:
+def study_status(study_dir: Path, runs: Mapping[str, ListedRun] | None = None) -> StudyStatus:
     """Read how far a study is from its files alone, without disturbing the command at work in it.
 
     What failed counts among what is left: the same command tries it again.
@@ -122,7 +122,7 @@ def study_status(study_dir: Path, runs: Mapping[str, RunFacts] | None = None) ->
 
 
 def _read_jobs(
-    study: Mapping[str, Any], study_dir: Path, beats: Mapping[str, Any], found: Mapping[str, RunFacts]
+    study: Mapping[str, Any], study_dir: Path, beats: Mapping[str, Any], found: Mapping[str, ListedRun]
 ) -> list[_Job]:
     times = read_times(study_dir)
     planned = {job["key"]: job for job in study.get("jobs", [])}  # older studies name their runs alone
@@ -136,17 +136,17 @@ def _read_jobs(
                      times.get(key))
             )  # fmt: skip
     for run in study["runs"]:
-        key, facts = run["key"], found.get(run["key"])
-        state = "running" if key in beats else facts.status if facts else "open"
+        key, listed = run["key"], found.get(run["key"])
+        state = "running" if key in beats else listed.status if listed else "open"
         rounds = study["pseudo"].get("rounds", 0) if run["arm"].startswith("pseudo") else 1
-        seconds = facts.seconds if facts and state == "done" else None
+        seconds = listed.seconds if listed and state == "done" else None
         known = planned.get(key, {})
         trainings = known.get("trainings", rounds)
         if run["arm"] == FIXMATCH:  # a batch holds two views of `mu` unlabeled images for each labeled one
             trainings *= 1 + 2 * int(study.get("fixmatch", {}).get("mu", 0))
         jobs.append(
             _Job(key, "run", run["arm"], run["title"], tuple(known.get("needs", ())),
-                 trainings, state, facts.error if facts else None, seconds)
+                 trainings, state, listed.error if listed else None, seconds)
         )  # fmt: skip
     return jobs
 

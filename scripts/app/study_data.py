@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from scripts.app.study_open import OpenStudy
-from semisup.run_facts import RunFacts
+from semisup.run_list import ListedRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ class Behind:
     """A number that was asked about."""
 
     opened: OpenStudy
-    runs: list[RunFacts]
+    runs: list[ListedRun]
     state: str  # of the study's runs
     choice: Choice
     heading: str

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semisup.folders import STUDY_JSON, read_json
-from semisup.run_facts import RunList, RunReader
+from semisup.run_list import RunList, RunReader
 from semisup.status import StudyStatus, study_status
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from scripts.app.study_open import OpenStudy
 from scripts.app.study_parts import ALL, choose, html_table, number_or_all, report_words, share_text
 from scripts.app.words import percent, say, spoken
 from semisup.behind import PoolChoice, has_ledger, read_recorded
-from semisup.run_facts import RunFacts, RunList
+from semisup.run_list import ListedRun, RunList
 
 if TYPE_CHECKING:
     from semisup.summary import RoundResult
@@ -56,7 +56,7 @@ def show_rounds(opened: OpenStudy) -> None:
 
 def _arms_with_rounds(opened: OpenStudy, runs: RunList) -> list[str]:
     """In the order of the plan; told from one finished run each."""
-    first: dict[str, RunFacts] = {}
+    first: dict[str, ListedRun] = {}
     for run in runs.runs.values():
         if run.is_done:
             first.setdefault(run.arm, run)
@@ -65,7 +65,7 @@ def _arms_with_rounds(opened: OpenStudy, runs: RunList) -> list[str]:
     return [run.arm for run in read_recorded(opened.study_dir, ordered) if len(run.rounds) > 1]
 
 
-def choose_runs(opened: OpenStudy, runs: RunList, arms: Sequence[str], part: str) -> list[RunFacts]:
+def choose_runs(opened: OpenStudy, runs: RunList, arms: Sequence[str], part: str) -> list[ListedRun]:
     """Ask for arm, share of labels, fold and seed; the finished runs that are meant."""
     primary = opened.study.get("primary") or {}
     one, two, three, four = st.columns([3, 2, 1, 1])
@@ -133,7 +133,7 @@ def _round_table(results: Sequence[RoundResult], num_runs: int) -> str:
 
 
 def _offer_images(
-    opened: OpenStudy, runs: RunList, chosen: list[RunFacts], results: Sequence[RoundResult]
+    opened: OpenStudy, runs: RunList, chosen: list[ListedRun], results: Sequence[RoundResult]
 ) -> None:
     """A button for each number that has images behind it."""
     language = spoken()

@@ -14,7 +14,7 @@ from scripts.app.study_open import OpenStudy
 from scripts.app.study_rounds import choose_runs
 from scripts.app.words import percent, say, spoken
 from semisup.behind import TestChoice, test_confusion
-from semisup.run_facts import RunFacts
+from semisup.run_list import ListedRun
 
 CHOSEN = "study.tests.chosen"
 
@@ -49,7 +49,7 @@ def show_tests(opened: OpenStudy) -> None:
 
 
 def _offer_class(
-    opened: OpenStudy, chosen: list[RunFacts], confusion: np.ndarray, label: int, name: str
+    opened: OpenStudy, chosen: list[ListedRun], confusion: np.ndarray, label: int, name: str
 ) -> None:
     """One true class: how much of it was found, and what the rest was taken for."""
     count = spoken().count
@@ -76,7 +76,7 @@ def _offer_class(
             number_button(text, key, CHOSEN, choice)
 
 
-def _interval(opened: OpenStudy, chosen: list[RunFacts], name: str) -> str:
+def _interval(opened: OpenStudy, chosen: list[ListedRun], name: str) -> str:
     """The report's interval of a class's sensitivity, where all runs of the arm are looked at."""
     job = opened.result_job()
     first = chosen[0]

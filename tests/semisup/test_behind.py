@@ -26,7 +26,7 @@ from semisup.folders import read_json
 from semisup.ledger import read_ledger
 from semisup.pool_copies import COPIES_FILE, CopyLimits, PoolCopies, write_copies
 from semisup.records import read_records
-from semisup.run_facts import RunReader
+from semisup.run_list import RunReader
 from semisup.summary import round_results, summarize
 from tests.semisup.study_folder import FakeStudy, make_study
 

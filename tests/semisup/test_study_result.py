@@ -18,7 +18,7 @@ from semisup.audit_sheet import record_answer
 from semisup.figures import label_curve
 from semisup.report import write_report
 from semisup.results import json_text
-from semisup.run_facts import RunReader
+from semisup.run_list import RunReader
 from semisup.study_result import pack_tables, report_state, work_out
 from tests.semisup.study_folder import FakeStudy, make_study
 

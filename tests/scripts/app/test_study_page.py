@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from scripts.app.study_open import begin_early, open_study
 from scripts.app.study_report import quiet_page
 from semisup.audit_export import export_audit
 from semisup.behind import read_recorded
-from semisup.run_facts import RunReader
+from semisup.run_list import RunReader
 from semisup.summary import primary_fraction, round_results
 from tests.semisup.study_folder import FakeStudy, fail_run, make_study
 
@@ -210,6 +211,25 @@ def test_when_runs_are_added_the_page_offers_to_count_anew(open_page, broken_off
     page.run()
     assert not [b for b in page.button if "anew" in b.label]
     assert open_study(broken_off).result_job().result.result().num_runs == 20
+
+
+def test_many_visitors_at_once_cost_one_computation(finished, monkeypatch):
+    from semisup import study_result
+
+    calls = []
+
+    def slow(study_dir, progress):
+        calls.append(study_dir)
+        time.sleep(0.3)
+        return "worked out"
+
+    monkeypatch.setattr(study_result, "work_out", slow)
+    opened = study_open.OpenStudy(finished)
+    with ThreadPoolExecutor(8) as visitors:
+        jobs = list(visitors.map(lambda _: opened.begin_result(opened.state(opened.runs())), range(8)))
+    assert {job.result.result(timeout=60) for job in jobs} == {"worked out"} and len(calls) == 1
+    assert opened.begin_result(jobs[0].state) is jobs[0] and opened.job_on_its_way() is None
+    assert opened.begin_result("another state") is not jobs[0]
 
 
 def test_a_damaged_study_is_a_sentence(open_page, finished, tmp_path):

@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 
-from semisup import run_facts
+from semisup import run_list
 from semisup.at_work import is_at_work
 from semisup.errors import StudyError
 from semisup.forecast import Task, wall_seconds
-from semisup.run_facts import RunReader
+from semisup.run_list import RunReader
 from semisup.status import study_status
 from semisup.study import locked
 from tests.semisup.study_folder import FakeStudy, fail_run, make_study
@@ -23,7 +23,7 @@ SMALL = FakeStudy(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return make_study(tmp_path_factory.mktemp("facts") / "study", SMALL)
+    return make_study(tmp_path_factory.mktemp("listed") / "study", SMALL)
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def study_dir(made, tmp_path):
 def reads(monkeypatch):
     """The records that are really read."""
     found = []
-    real = run_facts.read_json
-    monkeypatch.setattr(run_facts, "read_json", lambda path: found.append(path.parent.name) or real(path))
+    real = run_list.read_json
+    monkeypatch.setattr(run_list, "read_json", lambda path: found.append(path.parent.name) or real(path))
     return found
 
 

@@ -17,7 +17,7 @@ from semisup.folders import RUN_JSON, read_json
 
 
 @dataclass(frozen=True, slots=True)
-class RunFacts:
+class ListedRun:
     """One run that has left something."""
 
     key: str  # name of its folder in runs/
@@ -39,11 +39,11 @@ class RunFacts:
 class RunList:
     """All runs of a study that have left something, as they were at one moment."""
 
-    runs: Mapping[str, RunFacts]  # by key, in the order of the keys
+    runs: Mapping[str, ListedRun]  # by key, in the order of the keys
     state: str  # another one as soon as anything of it has changed
     newest_ns: int = 0  # when the last of their records was written, since 1970
 
-    def done(self, arm: str, fraction: float) -> list[RunFacts]:
+    def done(self, arm: str, fraction: float) -> list[ListedRun]:
         """Finished runs of one arm at one share of labels, by fold and seed."""
         found = (run for run in self.runs.values() if run.is_done and run.arm == arm)
         same = [run for run in found if abs(run.fraction - fraction) < 1e-9]
@@ -55,7 +55,7 @@ class RunReader:
 
     def __init__(self, study_dir: Path) -> None:
         self.study_dir = Path(study_dir)
-        self._known: dict[str, tuple[tuple[int, int], RunFacts | None]] = {}
+        self._known: dict[str, tuple[tuple[int, int], ListedRun | None]] = {}
         self._lock = threading.Lock()
 
     def read(self) -> RunList:
@@ -72,7 +72,7 @@ class RunReader:
                 else self._fresh(key, stamp)
                 for key, stamp in seen.items()
             }
-            runs = {key: facts for key, (_, facts) in self._known.items() if facts is not None}
+            runs = {key: listed for key, (_, listed) in self._known.items() if listed is not None}
         content = ";".join(f"{key} {stamp}" for key, stamp in seen.items())
         newest = max((stamp[0] for stamp in seen.values()), default=0)
         return RunList(runs, hashlib.sha256(content.encode()).hexdigest(), newest)
@@ -87,18 +87,18 @@ class RunReader:
                     seen[name] = (found.st_mtime_ns, found.st_size)
         return seen
 
-    def _fresh(self, key: str, stamp: tuple[int, int]) -> tuple[tuple[int, int], RunFacts | None]:
+    def _fresh(self, key: str, stamp: tuple[int, int]) -> tuple[tuple[int, int], ListedRun | None]:
         path = self.study_dir / "runs" / key / RUN_JSON
         if not path.exists():  # replaced at this very moment: a failed run that is tried again
             return stamp, None
-        return stamp, facts_of(key, read_json(path))
+        return stamp, listed_run(key, read_json(path))
 
 
-def facts_of(key: str, info: Mapping[str, Any]) -> RunFacts | None:
+def listed_run(key: str, info: Mapping[str, Any]) -> ListedRun | None:
     """What `run.json` says in short; None where it is not of a run."""
     try:
         arm, is_done = str(info["arm"]), info["status"] == "done"
-        return RunFacts(
+        return ListedRun(
             key,
             arm,
             int(info["fold"]),
