@@ -8,6 +8,7 @@ import threading
 import time
 import webbrowser
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import URLError
@@ -103,6 +104,10 @@ def run_server(settings: AppSettings, address: str, port: int, *, open_browser: 
     )
     from scripts.app.guard import build_app
 
+    # Now, because Streamlit is about to put the launcher's folder before all others: after `python -m
+    # scripts.cli` that is `scripts`, whose gan.py would be taken for the package.
+    for package in ("extract", "gan", "classifier", "semisup"):
+        import_module(package)
     with suppress(KeyboardInterrupt):  # the way to end it
         build_app(SCRIPT).run(config=server_options(address, port))
 
