@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from semisup.summary import RoundResult
 
 
-WIDTH, HEIGHT = 620, 240
-LEFT, RIGHT, TOP, BOTTOM = 44, 190, 14, 34  # margins; the names of the lines stand at the right
+WIDTH, HEIGHT = 760, 240
+LEFT, RIGHT, TOP, BOTTOM = 44, 280, 14, 34  # margins; the names of the lines stand at the right
+INDENT = 24  # of the first and last round within the axes
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ def round_curve(results: Sequence[RoundResult]) -> str:
         ),
         Line(say("calibration error after, %"), "#d55e00", "diamond", [100 * r.ece_after for r in results]),
     ]
-    kept = max(range(len(results)), key=lambda place: results[place].num_kept)
-    step = (WIDTH - LEFT - RIGHT) / max(len(results) - 1, 1)
-    places = [LEFT + number * step for number in range(len(results))]
+    step = (WIDTH - LEFT - RIGHT - 2 * INDENT) / max(len(results) - 1, 1)
+    places = [LEFT + INDENT + number * step for number in range(len(results))]
+    best = most_kept(results)
     drawn = [
         *_axes(places, [r.round_index for r in results]),
-        _frame(places[kept]),
+        *(_frame(x) for x, r in zip(places, results, strict=True) if r.round_index == best),
         *(part for line in lines for part in _line(line, places)),
-        *_legend(lines),
+        *_legend(lines, has_frame=best is not None),
     ]
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
@@ -56,7 +57,14 @@ def round_curve(results: Sequence[RoundResult]) -> str:
     )
     data = base64.b64encode(svg.encode()).decode("ascii")
     alt = say("Validation, share selected and calibration error by round; the table has the numbers")
-    return f'<img class="sl-curve" alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+    return f'<img class="sl-curve sl-rounds" alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def most_kept(results: Sequence[RoundResult]) -> int | None:
+    """The round that more runs kept than any other; None where two share the first place."""
+    first, *others = sorted(results, key=lambda r: -r.num_kept)
+    is_alone = all(r.num_kept < first.num_kept for r in others)
+    return first.round_index if is_alone else None
 
 
 def _height(value: float) -> float:
@@ -91,13 +99,15 @@ def _line(line: Line, places: Sequence[float]) -> list[str]:
     return drawn + [_marker(line.marker, x, y, line.color) for x, y in points]
 
 
-def _legend(lines: Sequence[Line]) -> list[str]:
+def _legend(lines: Sequence[Line], has_frame: bool) -> list[str]:
     drawn, x = [], WIDTH - RIGHT + 26
     for row, line in enumerate(lines):
         y = TOP + 16 + 22 * row
         drawn.append(_marker(line.marker, x, y - 4, line.color))
         drawn.append(f'<text x="{x + 12}" y="{y}">{escape(line.name)}</text>')
     y = TOP + 16 + 22 * len(lines)
+    if not has_frame:
+        return drawn
     return [*drawn, f'<text x="{x - 6}" y="{y}">{escape(say("dashed: kept most often"))}</text>']
 
 

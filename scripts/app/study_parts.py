@@ -47,6 +47,7 @@ h2.sl-study { font-size: 1.25rem; padding: 0; margin: 0; line-height: 1.3; overf
 .sl-share i.running { background: #56b4e9; } .sl-share i.failed { background: #d55e00; }
 .sl-curve { width: 100%; max-width: 60rem; height: auto; display: block; }
 h3.sl-behind { font-size: 1.1rem; padding: 0; margin: 0; line-height: 1.3; }
+.sl-rounds { max-width: 46rem; }
 .sl-round { font-weight: 650; margin: 0; }
 .sl-tile { margin: 0; } .sl-tile img { width: 100%; aspect-ratio: 1; object-fit: contain; display: block;
   background: #000; border-radius: 4px; image-rendering: pixelated; }

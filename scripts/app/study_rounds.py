@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from scripts.app.study_curve import round_curve
+from scripts.app.study_curve import most_kept, round_curve
 from scripts.app.study_data import Behind
 from scripts.app.study_images import number_button, show_behind
 from scripts.app.study_open import OpenStudy
@@ -44,6 +44,13 @@ def show_rounds(opened: OpenStudy) -> None:
     else:
         st.caption(say("This arm has no pool of its own, so there are no images behind these numbers."))
     st.html(_round_table(results, len(chosen)))
+    if any(r.num_flattered for r in results):
+        st.caption(
+            say(
+                "In some runs the calibration error after is of the very images that the calibration was "
+                "fitted on, and looks smaller than it is."
+            )
+        )
     st.html(round_curve(results))
 
 
@@ -89,7 +96,7 @@ def choose_runs(opened: OpenStudy, runs: RunList, arms: Sequence[str], part: str
 def _round_table(results: Sequence[RoundResult], num_runs: int) -> str:
     language = spoken()
     has_oracle = any(r.oracle_accuracy is not None for r in results)
-    most_kept = max(r.num_kept for r in results)
+    best = most_kept(results)
     rows = []
     for r in results:
         coverage = sum(r.coverages) / len(r.coverages)
@@ -101,11 +108,11 @@ def _round_table(results: Sequence[RoundResult], num_runs: int) -> str:
             else f'<span class="soft">{escape(say("labels alone"))}</span>'
         )
         kept = escape(say("{kept} of {num}", kept=r.num_kept, num=num_runs))
-        if r.num_kept == most_kept:
+        if r.round_index == best:
             kept += f' <span class="sl-tag">{escape(say("most often"))}</span>'
         size = language.count(r.pool_size) if r.round_index else "–"
         rows.append(
-            f"<tr{' class=first' if r.num_kept == most_kept else ''}>"
+            f"<tr{' class=first' if r.round_index == best else ''}>"
             f'<td>{r.round_index}</td><td class="n">{size}</td>'
             f'<td class="nowrap">{picked}</td>'
             + (f'<td class="n">{language.share(r.oracle_accuracy)}</td>' if has_oracle else "")

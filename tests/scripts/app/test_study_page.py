@@ -1,11 +1,14 @@
 """The page Study by Streamlit's own test harness: its logic, without a browser."""
 
+import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +20,13 @@ from streamlit.testing.v1 import AppTest
 from extract.language import Points
 from scripts.app import server, shell, study_open
 from scripts.app.settings import AppSettings, use_settings
+from scripts.app.study_curve import most_kept, round_curve
 from scripts.app.study_open import begin_early, open_study
 from scripts.app.study_report import quiet_page
 from semisup.audit_export import export_audit
-from semisup.summary import primary_fraction
+from semisup.behind import read_recorded
+from semisup.run_facts import RunReader
+from semisup.summary import primary_fraction, round_results
 from tests.semisup.study_folder import FakeStudy, fail_run, make_study
 
 SMALL = FakeStudy(num_subjects=21, folds=(0,), fractions=(0.2, 0.5), image_size=16, pool_size=30)
@@ -243,6 +249,22 @@ def test_a_number_of_a_round_leads_to_its_images(open_page, finished):
     assert len(after) == min(count - 12, 12) and not set(before) & set(after)
     choice(page, "Order").set_value("surest first").run()
     assert f"Page 1 of {-(-count // 12)}" in html_of(page)
+
+
+def test_the_curve_frames_the_round_that_most_runs_kept_and_no_tie(finished):
+    runs = RunReader(finished).read().done("pseudo_gan_full", 0.2)
+    results = round_results(read_recorded(finished, runs), 3)
+
+    def drawn(*kept):
+        changed = [replace(r, num_kept=num) for r, num in zip(results, kept, strict=True)]
+        data = re.search('base64,([^"]+)', round_curve(changed))[1]
+        return most_kept(changed), base64.b64decode(data).decode()
+
+    best, svg = drawn(0, 1, 2)
+    assert best == 2 and svg.count("stroke-dasharray") == 1 and "kept most often" in svg
+    assert svg.count("<polyline") == 3 and svg.count("<circle") == 3 + 1  # a marker a round, and its name
+    best, svg = drawn(1, 1, 1)
+    assert best is None and "stroke-dasharray" not in svg and "kept most often" not in svg
 
 
 def test_one_image_is_looked_at_from_near(open_page, finished):
