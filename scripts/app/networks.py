@@ -20,6 +20,7 @@ import numpy as np
 
 from extract.errors import SynthlabelError
 from gan.recipes import Recipe
+from scripts.app.closing import stop_if_closing
 from scripts.app.models import at_work, in_background, run_in
 from scripts.app.settings import AppSettings
 
@@ -105,6 +106,7 @@ def begin_comparison(settings: AppSettings) -> ComparisonJob:
         _comparisons[key] = job = ComparisonJob()
 
     def report(done: int, total: int, message: str) -> None:
+        stop_if_closing()
         job.done, job.total = done, total
 
     def look() -> Comparison:

@@ -105,6 +105,10 @@ def run_server(settings: AppSettings, address: str, port: int, *, open_browser: 
     _load_packages()
     from scripts.app.guard import build_app
 
+    # Now, because Streamlit is about to put the launcher's folder before all others: after `python -m
+    # scripts.cli` that is `scripts`, whose gan.py would be taken for the package.
+    for package in ("extract", "gan", "classifier", "semisup"):
+        import_module(package)
     with suppress(KeyboardInterrupt):  # the way to end it
         build_app(SCRIPT).run(config=server_options(address, port))
 

@@ -2,6 +2,9 @@
 
 import importlib.util
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -162,3 +165,23 @@ def test_unknown_languages_are_refused():
 
     with pytest.raises(SettingsError, match="--lang must be one of en, es"):
         check_settings(AppSettings(language="fr"))
+
+
+def test_the_packages_are_ours_whatever_folder_streamlit_puts_first():
+    """After `python -m scripts.cli` it puts `scripts` first, where gan.py and semisup.py are commands."""
+    pytest.importorskip("streamlit")
+    code = (
+        "import sys\n"
+        "from scripts.app import guard, server\n"
+        "from scripts.app.settings import AppSettings\n"
+        "class App:\n"
+        "    def run(self, config):\n"
+        "        sys.path.insert(0, 'scripts')\n"
+        "        import scripts.app.shell\n"
+        "guard.build_app = lambda script: App()\n"
+        "server._require_port = lambda address, port: None\n"
+        "server.run_server(AppSettings(), '127.0.0.1', 1, open_browser=False)\n"
+    )
+    root = Path(server.__file__).parents[2]
+    found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
