@@ -66,15 +66,24 @@ def show_app() -> None:
     st.set_page_config(page_title="synthlabel", page_icon=draw_icon(), layout="wide")
     st.html(STYLE)
     settings = current_settings()
+    first = first_page(settings)
     chosen = st.navigation(
         [
-            st.Page(_bound(page, settings), title=say(page.title), icon=page.icon, url_path=page.address)
+            st.Page(
+                _bound(page, settings),
+                title=say(page.title),
+                icon=page.icon,
+                url_path=page.address,
+                default=page.address == first,
+            )
             for page in PAGES
         ],
         position="top",
     )
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        st.html(f'<h1 class="sl-title">{escape(say(_title_of(chosen.url_path)))}</h1>', width="content")
+        st.html(
+            f'<h1 class="sl-title">{escape(say(_title_of(chosen.url_path or first)))}</h1>', width="content"
+        )
         st.segmented_control(
             say("Language"),
             tuple(LANGUAGES),
@@ -94,6 +103,19 @@ def show_app() -> None:
     chosen.run()
 
 
+def first_page(settings: AppSettings) -> str:
+    """Address of the page that a visit begins with: one that has what it needs."""
+    if settings.model is not None:
+        return "predict"
+    if settings.audit is not None:
+        return "audit"
+    if settings.study is not None:
+        return "study"
+    if settings.network is not None:
+        return "generate"
+    return "predict" if settings.archive is None else "review"
+
+
 def _where_files_go(settings: AppSettings) -> str:
     if settings.is_local:
         return say("Everything stays on this computer.")
@@ -101,7 +123,7 @@ def _where_files_go(settings: AppSettings) -> str:
 
 
 def _title_of(address: str) -> str:
-    return next((page.title for page in PAGES if page.address == address), PAGES[0].title)
+    return next(page.title for page in PAGES if page.address == address)
 
 
 @cache

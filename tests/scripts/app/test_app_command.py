@@ -13,6 +13,7 @@ from extract.errors import SettingsError
 from scripts.app import server
 from scripts.app.server import page_address, server_options
 from scripts.app.settings import AppSettings, current_settings, use_settings
+from scripts.app.shell import first_page
 from scripts.cli import cli
 
 
@@ -185,3 +186,12 @@ def test_the_packages_are_ours_whatever_folder_streamlit_puts_first():
     root = Path(server.__file__).parents[2]
     found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("named", "address"),
+    [("", "predict"), ("archive", "review"), ("archive study", "study"), ("network archive", "generate"),
+     ("study audit", "audit"), ("study model network", "predict")],
+)  # fmt: skip
+def test_a_visit_begins_with_a_page_that_has_what_it_needs(named, address):
+    assert first_page(AppSettings(**{name: Path("x") for name in named.split()})) == address

@@ -40,8 +40,7 @@ def address(study, tmp_path_factory):
 @pytest.fixture
 def visit(browser, address, request):
     """The page Audit as a visitor gets there, from the first page."""
-    with visit_page(browser, address, "", "Predict", getattr(request, "param", "laptop")) as visit:
-        visit.page.get_by_role("link", name="Audit").click()
+    with visit_page(browser, address, "Audit", getattr(request, "param", "laptop")) as visit:
         visit.page.get_by_role("heading", name="Audit", exact=True).wait_for()
         yield visit
 

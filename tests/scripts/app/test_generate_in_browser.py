@@ -31,8 +31,7 @@ def address(network, tmp_path_factory):
 @pytest.fixture
 def visit(browser, address, request):
     """The page by its link, everything worked out."""
-    with visit_page(browser, address, "", "Predict", getattr(request, "param", "laptop")) as visit:
-        visit.page.get_by_role("link", name="Generate").click()
+    with visit_page(browser, address, "Generate", getattr(request, "param", "laptop")) as visit:
         visit.page.get_by_role("heading", name="Generate", exact=True).wait_for()
         visit.page.locator("[class*=st-key-generate-tile-page-11] img").wait_for()
         visit.page.get_by_text("once:").wait_for(state="detached")

@@ -31,7 +31,7 @@ def address(model, tmp_path_factory):
 
 @pytest.fixture
 def visit(browser, address, request):
-    with visit_page(browser, address, "", "Predict", getattr(request, "param", "laptop")) as visit:
+    with visit_page(browser, address, "Predict", getattr(request, "param", "laptop")) as visit:
         yield visit
 
 

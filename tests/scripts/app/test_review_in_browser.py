@@ -34,8 +34,7 @@ def _nothing_decided(planted):
 
 @contextmanager
 def visit_review(browser, address, screen="laptop"):
-    with visit_page(browser, address, "", "Predict", screen) as visit:
-        visit.page.get_by_role("link", name="Review").click()
+    with visit_page(browser, address, "Review", screen) as visit:
         visit.page.locator(".sl-picture img").wait_for()
         visit.page.get_by_text("Looking for pictures that are there twice").wait_for(state="detached")
         visit.settle()

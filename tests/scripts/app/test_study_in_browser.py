@@ -30,8 +30,7 @@ def address(finished, tmp_path_factory):
 
 @pytest.fixture
 def visit(browser, address, request):
-    with visit_page(browser, address, "", "Predict", getattr(request, "param", "laptop")) as visit:
-        visit.page.get_by_role("link", name="Study").click()
+    with visit_page(browser, address, "Study", getattr(request, "param", "laptop")) as visit:
         visit.page.get_by_role("heading", name="phantom planes").wait_for()
         yield visit
 
@@ -133,9 +132,8 @@ def test_progress_follows_the_folder_by_itself(browser, finished, tmp_path_facto
     home = tmp_path_factory.mktemp("served") / "home"
     with (
         serve(["--study", str(folder)], home) as address,
-        visit_page(browser, address, "", "Predict") as visit,
+        visit_page(browser, address, "Study") as visit,
     ):
-        visit.page.get_by_role("link", name="Study").click()
         visit.page.get_by_text("Stopped: 38 of 42 jobs are done").wait_for()
         visit.page.get_by_text("use --jobs 1").wait_for()
         save_picture(visit, "app-study-progress.png")
