@@ -105,16 +105,15 @@ def run_server(settings: AppSettings, address: str, port: int, *, open_browser: 
     _load_packages()
     from scripts.app.guard import build_app
 
-    # Now, because Streamlit is about to put the launcher's folder before all others: after `python -m
-    # scripts.cli` that is `scripts`, whose gan.py would be taken for the package.
-    for package in ("extract", "gan", "classifier", "semisup"):
-        import_module(package)
     with suppress(KeyboardInterrupt):  # the way to end it
         build_app(SCRIPT).run(config=server_options(address, port))
 
 
 def _load_packages() -> None:
-    """Streamlit puts the folder of the running command before all others; there lies `semisup.py`, too."""
+    """Now, because Streamlit is about to put the launcher's folder before all others.
+
+    After `python -m scripts.cli` that is `scripts`, whose `semisup.py` would be taken for the package.
+    """
     for name in ("extract", "vendor", "gan", "classifier", "semisup"):
         import_module(name)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scripts.app.closing import in_thread, stop_if_closing
 from semisup.folders import STUDY_JSON, read_json
 from semisup.run_list import RunList, RunReader
 from semisup.status import StudyStatus, study_status
@@ -125,11 +126,12 @@ class OpenStudy:
                     return job
             job = ResultJob(state)
             self._jobs = [*self._jobs[-1:], job]
-        threading.Thread(target=self._work, args=(job,), daemon=True).start()
+        in_thread(lambda: self._work(job))
         return job
 
     def _work(self, job: ResultJob) -> None:
         def report(done: int, total: int, message: str) -> None:
+            stop_if_closing()
             job.done, job.total, job.message = done, total, message
 
         try:

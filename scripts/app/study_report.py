@@ -13,6 +13,7 @@ from pathlib import Path
 import streamlit as st
 
 from extract.errors import SynthlabelError
+from scripts.app.closing import in_thread
 from scripts.app.parts import plain
 from scripts.app.study_open import OpenStudy
 from scripts.app.words import language_name, say
@@ -108,7 +109,7 @@ def _begin(study_dir: Path, lang: str) -> None:
         except BaseException as error:  # shown by whoever looks next
             future.set_exception(error)
 
-    threading.Thread(target=write, daemon=True).start()
+    in_thread(write)
 
 
 @st.fragment(run_every=1.0)
