@@ -123,7 +123,7 @@ def _where_files_go(settings: AppSettings) -> str:
 
 
 def _title_of(address: str) -> str:
-    return next(page.title for page in PAGES if page.address == address)
+    return next((page.title for page in PAGES if page.address == address), PAGES[0].title)
 
 
 @cache
