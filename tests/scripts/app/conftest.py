@@ -1,7 +1,19 @@
+import sys
+
 import pytest
 
 from tests.scripts.app.phantom_model import PhantomModel, make_phantom_model
 from tests.scripts.app.phantom_network import PhantomNetwork, make_phantom_network
+
+
+MAIN = sys.modules["__main__"]
+
+
+@pytest.fixture(autouse=True)
+def own_main_module():
+    """Streamlit's test harness leaves its script as the process's main module, which spawned workers run."""
+    yield
+    sys.modules["__main__"] = MAIN
 
 
 @pytest.fixture(scope="session")
