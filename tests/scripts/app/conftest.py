@@ -5,7 +5,6 @@ import pytest
 from tests.scripts.app.phantom_model import PhantomModel, make_phantom_model
 from tests.scripts.app.phantom_network import PhantomNetwork, make_phantom_network
 
-
 MAIN = sys.modules["__main__"]
 
 
