@@ -7,19 +7,14 @@ import streamlit as st
 from extract.errors import SynthlabelError
 from scripts.app import audit_reading, audit_result, audit_start
 from scripts.app.audit_state import READING, RESULT, STYLE, opened, tell
+from scripts.app.parts import no_study
 from scripts.app.settings import AppSettings
-from scripts.app.words import say
 
 
 def show(settings: AppSettings) -> None:
     """Draw the page."""
     if settings.study is None:
-        st.info(
-            say(
-                "No study was named. End the command with Ctrl-C and start it with one: `synthlabel app "
-                "--study DIR`, where DIR is the folder of a `synthlabel semisup run`."
-            )
-        )
+        st.info(no_study())
         return
     st.html(STYLE)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from scripts.app.words import probability
+from scripts.app.words import probability, say
 
 
 def probability_bars(
@@ -50,3 +50,11 @@ def uploader_words(button: str, hint: str) -> str:
 def plain(text: str) -> str:
     """Text in which Markdown finds nothing to do."""
     return "".join(f"\\{character}" if character in "\\`*_[]<>#$:~|" else character for character in text)
+
+
+def no_study() -> str:
+    """What a page about a study says where none was named."""
+    return say(
+        "No study was named. End the command with Ctrl-C and start it with one: `synthlabel app "
+        "--study DIR`, where DIR is the folder of a `synthlabel semisup run`."
+    )

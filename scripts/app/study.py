@@ -8,7 +8,7 @@ from html import escape
 import streamlit as st
 
 from extract.errors import SynthlabelError
-from scripts.app.parts import plain
+from scripts.app.parts import no_study, plain
 from scripts.app.settings import AppSettings
 from scripts.app.study_open import OpenStudy, open_study
 from scripts.app.study_outcome import show_outcome
@@ -31,12 +31,7 @@ PARTS: dict[str, Callable[[OpenStudy], None]] = {
 def show(settings: AppSettings) -> None:
     """Draw the page."""
     if settings.study is None:
-        st.info(
-            say(
-                "No study was named. End the command with Ctrl-C and start it with one: `synthlabel app "
-                "--study DIR`, where DIR is the folder of a `synthlabel semisup run`."
-            )
-        )
+        st.info(no_study())
         return
     st.html(STYLE)
     opened = open_study(settings.study)
