@@ -38,17 +38,15 @@ class PoolChoice:
 
 
 @dataclass(frozen=True)
-class TestChoice:
+class TestedChoice:
     """Images of the test part, by the expert's class and by what the kept model said."""
 
     label: int | None = None
     said: int | None = None
     only_wrong: bool = False
 
-    __test__ = False  # pytest: no test, whatever its name
 
-
-Choice = PoolChoice | TestChoice
+Choice = PoolChoice | TestedChoice
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def rows_behind(
     tables = []
     for number, run in enumerate(runs):
         folder = study_dir / "runs" / run.key
-        if isinstance(choice, TestChoice):
+        if isinstance(choice, TestedChoice):
             table = _test_rows(folder / PREDICTIONS, str(study.get("archive_sha256", "")), choice)
         else:
             table = _pool_rows(folder / LEDGER_FILE, choice)
@@ -124,7 +122,7 @@ def count_reasons(rows: pd.DataFrame) -> dict[str, int]:
     return {str(reason): int(count) for reason, count in counts.items() if count and str(reason)}
 
 
-def test_confusion(study_dir: Path, runs: Sequence[ListedRun], num_classes: int) -> np.ndarray:
+def confusion_of_tests(study_dir: Path, runs: Sequence[ListedRun], num_classes: int) -> np.ndarray:
     """(C, C) test images by truth and prediction, seeds averaged and folds added up, as in the report.
 
     Raises:
@@ -137,9 +135,6 @@ def test_confusion(study_dir: Path, runs: Sequence[ListedRun], num_classes: int)
             labels, probs = _predictions(study_dir / "runs" / run.key / PREDICTIONS)
             np.add.at(total, (labels, probs.argmax(axis=1)), 1 / len(own))
     return total
-
-
-test_confusion.__test__ = False  # type: ignore[attr-defined]
 
 
 def each_once(rows: pd.DataFrame, order: Order = "mixed") -> pd.DataFrame:
@@ -226,7 +221,7 @@ class _Words:
         return np.array(self.values, dtype=object)[self.codes[rows]]
 
 
-def _test_rows(path: Path, archive_sha256: str, choice: TestChoice) -> pa.Table:
+def _test_rows(path: Path, archive_sha256: str, choice: TestedChoice) -> pa.Table:
     labels, probs = _predictions(path)
     said = probs.argmax(axis=1)
     chosen = np.ones(len(labels), dtype=bool)

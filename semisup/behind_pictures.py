@@ -11,7 +11,7 @@ import pandas as pd
 
 from extract.errors import ExtractError
 from semisup.behind import Choice as Choice
-from semisup.behind import TestChoice, read_rows
+from semisup.behind import TestedChoice, read_rows
 from semisup.examples import PictureSource, Shelf
 from semisup.folders import PREDICTIONS
 from semisup.ledger import LEDGER_FILE
@@ -129,7 +129,7 @@ def images_of(
     Raises:
         StudyError: if a file of the runs is damaged or gone.
     """
-    name = PREDICTIONS if isinstance(choice, TestChoice) else LEDGER_FILE
+    name = PREDICTIONS if isinstance(choice, TestedChoice) else LEDGER_FILE
     known: dict[tuple[int, int], dict[str, Any]] = {}
     for number, own in page.groupby("run"):
         places = own["row"].astype(int).tolist()

@@ -247,7 +247,7 @@ def _primary_of(study: dict[str, Any]) -> dict[str, Any]:
 def _arm_result(
     runs: Sequence[FinishedRun], boot: SubjectBootstrap, draws: ArmDraws, measures: dict[str, Estimate]
 ) -> ArmResult:
-    confusion = pooled_confusion(runs)
+    confusion = draws.pooled()
     return ArmResult(
         arm=runs[0].arm,
         fraction=runs[0].fraction,
@@ -262,13 +262,6 @@ def _arm_result(
         num_labeled_images=_mean([run.info.get("num_labeled_images") for run in runs]),
         num_labeled_subjects=_mean([run.info.get("num_labeled_subjects") for run in runs]),
     )
-
-
-def pooled_confusion(runs: Sequence[FinishedRun]) -> np.ndarray:
-    """(C, C) test images by truth and prediction: seeds averaged, folds added up."""
-    folds = sorted({run.fold for run in runs})
-    by_fold = [[run.counts.counts.sum(axis=0) for run in runs if run.fold == fold] for fold in folds]
-    return np.sum([np.mean(matrices, axis=0) for matrices in by_fold], axis=0)
 
 
 def _compare_all(

@@ -9,7 +9,10 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
+Result = TypeVar("Result")
 MAX_CLOSING_SEC = 10.0  # waited for a thread
 _is_closing = threading.Event()
 _threads: list[threading.Thread] = []
@@ -21,6 +24,25 @@ def in_thread(work: Callable[[], None]) -> None:
     _threads[:] = [other for other in _threads if other.is_alive()]
     _threads.append(thread)
     thread.start()
+
+
+def in_background(work: Callable[[], Result]) -> Future[Result]:
+    """The result of some work on its way."""
+    future: Future[Result] = Future()
+    run_in(future, work)
+    return future
+
+
+def run_in(future: Future[Result], work: Callable[[], Result]) -> None:
+    """Do some work in a thread of its own; its result or error goes to the future."""
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # whoever asks for the result gets it
+            future.set_exception(error)
+
+    in_thread(run)
 
 
 def stop_if_closing() -> None:

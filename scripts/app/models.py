@@ -6,17 +6,16 @@ A model that is trained again in the same folder is loaded again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from classifier.predict import Judge
 from classifier.predict_run import load_judge
-from scripts.app.closing import in_thread, stop_if_closing
+from scripts.app.closing import in_background, run_in, stop_if_closing
 
 if TYPE_CHECKING:
     from classifier.nearest import TrainingFeatures
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 at_work = threading.RLock()
 
 Key = tuple[Path, int]
-Result = TypeVar("Result")
 _lock = threading.Lock()
 _models: dict[Key, Future[Judge]] = {}
 _features: dict[tuple[Key, Key], FeatureJob] = {}
@@ -101,22 +99,3 @@ def _load(model: Path) -> Judge:
 def _key(path: Path) -> Key:
     file = path / "model.json" if path.is_dir() else path
     return path, file.stat().st_mtime_ns
-
-
-def in_background(work: Callable[[], Result]) -> Future[Result]:
-    """The result of some work on its way."""
-    future: Future[Result] = Future()
-    run_in(future, work)
-    return future
-
-
-def run_in(future: Future[Result], work: Callable[[], Result]) -> None:
-    """Do some work in a thread of its own; its result or error goes to the future."""
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # whoever asks for the result gets it
-            future.set_exception(error)
-
-    in_thread(run)

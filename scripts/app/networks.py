@@ -20,8 +20,8 @@ import numpy as np
 
 from extract.errors import SynthlabelError
 from gan.recipes import Recipe
-from scripts.app.closing import stop_if_closing
-from scripts.app.models import at_work, in_background, run_in
+from scripts.app.closing import in_background, run_in, stop_if_closing
+from scripts.app.models import at_work
 from scripts.app.settings import AppSettings
 
 if TYPE_CHECKING:

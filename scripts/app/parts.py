@@ -52,6 +52,12 @@ def plain(text: str) -> str:
     return "".join(f"\\{character}" if character in "\\`*_[]<>#$:~|" else character for character in text)
 
 
+def first_of(lines: Sequence[str], most: int) -> str:
+    """A Markdown list of ready lines, of which there may be many."""
+    more = ["- " + say("and {num} more", num=len(lines) - most)] if len(lines) > most else []
+    return "\n".join([*lines[:most], *more])
+
+
 def no_study() -> str:
     """What a page about a study says where none was named."""
     return say(

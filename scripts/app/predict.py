@@ -20,7 +20,7 @@ from extract.errors import SynthlabelError
 from extract.language import Message
 from scripts.app.model_card import card_rows
 from scripts.app.models import at_work, begin_loading
-from scripts.app.parts import definition_list, plain, uploader_words
+from scripts.app.parts import definition_list, first_of, plain, uploader_words
 from scripts.app.predict_choice import choose_row
 from scripts.app.predict_image import (
     chosen_opacity,
@@ -103,15 +103,13 @@ def _show_refused(judged: Judged) -> None:
     refused = judged.refused
     if not refused:
         return
-    listed = [f"- {plain(_fault(item))}" for item in refused[:MAX_REFUSED_SHOWN]]
-    if len(refused) > MAX_REFUSED_SHOWN:
-        listed.append("- " + say("and {num} more", num=len(refused) - MAX_REFUSED_SHOWN))
+    listed = first_of([f"- {plain(_fault(item))}" for item in refused], MAX_REFUSED_SHOWN)
     head = (
         say("This file could not be used:")
         if len(refused) == 1
         else say("{num} files could not be used:", num=len(refused))
     )
-    st.error("\n".join([head, "", *listed]), icon=":material/error:")
+    st.error(f"{head}\n\n{listed}", icon=":material/error:")
 
 
 def _fault(item: Unreadable) -> str:
@@ -146,19 +144,14 @@ def _offer_downloads(model: Path, classifier: Judge, judged: Judged) -> None:
     with st.expander(say("All results as a table ({num})", num=judged.num_images)):
         st.dataframe(_short_table(predictions.images), hide_index=True, width="stretch")
     buttons = st.container(horizontal=True)
-    buttons.download_button(
-        say("Table (CSV)"),
-        predictions.images.to_csv(index=False),
-        "predictions.csv",
-        "text/csv",
-        on_click="ignore",
-        icon=":material/table:",
-    )
+    tables = [(say("Table (CSV)"), predictions.images, "predictions.csv")]
     if len(predictions.volumes):
+        tables.append((say("Volumes (CSV)"), predictions.volumes, "predictions-volumes.csv"))
+    for title, table, name in tables:
         buttons.download_button(
-            say("Volumes (CSV)"),
-            predictions.volumes.to_csv(index=False),
-            "predictions-volumes.csv",
+            title,
+            table.to_csv(index=False),
+            name,
             "text/csv",
             on_click="ignore",
             icon=":material/table:",

@@ -11,7 +11,7 @@ from scripts.app.parts import definition_list, probability_bars
 from scripts.app.study_data import Behind, pictures_of
 from scripts.app.study_parts import reason_text
 from scripts.app.words import probability, say, spoken
-from semisup.behind import TestChoice
+from semisup.behind import TestedChoice
 
 if TYPE_CHECKING:
     from semisup.behind_pictures import ImageBehind
@@ -50,7 +50,7 @@ def look_closely(behind: Behind, image: ImageBehind) -> None:
 
 def _facts(behind: Behind, image: ImageBehind) -> list[tuple[str, str]]:
     names, number = behind.opened.classes, spoken().number
-    is_test = isinstance(behind.choice, TestChoice)
+    is_test = isinstance(behind.choice, TestedChoice)
     said = f"{names[image.said]}, {probability(image.confidence)}"
     rows = [(say("The model said") if is_test or image.reason != "selected" else say("Pseudo-label"), said)]
     if image.label is not None and image.label < len(names):

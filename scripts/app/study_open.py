@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scripts.app.closing import in_thread, stop_if_closing
+from scripts.app.closing import run_in, stop_if_closing
 from semisup.folders import STUDY_JSON, read_json
 from semisup.run_list import RunList, RunReader
 from semisup.status import StudyStatus, study_status
@@ -126,20 +126,17 @@ class OpenStudy:
                     return job
             job = ResultJob(state)
             self._jobs = [*self._jobs[-1:], job]
-        in_thread(lambda: self._work(job))
+        run_in(job.result, lambda: self._work(job))
         return job
 
-    def _work(self, job: ResultJob) -> None:
+    def _work(self, job: ResultJob) -> StudyResult:
         def report(done: int, total: int, message: str) -> None:
             stop_if_closing()
             job.done, job.total, job.message = done, total, message
 
-        try:
-            from semisup.study_result import work_out
+        from semisup.study_result import work_out
 
-            job.result.set_result(work_out(self.study_dir, report))
-        except BaseException as error:  # whoever asks for the result gets it
-            job.result.set_exception(error)
+        return work_out(self.study_dir, report)
 
 
 def open_study(study_dir: Path) -> OpenStudy:

@@ -9,7 +9,7 @@ from html import escape
 
 import streamlit as st
 
-from scripts.app.parts import plain
+from scripts.app.parts import first_of, plain
 from scripts.app.study_open import OpenStudy
 from scripts.app.study_parts import html_table, report_words
 from scripts.app.words import language_name, say, spoken
@@ -163,9 +163,5 @@ def _list_failures(status: StudyStatus, titles: Callable[[str], str]) -> None:
     if not status.failures:
         return
     st.markdown("#### " + say("What failed"))
-    listed = [
-        f"- **{plain(titles(title))}**: {plain(cause)}" for title, cause in status.failures[:MAX_FAILURES]
-    ]
-    if len(status.failures) > MAX_FAILURES:
-        listed.append("- " + say("and {num} more", num=len(status.failures) - MAX_FAILURES))
-    st.markdown("\n".join(listed))
+    listed = [f"- **{plain(titles(title))}**: {plain(cause)}" for title, cause in status.failures]
+    st.markdown(first_of(listed, MAX_FAILURES))

@@ -13,7 +13,7 @@ from pathlib import Path
 import streamlit as st
 
 from extract.errors import SynthlabelError
-from scripts.app.closing import in_thread
+from scripts.app.closing import in_background
 from scripts.app.parts import plain
 from scripts.app.study_open import OpenStudy
 from scripts.app.words import language_name, say
@@ -97,19 +97,13 @@ def _begin(study_dir: Path, lang: str) -> None:
         known = _writing.get(study_dir)
         if known is not None and not known.done():
             return
-        future: Future[None] = Future()
-        _writing[study_dir] = future
 
-    def write() -> None:
-        try:
+        def write() -> None:
             from semisup.report import write_report
 
             write_report(study_dir, lang)
-            future.set_result(None)
-        except BaseException as error:  # shown by whoever looks next
-            future.set_exception(error)
 
-    in_thread(write)
+        _writing[study_dir] = in_background(write)  # what went wrong is shown by whoever looks next
 
 
 @st.fragment(run_every=1.0)

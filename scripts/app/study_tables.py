@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -73,19 +73,18 @@ def _reach(values: Sequence[Estimate]) -> tuple[float, float]:
 
 
 def _share_cell(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "–"
-    language = spoken()
-    ends = language.interval(language.share(estimate.low), language.share(estimate.high))
-    return f'{language.share(estimate.value)} <span class="soft">{ends}</span>'
+    return _cell(estimate, spoken().share)
 
 
 def _points_cell(estimate: Estimate | None) -> str:
+    return _cell(estimate, spoken().points)
+
+
+def _cell(estimate: Estimate | None, write: Callable[[float], str]) -> str:
     if estimate is None:
         return "–"
-    language = spoken()
-    ends = language.interval(language.points(estimate.low), language.points(estimate.high))
-    return f'{language.points(estimate.value)} <span class="soft">{ends}</span>'
+    ends = spoken().interval(write(estimate.low), write(estimate.high))
+    return f'{write(estimate.value)} <span class="soft">{ends}</span>'
 
 
 def _picture(estimate: Estimate | None, start: float, end: float) -> str:

@@ -13,7 +13,7 @@ from scripts.app.study_images import number_button, show_behind
 from scripts.app.study_open import OpenStudy
 from scripts.app.study_rounds import choose_runs
 from scripts.app.words import percent, say, spoken
-from semisup.behind import TestChoice, test_confusion
+from semisup.behind import TestedChoice, confusion_of_tests
 from semisup.run_list import ListedRun
 
 CHOSEN = "study.tests.chosen"
@@ -31,12 +31,12 @@ def show_tests(opened: OpenStudy) -> None:
     if not chosen:
         st.info(say("No finished run is like that; choose another fold or seed."))
         return
-    confusion = test_confusion(opened.study_dir, chosen, len(opened.classes))
+    confusion = confusion_of_tests(opened.study_dir, chosen, len(opened.classes))
     for label, name in enumerate(opened.classes):
         if confusion[label].sum():
             _offer_class(opened, chosen, confusion, label, name)
     choice = st.session_state.get(CHOSEN)
-    if isinstance(choice, TestChoice):
+    if isinstance(choice, TestedChoice):
         show_behind(Behind(opened, chosen, runs.state, choice, _heading(opened, choice)))
     else:
         st.caption(
@@ -63,11 +63,14 @@ def _offer_class(
             width="content",
         )
         offers = [
-            (say("{num} right", num=count(confusion[label, label])), TestChoice(label, label)),
-            (say("{num} missed", num=count(missed)), TestChoice(label, only_wrong=True)),
+            (say("{num} right", num=count(confusion[label, label])), TestedChoice(label, label)),
+            (say("{num} missed", num=count(missed)), TestedChoice(label, only_wrong=True)),
         ]
         offers += [
-            (say("{num} taken for {name}", num=count(confusion[label, k]), name=other), TestChoice(label, k))
+            (
+                say("{num} taken for {name}", num=count(confusion[label, k]), name=other),
+                TestedChoice(label, k),
+            )
             for k, other in enumerate(opened.classes)
             if k != label and confusion[label, k]
         ]
@@ -98,7 +101,7 @@ def _interval(opened: OpenStudy, chosen: list[ListedRun], name: str) -> str:
     return ""
 
 
-def _heading(opened: OpenStudy, choice: TestChoice) -> str:
+def _heading(opened: OpenStudy, choice: TestedChoice) -> str:
     names = opened.classes
     truth = names[choice.label] if choice.label is not None else ""
     if choice.only_wrong or choice.said is None:

@@ -62,11 +62,10 @@ class ArmDraws:
 
     def pooled(self) -> np.ndarray:
         """(C, C) test images by truth and prediction: seeds averaged, folds added up."""
-        folds = sorted({fold for fold, _ in self.keys})
-        return np.sum(
-            [np.mean([self.observed[key] for key in self.keys if key[0] == fold], axis=0) for fold in folds],
-            axis=0,
-        )
+        by_fold: dict[int, list[np.ndarray]] = {}
+        for fold, seed in sorted(self.observed):
+            by_fold.setdefault(fold, []).append(self.observed[fold, seed])
+        return np.sum([np.mean(matrices, axis=0) for matrices in by_fold.values()], axis=0)
 
 
 class SubjectBootstrap:
@@ -171,9 +170,8 @@ class SubjectBootstrap:
         folds = sorted({fold for fold, _ in keys})
         seeds = {fold: [seed for key_fold, seed in keys if key_fold == fold] for fold in folds}
 
-        means: dict[
-            tuple[str, str, int], np.ndarray
-        ] = {}  # over all seeds of a fold: asked for again and again
+        # Over all seeds of a fold, which is asked for again and again.
+        means: dict[tuple[str, str, int], np.ndarray] = {}
 
         def over_seeds(name: str, part: str, fold: int, chosen: Sequence[int]) -> np.ndarray:
             if chosen is not seeds[fold]:

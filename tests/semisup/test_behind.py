@@ -12,14 +12,14 @@ from extract.archive import open_archive
 from semisup.behind import (
     ORDERS,
     PoolChoice,
-    TestChoice,
+    TestedChoice,
+    confusion_of_tests,
     count_reasons,
     each_once,
     has_ledger,
     read_recorded,
     rows_behind,
 )
-from semisup.behind import test_confusion as confusion_of
 from semisup.behind_pictures import Pictures, images_of
 from semisup.errors import StudyError
 from semisup.folders import read_json
@@ -132,12 +132,12 @@ def test_so_it_is_in_a_study_that_was_really_run(finished_study):
 def test_every_cell_of_the_confusion_matrices_has_as_many_rows(study_dir, study, runs, summary):
     for result in summary.arms:
         chosen = runs.done(result.arm, result.fraction)
-        found = confusion_of(study_dir, chosen, len(study["classes"]))
+        found = confusion_of_tests(study_dir, chosen, len(study["classes"]))
         assert found == pytest.approx(result.confusion)
         for (label, said), wanted in np.ndenumerate(result.confusion):
-            rows = rows_behind(study_dir, study, chosen, TestChoice(label, said))
+            rows = rows_behind(study_dir, study, chosen, TestedChoice(label, said))
             assert len(rows) / len(SMALL.seeds) == pytest.approx(wanted)  # seeds averaged, folds added up
-        missed = rows_behind(study_dir, study, chosen, TestChoice(0, only_wrong=True))
+        missed = rows_behind(study_dir, study, chosen, TestedChoice(0, only_wrong=True))
         assert len(missed) / len(SMALL.seeds) == pytest.approx(result.confusion[0, 1:].sum())
         assert (missed["said"] != missed["label"]).all() and (missed["label"] == 0).all()
         recall = 1 - len(missed) / len(SMALL.seeds) / result.confusion[0].sum()
@@ -224,7 +224,7 @@ def test_a_ledger_from_before_there_were_gates_is_read(study_dir, study, runs, t
     assert rows["image"].tolist() == wanted["image"].tolist()
 
 
-@pytest.mark.parametrize("choice", [PoolChoice(1), TestChoice(0)])
+@pytest.mark.parametrize("choice", [PoolChoice(1), TestedChoice(0)])
 def test_a_damaged_file_is_told_by_its_name(study_dir, study, runs, tmp_path, choice):
     folder = shutil.copytree(study_dir, tmp_path / "damaged")
     run = runs.done("pseudo_real", 0.2)[0]
@@ -260,7 +260,7 @@ def test_an_image_comes_with_everything_that_is_recorded_of_it(study_dir, study,
 def test_real_images_come_with_the_expert_s_class_and_the_person(study_dir, study, runs):
     chosen = runs.done("pseudo_real", 0.2)
     with Pictures(study_dir, study) as pictures, open_archive(study_dir / "planes.zip") as archive:
-        for choice in (PoolChoice(1), TestChoice(only_wrong=True)):
+        for choice in (PoolChoice(1), TestedChoice(only_wrong=True)):
             page = each_once(rows_behind(study_dir, study, chosen, choice)).iloc[:6]
             for image in images_of(study_dir, chosen, page, choice, pictures):
                 number = archive.names.index(image.image)
